@@ -1,0 +1,152 @@
+"""Every error of ours, in one tree. Knows HTTP statuses and OpenAI's error words, but no web framework.
+
+ServeError                      500  server_error
+├── InvalidRequest              400  invalid_request_error    a bad value; `param` names the field
+│   ├── UnsupportedParameter    400  ... unsupported_parameter
+│   └── UnsafeURL               400  ... unsafe_url           an input image we refuse to fetch
+├── Unauthorized                401  authentication_error
+├── Forbidden                   403  permission_error
+├── NotFound                    404  not_found
+│   ├── ModelNotFound           404  ... model_not_found
+│   ├── JobNotFound             404  ... video_not_found
+│   └── ObjectNotFound          404  ... media_not_found
+├── MethodNotAllowed            405
+├── TooLarge                    413  request_too_large
+├── UnsupportedMediaType        415  unsupported_media_type
+├── RateLimited                 429  rate_limit_exceeded      `retry_after_s` says when to come back
+│   └── QueueFull               429  ... queue_full
+├── GenerationFailed            500  generation_failed        the engine refused or broke; true text in the message
+│   └── EngineDied              500  ... engine_died          a worker process is gone; the replica is replaced
+├── Cancelled                   400  cancelled                the job was cancelled by its owner
+├── StorageFailed               503  storage_unavailable
+├── Unavailable                 503  unavailable              starting, draining
+└── TimedOut                    504  timeout
+
+A Ray Serve handle rebuilds an error by calling its class with one positional argument and restoring `__dict__`,
+so every class here takes the message alone, and the rest by keyword.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class ServeError(Exception):
+    """Base of all; `message` is shown to the caller, so it holds no internals."""
+
+    status = 500
+    type = "server_error"
+    code = "internal_error"
+
+    def __init__(self, message: str = "", *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(ServeError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+
+class UnsafeURL(InvalidRequest):
+    code = "unsafe_url"
+
+
+class Unauthorized(ServeError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(ServeError):
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
+
+
+class NotFound(ServeError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+    @classmethod
+    def of(cls, asked: str, served: Iterable[str]) -> ModelNotFound:
+        names = ", ".join(f"'{name}'" for name in served) or "none"
+        return cls(f"The model '{asked}' is not served here. Served: {names}.", param="model")
+
+
+class JobNotFound(NotFound):
+    code = "video_not_found"
+
+
+class ObjectNotFound(NotFound):
+    code = "media_not_found"
+
+
+class MethodNotAllowed(ServeError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class TooLarge(ServeError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UnsupportedMediaType(ServeError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class RateLimited(ServeError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class QueueFull(RateLimited):
+    code = "queue_full"
+
+
+class GenerationFailed(ServeError):
+    code = "generation_failed"
+
+
+class EngineDied(GenerationFailed):
+    code = "engine_died"
+
+
+class Cancelled(ServeError):
+    status = 400
+    type = "invalid_request_error"
+    code = "cancelled"
+
+
+class StorageFailed(ServeError):
+    status = 503
+    code = "storage_unavailable"
+
+
+class Unavailable(ServeError):
+    status = 503
+    code = "unavailable"
+
+
+class TimedOut(ServeError):
+    status = 504
+    type = "timeout_error"
+    code = "timeout"

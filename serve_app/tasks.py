@@ -1,0 +1,235 @@
+"""What crosses a Ray Serve handle: frozen dataclasses of plain values.
+
+A task says everything that an engine needs: the ingress has filled every default, drawn the seed and checked the
+limits, so that running a task again gives the same bytes. Knows no HTTP, no engine and no storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["text", "image", "video"]
+KINDS: tuple[Kind, ...] = ("text", "image", "video")
+ImageFormat = Literal["png", "jpeg", "webp"]
+FinishReason = Literal["stop", "length"]
+PUBLIC_CALLER = "public"
+"""The caller of every request while no API keys are set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Where the seconds of one generation went.
+
+    `queue_s` is from the task's `submitted_at` until the engine took it; `gpu_s` is engine seconds times GPUs held.
+    """
+
+    queue_s: float = 0.0
+    engine_s: float = 0.0
+    encode_s: float = 0.0
+    storage_s: float = 0.0
+    gpu_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """An object in the store: its key below `media.root`, content type and size in bytes."""
+
+    key: str
+    content_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What a loaded model can do; a deployment's `describe()` gives it, the ingress caches it.
+
+    Capabilities: `sampling` (temperature, top_p, top_k, seed change the text), `steps` (text blocks shown at each
+    denoising step), `previews` (partial images), `edit` (image-to-image), `mask` (inpainting), `image_to_video`,
+    `two_experts` (boundary_ratio, guidance_scale_2), `progress` (true steps, not an estimate), `cancel` (a running
+    generation stops).
+    """
+
+    model: str
+    kind: Kind
+    engine: str
+    capabilities: frozenset[str] = frozenset()
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTask:
+    """One completion. `messages` for chat (the engine applies the chat template unless `raw_prompt`), else `prompt`.
+
+    Sampling values are None where the caller left them out.
+    """
+
+    id: str
+    model: str
+    max_tokens: int
+    caller: str = PUBLIC_CALLER
+    messages: tuple[Message, ...] = ()
+    prompt: str = ""
+    raw_prompt: bool = False
+    stop: tuple[str, ...] = ()
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    ignore_eos: bool = False
+    show_steps: bool = False
+    submitted_at: float = 0.0
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextStep:
+    """The block under way after one denoising step; masked places are shown as U+2591 LIGHT SHADE, one each."""
+
+    block: int
+    step: int
+    text: str
+    masked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextBlock:
+    """A finished block: its text (never empty) and its number of tokens."""
+
+    block: int
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextEnd:
+    """The last event of a completion. `ignored` names the parameters that the engine could not honour."""
+
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    algorithm: str
+    denoising_steps: int = 0
+    ignored: tuple[str, ...] = ()
+    timing: Timing = field(default_factory=Timing)
+
+
+TextEvent = TextStep | TextBlock | TextEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextResult:
+    text: str
+    end: TextEnd
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageTask:
+    """`n` images of `width` x `height` pixels; image i is drawn with `seed + i`.
+
+    `return_bytes`: the caller asked for base64, so the bytes come back and nothing is stored. `input_image` and `mask`
+    are encoded files that have passed `media.images.check`; `strength` (0..1] is how far an edit may go.
+    """
+
+    id: str
+    model: str
+    prompt: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    caller: str = PUBLIC_CALLER
+    n: int = 1
+    negative_prompt: str | None = None
+    output_format: ImageFormat = "png"
+    output_compression: int | None = None
+    return_bytes: bool = False
+    partial_images: int = 0
+    input_image: bytes | None = None
+    mask: bytes | None = None
+    strength: float = 0.8
+    submitted_at: float = 0.0
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedImage:
+    """Exactly one of `object` and `data` (encoded file) is set."""
+
+    seed: int
+    object: StoredObject | None = None
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePreview:
+    """An encoded preview: `index` counts from 0 to `partial_images - 1`; `step` of `total`."""
+
+    index: int
+    step: int
+    total: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageResult:
+    images: tuple[GeneratedImage, ...]
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    timing: Timing = field(default_factory=Timing)
+
+
+ImageEvent = ImagePreview | ImageResult
+
+
+# --- video ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoTask:
+    """One video of exactly `num_frames` frames of `width` x `height` pixels at `fps` frames a second.
+
+    Stored as JSON in the job's record, so it holds no bytes: `input_key` names the stored input image.
+    """
+
+    id: str
+    model: str
+    prompt: str
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    caller: str = PUBLIC_CALLER
+    negative_prompt: str | None = None
+    guidance_scale_2: float | None = None
+    boundary_ratio: float | None = None
+    input_key: str | None = None
+    submitted_at: float = 0.0
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoResult:
+    """Where a finished video lies. `thumbnail` is a WebP of the first frame, `spritesheet` a JPEG contact sheet."""
+
+    video: StoredObject
+    thumbnail: StoredObject
+    spritesheet: StoredObject
+    timing: Timing = field(default_factory=Timing)
