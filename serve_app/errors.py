@@ -19,6 +19,7 @@ ServeError                      500  server_error
 │   └── EngineDied              500  ... engine_died          a worker process is gone; the replica is replaced
 ├── Cancelled                   400  cancelled                the job was cancelled by its owner
 ├── StorageFailed               503  storage_unavailable
+│   └── AlreadyExists           503  ... for create-if-absent; never reaches a caller
 ├── Unavailable                 503  unavailable              starting, draining
 └── TimedOut                    504  timeout
 
@@ -139,6 +140,10 @@ class Cancelled(ServeError):
 class StorageFailed(ServeError):
     status = 503
     code = "storage_unavailable"
+
+
+class AlreadyExists(StorageFailed):
+    code = "already_exists"
 
 
 class Unavailable(ServeError):
