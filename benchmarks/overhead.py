@@ -1,0 +1,217 @@
+"""Where the time of a request goes: engine, encoding, storage, and the rest (HTTP time minus these three).
+
+    python benchmarks/overhead.py [--requests 40] [--clients 1 16] [--json results.jsonl]
+
+Starts the demo profile and a bare Ray Serve ingress with one handle hop on the same local Ray, drives both from one
+process over HTTP, and prints a table, then one JSON line. The bare ingress answers a text as long as our answer does,
+from a replica that returns it at once: what any Ray Serve application pays. Engines run tiny shapes here, so that the
+rest is not lost in their noise. At 16 clients the engine's queue is part of an answer's time and is shown by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ray
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+PORT = 18431
+BASE = f"http://127.0.0.1:{PORT}"
+
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=100)
+class BareReplica:
+    def work(self, size: int) -> str:
+        return "x" * size
+
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=1000)
+class BareIngress:
+    """The least that an application on Ray Serve does: parse the JSON, call one handle, answer JSON."""
+
+    def __init__(self, replica: Any) -> None:
+        self.replica = replica
+
+    async def __call__(self, request: Request) -> Response:
+        body = await request.json()
+        return JSONResponse({"text": await self.replica.work.remote(body["size"])})
+
+
+@dataclass
+class Sample:
+    """Seconds of one request; `rest` is what neither queue, engine, encoding nor storage explains."""
+
+    http: float
+    queue: float = 0.0
+    engine: float = 0.0
+    encode: float = 0.0
+    storage: float = 0.0
+
+    @property
+    def rest(self) -> float:
+        return self.http - self.queue - self.engine - self.encode - self.storage
+
+
+@dataclass
+class Row:
+    work: str
+    clients: int
+    samples: list[Sample] = field(default_factory=list)
+
+    def quantile(self, part: str, q: float) -> float:
+        values = sorted(float(getattr(sample, part)) for sample in self.samples)
+        return values[min(len(values) - 1, round(q * (len(values) - 1)))] * 1000
+
+    def line(self) -> dict[str, Any]:
+        parts = ("http", "queue", "engine", "encode", "storage", "rest")
+        return {
+            "work": self.work,
+            "clients": self.clients,
+            "requests": len(self.samples),
+            **{f"{part}_p{q}_ms": round(self.quantile(part, q / 100), 2) for part in parts for q in (50, 99)},
+        }
+
+
+Call = Callable[[httpx.AsyncClient], Awaitable[Sample]]
+
+
+def timed(path: str, body: dict[str, Any]) -> Call:
+    """One POST; the answer's `x-timing` header says where the server's seconds went."""
+
+    async def call(client: httpx.AsyncClient) -> Sample:
+        started = time.perf_counter()
+        answer = await client.post(path, json=body)
+        took = time.perf_counter() - started
+        answer.raise_for_status()
+        spent = dict(part.split(";dur=") for part in answer.headers.get("server-timing", "").split(", ") if part)
+        return Sample(took, **{name: float(ms) / 1000 for name, ms in spent.items() if name in Sample.__annotations__})
+
+    return call
+
+
+def works(models: dict[str, str], text_size: int) -> dict[str, Call]:
+    image = {"model": models["image"], "prompt": "a fox", "size": "64x64"}
+    nvext = {"num_inference_steps": 1}
+    return {
+        "bare": timed("/bare", {"size": text_size}),
+        "chat": timed(
+            "/v1/chat/completions",
+            {"model": models["text"], "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8},
+        ),
+        "image url": timed("/v1/images/generations", {**image, "nvext": nvext}),
+        "image b64_json": timed("/v1/images/generations", {**image, "nvext": nvext, "response_format": "b64_json"}),
+        "video": timed(
+            "/v1/videos",
+            {
+                "model": models["video"],
+                "prompt": "a fox",
+                "size": "64x64",
+                "response_format": "url",
+                "nvext": {"num_frames": 5, "num_inference_steps": 1},
+            },
+        ),
+    }
+
+
+async def drive(name: str, call: Call, clients: int, requests: int) -> Row:
+    """`requests` calls from `clients` closed-loop clients; the first call of each is not counted."""
+    row = Row(name, clients)
+    left = iter(range(requests))
+
+    async def one(client: httpx.AsyncClient) -> None:
+        await call(client)
+        for _ in left:
+            row.samples.append(await call(client))
+
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(base_url=BASE, timeout=600, limits=limits) as client:
+        await asyncio.gather(*(one(client) for _ in range(clients)))
+    return row
+
+
+def table(rows: list[Row]) -> str:
+    parts = ("http", "queue", "engine", "encode", "storage", "rest")
+    head = (
+        f"{'work':<16}{'clients':>8}" + "".join(f"{part + ' p50/p99 ms':>24}" for part in parts) + f"{'rest/bare':>11}"
+    )
+    lines = [head]
+    for row in rows:
+        bare = next(r for r in rows if r.work == "bare" and r.clients == row.clients)
+        cells = "".join(f"{row.quantile(part, 0.5):>14.1f} /{row.quantile(part, 0.99):>8.1f}" for part in parts)
+        ratio = row.quantile("rest", 0.5) / bare.quantile("rest", 0.5)
+        lines.append(f"{row.work:<16}{row.clients:>8}{cells}{ratio:>11.2f}")
+    return "\n".join(lines)
+
+
+def start(home: Path) -> dict[str, str]:
+    """Both applications on one local Ray; gives the names of the models by kind."""
+    from serve_app.app import build
+    from serve_app.settings import Settings, resolve
+
+    ray.init(include_dashboard=False, num_cpus=8, log_to_driver=False)
+    serve.start(http_options={"host": "127.0.0.1", "port": PORT})
+    settings = Settings.model_validate({"profile": "demo", "home": str(home)})
+    serve.run(BareIngress.bind(BareReplica.bind()), name="bare", route_prefix="/bare")
+    serve.run(build(settings), name="diffusion", route_prefix="/")
+    return {kind: chosen.name for kind, chosen in resolve(settings, "demo").kinds().items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=60, help="counted requests for each row")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--json", type=Path, help="append the JSON line to this file")
+    args = parser.parse_args()
+    from serve_app.settings import home_folder
+
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory():
+        models = start(home_folder())
+        for clients in args.clients:
+            for name, call in works(models, text_size=600).items():
+                requests = max(clients, args.requests // 4) if name == "video" else args.requests
+                rows.append(asyncio.run(drive(name, call, clients, requests)))
+        serve.shutdown()
+        ray.shutdown()
+    print(table(rows))
+    line = {
+        "benchmark": "overhead",
+        "date": date.today().isoformat(),
+        "cpus": os.cpu_count(),
+        "haproxy": os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "0"),
+        "ray": ray.__version__,
+        "rest_over_bare_p50": {
+            f"{row.work} @{row.clients}": round(
+                row.quantile("rest", 0.5)
+                / statistics.median(
+                    s.rest * 1000 for r in rows if r.work == "bare" and r.clients == row.clients for s in r.samples
+                ),
+                2,
+            )
+            for row in rows
+            if row.work != "bare"
+        },
+        "rows": [row.line() for row in rows],
+    }
+    print(json.dumps(line))
+    if args.json:
+        with args.json.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()
