@@ -1,0 +1,42 @@
+"""The object store that holds media, jobs and the ledger: a local folder or S3, behind one Protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from serve_app.settings import Settings, secret
+from serve_app.storage.base import (
+    CHUNK_BYTES,
+    ObjectInfo,
+    ObjectStore,
+    check_key,
+    content_type_of,
+)
+from serve_app.storage.local import LocalStore
+from serve_app.storage.signing import URLSigner
+
+__all__ = [
+    "CHUNK_BYTES",
+    "LocalStore",
+    "ObjectInfo",
+    "ObjectStore",
+    "URLSigner",
+    "check_key",
+    "content_type_of",
+    "open_store",
+]
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """The store that resolved settings name; URLs of local objects are signed where API keys are on."""
+    media = settings.media
+    address = urlsplit(media.root)
+    if address.scheme == "s3":
+        raise NotImplementedError("S3Store comes next")
+    root = Path(unquote(address.path))
+    store = LocalStore(root, public_url=media.public_url)
+    if settings.access.keys_env or settings.access.keys_file:
+        written = secret(media.signing_key_env)
+        store.signer = URLSigner(written.encode() if written else store.own_secret())
+    return store

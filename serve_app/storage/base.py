@@ -1,0 +1,125 @@
+"""What every object store promises: keys, the Protocol, and content types. Knows no file system and no S3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol
+
+from serve_app.errors import ObjectNotFound
+from serve_app.tasks import StoredObject
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+CHUNK_BYTES = 256 * 1024
+"""How much `open` reads at a time."""
+
+# `=` is for the ledger's day=YYYY-MM-DD folders. No segment begins with a dot: the stores keep their own files there.
+_SEGMENT = r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,199}"
+_KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*", re.ASCII)
+_LONGEST_KEY = 900  # S3 allows 1024 bytes with the root's prefix before it
+
+_CONTENT_TYPES = {
+    ".png": "image/png",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".webp": "image/webp",
+    ".mp4": "video/mp4",
+    ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+}
+
+
+def content_type_of(key: str) -> str:
+    """The content type that a key's extension stands for."""
+    return _CONTENT_TYPES.get(PurePosixPath(key).suffix, "application/octet-stream")
+
+
+def check_key(key: str) -> None:
+    """Raises ObjectNotFound unless `key` is one that we could have made: nothing a caller sends becomes a path."""
+    if len(key) > _LONGEST_KEY or not _KEY.fullmatch(key):
+        raise ObjectNotFound("There is no such object.")
+
+
+def folder_of(prefix: str) -> str:
+    """`prefix` as a folder: "" for the root, else checked and ending in a slash."""
+    folder = prefix.strip("/")
+    if not folder:
+        return ""
+    check_key(folder)
+    return folder + "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """An object as it lies in the store. `size` in bytes, `modified` in Unix seconds."""
+
+    key: str
+    size: int
+    content_type: str
+    modified: float
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class ObjectStore(Protocol):
+    """Objects by key below `media.root`. LocalStore and S3Store implement it.
+
+    An object appears under its key whole or not at all. Errors are StorageFailed (what went wrong is in the log, not
+    in the message) and ObjectNotFound. Calls that fail for a passing reason are tried again inside.
+    """
+
+    local: bool
+    """True: no one but us serves the objects, at /v1/media/{key}."""
+
+    async def warm_up(self) -> None:
+        """Sweeps what killed writers left behind and learns what the server can do; optional, once, at start-up."""
+        ...
+
+    async def put(
+        self,
+        key: str,
+        data: bytes | Path,
+        content_type: str,
+        *,
+        metadata: dict[str, str] | None = None,
+        if_absent: bool = False,
+    ) -> StoredObject:
+        """Writes bytes, or the content of a file; with `if_absent` raises AlreadyExists where the key is taken."""
+        ...
+
+    async def get(self, key: str) -> bytes: ...
+
+    def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Streams the bytes [start, end) in chunks of about CHUNK_BYTES."""
+        ...
+
+    async def stat(self, key: str) -> ObjectInfo: ...
+
+    async def exists(self, key: str) -> bool: ...
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        """Everything below the folder `prefix`, sorted by key; metadata is left out, content types are by extension."""
+        ...
+
+    async def list_names(self, prefix: str) -> list[str]:
+        """The names of files and folders directly in the folder `prefix`, sorted."""
+        ...
+
+    async def delete(self, *keys: str) -> None:
+        """Deletes objects; absent keys are no error."""
+        ...
+
+    def url(self, key: str, *, expires_s: float) -> str:
+        """A URL that fetches the object as it stands, for `expires_s` seconds; needs no network.
+
+        From a local store without `media.public_url` it is absolute in its path only ("/v1/media/..."): the ingress
+        puts before it the address that the caller used.
+        """
+        ...
+
+    def arrow(self) -> tuple[FileSystem, str]:
+        """A pyarrow file system and the path of `media.root` in it."""
+        ...

@@ -1,0 +1,302 @@
+"""The object store in a local folder (file://). Knows files, no HTTP; blocking calls run in threads.
+
+Layout below the root: an object lies under its key; `.tmp/` holds files being written; `.meta/<key>` (JSON) what a
+file cannot say of itself: metadata, and a content type that its extension does not stand for; `.secret` what signs
+URLs. A record names the size and modification time of the file it belongs to and is ignored beside any other, so the
+two cannot be mismatched by a crash or a copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
+from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of
+from serve_app.storage.signing import URLSigner
+from serve_app.tasks import StoredObject
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+log = logging.getLogger(__name__)
+
+_LEFTOVER_S = 3600.0
+_MAKE_FOLDER_TRIES = 8
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+class _Record(TypedDict):
+    size: int
+    mtime_ns: int
+    content_type: str
+    metadata: dict[str, str]
+
+
+class LocalStore:
+    """Objects as files below `root`, which is made where it is missing."""
+
+    local = True
+
+    def __init__(self, root: Path, *, public_url: str | None = None, signer: URLSigner | None = None) -> None:
+        self.root = root
+        self.signer = signer or URLSigner(None)
+        self._public_url = public_url.rstrip("/") if public_url else "/v1/media"
+        self._temporary = root / ".tmp"
+        self._records = root / ".meta"
+        with _writing(str(root)):
+            self._temporary.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+
+    async def warm_up(self) -> None:
+        await asyncio.to_thread(self._sweep)
+
+    async def put(
+        self,
+        key: str,
+        data: bytes | Path,
+        content_type: str,
+        *,
+        metadata: dict[str, str] | None = None,
+        if_absent: bool = False,
+    ) -> StoredObject:
+        check_key(key)
+        size = await asyncio.to_thread(self._put, key, data, content_type, metadata or {}, if_absent)
+        return StoredObject(key=key, content_type=content_type, size=size)
+
+    async def get(self, key: str) -> bytes:
+        check_key(key)
+        return await asyncio.to_thread(self._get, key)
+
+    async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        check_key(key)
+        with _reading(key):
+            file = await asyncio.to_thread((self.root / key).open, "rb", buffering=0)
+            try:
+                file.seek(start)
+                position = start
+                while end is None or position < end:
+                    wanted = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - position)
+                    chunk = await asyncio.to_thread(file.read, wanted)
+                    if not chunk:
+                        return
+                    position += len(chunk)
+                    yield chunk
+            finally:
+                file.close()
+
+    async def stat(self, key: str) -> ObjectInfo:
+        check_key(key)
+        return await asyncio.to_thread(self._stat, key)
+
+    async def exists(self, key: str) -> bool:
+        check_key(key)
+        return await asyncio.to_thread((self.root / key).is_file)
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        folder = folder_of(prefix)
+        return await asyncio.to_thread(lambda: sorted(self._walk(folder), key=lambda info: info.key))
+
+    async def list_names(self, prefix: str) -> list[str]:
+        return await asyncio.to_thread(self._names, folder_of(prefix))
+
+    async def delete(self, *keys: str) -> None:
+        for key in keys:
+            check_key(key)
+        await asyncio.to_thread(self._delete, keys)
+
+    def url(self, key: str, *, expires_s: float) -> str:
+        check_key(key)
+        query = self.signer.sign(key, time.time() + expires_s)
+        return f"{self._public_url}/{key}" + (f"?{query}" if query else "")
+
+    def arrow(self) -> tuple[FileSystem, str]:
+        from pyarrow.fs import LocalFileSystem
+
+        return LocalFileSystem(), str(self.root)
+
+    def own_secret(self) -> bytes:
+        """A random secret kept in the root, so that all replicas and every restart sign with the same one."""
+        path = self.root / ".secret"
+        with _writing(".secret"):
+            if not path.exists():
+                with self._written(secrets.token_bytes(32)) as (temporary, _), contextlib.suppress(AlreadyExists):
+                    temporary.chmod(0o600)
+                    self._install(lambda: os.link(temporary, path), path)
+            return path.read_bytes()
+
+    # --- blocking halves, run in threads ---
+
+    def _put(self, key: str, data: bytes | Path, content_type: str, metadata: dict[str, str], if_absent: bool) -> int:
+        target = self.root / key
+        with _writing(key), self._written(data) as (temporary, status):
+            record = _Record(
+                size=status.st_size, mtime_ns=status.st_mtime_ns, content_type=content_type, metadata=metadata
+            )
+            if if_absent:
+                # The record goes second: before the link decides, it could belong to another writer's object.
+                self._install(lambda: os.link(temporary, target), target)
+                self._put_record(key, record)
+            else:
+                self._put_record(key, record)
+                self._install(lambda: temporary.replace(target), target)
+            return status.st_size
+
+    @contextlib.contextmanager
+    def _written(self, data: bytes | Path) -> Generator[tuple[Path, os.stat_result]]:
+        """A temporary file holding `data`, on disk to the last byte; gone afterwards unless it was moved."""
+        temporary = self._temporary / secrets.token_hex(16)
+        try:
+            with temporary.open("xb") as file:
+                if isinstance(data, Path):
+                    with data.open("rb") as source:
+                        shutil.copyfileobj(source, file, 4 * CHUNK_BYTES)
+                else:
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                status = os.fstat(file.fileno())
+            yield temporary, status
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _install(self, move: Callable[[], object], target: Path) -> None:
+        for attempt in range(_MAKE_FOLDER_TRIES):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                move()
+                break
+            except FileExistsError as exc:
+                raise AlreadyExists("The key is taken.") from exc
+            except FileNotFoundError:
+                # `_delete` of the folder's last other object came between; see there
+                if attempt == _MAKE_FOLDER_TRIES - 1:
+                    raise
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _put_record(self, key: str, record: _Record) -> None:
+        path = self._records / key
+        if record["metadata"] or record["content_type"] != content_type_of(key):
+            with self._written(json.dumps(record).encode()) as (temporary, _):
+                self._install(lambda: temporary.replace(path), path)
+        else:
+            with contextlib.suppress(*_ABSENT):
+                path.unlink()
+
+    def _get(self, key: str) -> bytes:
+        with _reading(key):
+            return (self.root / key).read_bytes()
+
+    def _stat(self, key: str) -> ObjectInfo:
+        with _reading(key):
+            status = (self.root / key).stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise ObjectNotFound("There is no such object.")
+            info = _info(key, status)
+            try:
+                record: _Record = json.loads((self._records / key).read_bytes())
+            except _ABSENT:
+                return info
+            if (record["size"], record["mtime_ns"]) != (status.st_size, status.st_mtime_ns):
+                return info
+            return ObjectInfo(
+                key=key,
+                size=info.size,
+                content_type=record["content_type"],
+                modified=info.modified,
+                metadata=record["metadata"],
+            )
+
+    def _walk(self, folder: str) -> Iterator[ObjectInfo]:
+        """Objects below `folder`; what is deleted meanwhile is left out."""
+        with _reading(folder):
+            for entry in self._entries(folder):
+                key = folder + entry.name
+                if entry.is_dir():
+                    yield from self._walk(key + "/")
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    yield _info(key, entry.stat())
+
+    def _names(self, folder: str) -> list[str]:
+        with _reading(folder):
+            return sorted(entry.name for entry in self._entries(folder))
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self.root / folder) as entries:
+                return [entry for entry in entries if not entry.name.startswith(".")]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _delete(self, keys: tuple[str, ...]) -> None:
+        for key in keys:
+            with _writing(key):
+                # the object first: a record without its object says nothing, an object without its record lies
+                for base in (self.root, self._records):
+                    with contextlib.suppress(*_ABSENT):
+                        (base / key).unlink()
+                    self._prune((base / key).parent, base)
+
+    def _prune(self, folder: Path, base: Path) -> None:
+        """Removes folders that have become empty, so that listings show on disk what they would on S3."""
+        while folder != base:
+            try:
+                folder.rmdir()
+            except OSError as exc:
+                if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
+                    raise
+                if exc.errno != errno.ENOENT:
+                    return
+            folder = folder.parent
+
+    def _sweep(self) -> None:
+        """Removes what writers killed more than an hour ago left behind."""
+        with _writing(".tmp"), os.scandir(self._temporary) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.stat().st_mtime < time.time() - _LEFTOVER_S:
+                        Path(entry.path).unlink()
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(
+        key=key, size=status.st_size, content_type=content_type_of(key), modified=status.st_mtime, metadata={}
+    )
+
+
+@contextlib.contextmanager
+def _writing(key: str) -> Generator[None]:
+    """Turns the operating system's errors into ours; the cause goes to the log, not to the caller."""
+    try:
+        yield
+    except OSError as exc:
+        log.error("storage: %s: %s", key, exc)
+        full = exc.errno in _FULL
+        raise StorageFailed("The media store is full." if full else "The media store does not work.") from exc
+
+
+@contextlib.contextmanager
+def _reading(key: str) -> Generator[None]:
+    """Like `_writing`, and a file that is not there is ObjectNotFound."""
+    with _writing(key):
+        try:
+            yield
+        except _ABSENT as exc:
+            raise ObjectNotFound("There is no such object.") from exc
