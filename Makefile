@@ -1,0 +1,85 @@
+# make serve: set up and serve. make test: set up and run every test that needs no GPU. make help: the rest.
+# Nothing is needed beforehand but Python >= 3.11 with pip. A stamp in .venv marks each finished step, so that a
+# second run skips it and an interrupted one is done again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CONFIG ?= deployments.yaml
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# gpu where nvidia-smi lists a GPU, else cpu; `make serve PROFILE=cpu` decides by hand.
+PROFILE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo gpu || echo cpu)
+LOCK    := requirements-$(PROFILE).lock
+READY   := $(VENV)/.package-$(PROFILE)
+
+# The GPU lock is resolved for Python 3.12 and complete, and differs from what SGLang declares: no resolving there.
+PYTHONS_cpu := python3.11 python3.12 python3.13 python3
+PYTHONS_gpu := python3.12
+PIP_cpu     :=
+PIP_gpu     := --no-deps
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help serve test lint setup lock clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+serve: setup ## set up, make the demo checkpoints (CPU), serve deployments.yaml (CONFIG=... for another file)
+	@if [ $(PROFILE) = cpu ]; then $(BIN)/diffusion-serve demo-models; fi
+	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/serve run $(CONFIG)
+
+test: setup ## set up, run all tests that need no GPU (PYTEST_ARGS=... for some)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)
+
+lint: setup ## ruff, pyright, import boundaries
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
+
+setup: $(READY) ## only set up .venv
+
+$(READY): pyproject.toml $(VENV)/.installed-$(PROFILE)
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-$(PROFILE): $(LOCK) $(VENV)/.created
+	@echo "Installing $(LOCK) into $(VENV) (several minutes the first time)"
+	$(PIP) install $(PIP_$(PROFILE)) --requirement $(LOCK)
+	@rm -f $(VENV)/.installed-* $(VENV)/.package-*  # one environment holds one of the locks
+	@touch $@
+
+$(VENV)/.created:
+	@for python in $(PYTHONS_$(PROFILE)); do \
+	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  echo "Creating $(VENV) with $$python"; \
+	  "$$python" -m venv $(VENV); \
+	  touch $@; \
+	  exit 0; \
+	done; \
+	echo "No fitting Python found. Tried: $(PYTHONS_$(PROFILE)). Needed: Python 3.11 or newer (3.12 for requirements-gpu.lock)" >&2; \
+	echo "with its venv module (Debian and Ubuntu: apt install python3-venv)." >&2; \
+	exit 1
+
+# uv keeps the versions that stand in the lock; delete the file first to move everything to the newest.
+UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-annotate --no-python-downloads
+
+lock: PROFILE := cpu
+lock: setup ## resolve both lock files again
+	$(UV_COMPILE) --extra demo --extra test --extra dev --extra otel --universal --python-version 3.11 \
+	  --find-links "$${PIP_FIND_LINKS:-.}" \
+	  --constraints locks/cpu-pins.txt --excludes locks/cpu-left-out.txt \
+	  --custom-compile-command "make lock (CPU; extras demo, test, dev, otel; Python 3.11 and newer; inputs: locks/cpu-*.txt)" \
+	  --output-file requirements-cpu.lock
+	$(UV_COMPILE) --extra sglang --extra test --python-version 3.12 --python-platform x86_64-manylinux_2_35 \
+	  --constraints locks/gpu-pins.txt --overrides locks/gpu-overrides.txt --excludes locks/gpu-left-out.txt \
+	  --custom-compile-command "make lock (GPU; extras sglang, test; Python 3.12 on Linux x86_64; inputs: locks/gpu-*.txt; install with pip --no-deps)" \
+	  --output-file requirements-gpu.lock
+
+clean: ## remove .venv and everything built or cached here
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
