@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.s3_server import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,22 @@ def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if home := os.environ.get("DIFFUSION_SERVE_HOME"):
         return Path(home)
     return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def _s3_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_server(_s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A real S3 server (rclone) shared by the whole run and running, its address and credentials in the environment.
+
+    Give each test its own prefix: `s3://{s3_server.bucket}/some-prefix`. `stop()` and `start()` play an outage.
+    """
+    _s3_process.start()
+    for name, value in _s3_process.env.items():
+        monkeypatch.setenv(name, value)
+    return _s3_process
