@@ -5,7 +5,8 @@
 Starts the demo profile and a bare Ray Serve ingress with one handle hop on the same local Ray, drives both from one
 process over HTTP, and prints a table, then one JSON line. The bare ingress answers a text as long as our answer does,
 from a replica that returns it at once: what any Ray Serve application pays. Engines run tiny shapes here, so that the
-rest is not lost in their noise. At 16 clients the engine's queue is part of an answer's time and is shown by itself.
+rest is not lost in their noise. The rest holds all else, also `queue`, the wait for a free engine, which is shown
+by itself: with more clients than engines it is most of the rest, and says nothing about our own share.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+PARTS = ("http", "engine", "encode", "storage", "rest", "queue")
 PORT = 18431
 BASE = f"http://127.0.0.1:{PORT}"
 
@@ -53,7 +55,7 @@ class BareIngress:
 
 @dataclass
 class Sample:
-    """Seconds of one request; `rest` is what neither queue, engine, encoding nor storage explains."""
+    """Seconds of one request; `rest` is what neither engine, encoding nor storage explains, waiting included."""
 
     http: float
     queue: float = 0.0
@@ -63,7 +65,7 @@ class Sample:
 
     @property
     def rest(self) -> float:
-        return self.http - self.queue - self.engine - self.encode - self.storage
+        return self.http - self.engine - self.encode - self.storage
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Row:
         return values[min(len(values) - 1, round(q * (len(values) - 1)))] * 1000
 
     def line(self) -> dict[str, Any]:
-        parts = ("http", "queue", "engine", "encode", "storage", "rest")
+        parts = PARTS
         return {
             "work": self.work,
             "clients": self.clients,
@@ -144,7 +146,7 @@ async def drive(name: str, call: Call, clients: int, requests: int) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    parts = ("http", "queue", "engine", "encode", "storage", "rest")
+    parts = PARTS
     head = (
         f"{'work':<16}{'clients':>8}" + "".join(f"{part + ' p50/p99 ms':>24}" for part in parts) + f"{'rest/bare':>11}"
     )
