@@ -1,0 +1,29 @@
+"""The HTTP application: every route, inside quotas, authentication and the envelope. Runs with Ray and without."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute, Router
+from starlette.types import ASGIApp
+
+from serve_app.ingress.auth import AuthMiddleware, Keys
+from serve_app.ingress.middleware import Envelope
+from serve_app.ingress.quotas import QuotaMiddleware, Quotas
+from serve_app.ingress.routes import chat, completions, health, images, media, models
+from serve_app.ingress.services import Services
+
+
+def create_http_app(services: Services, *, behind_serve: bool = False) -> ASGIApp:
+    """The ASGI application over `services`; `behind_serve` where Ray Serve's proxy stands in front of it."""
+    access = services.settings.access
+    keys = Keys.load(access)
+    # a path with a slash too many is an error like any other, not a redirect
+    app: ASGIApp = Router(_routes(services), redirect_slashes=False)
+    if keys is not None:
+        app = QuotaMiddleware(app, Quotas(access))
+        app = AuthMiddleware(app, keys)
+    return Envelope(app, adds_request_id=not behind_serve)
+
+
+def _routes(services: Services) -> list[BaseRoute]:
+    modules = (chat, completions, images, models, health, media)
+    return [route for module in modules for route in module.routes(services)]

@@ -1,0 +1,159 @@
+"""multipart/form-data in memory: text fields with bracket names as a tree of strings, files as bytes.
+
+`nvext[seed]=5` becomes `{"nvext": {"seed": "5"}}`, `stop[]=a` with `stop[]=b` becomes `{"stop": ["a", "b"]}`. Every
+value stays a string. Knows no HTTP: it gets a body that is already bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, cast
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from serve_app.errors import InvalidRequest, TooLarge
+from serve_app.settings import RequestLimits
+
+NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+BRACKET = re.compile(r"\[([^\[\]]*)\]")
+MAX_FILES = 17
+"""OpenAI's limit of 16 input images, and a mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One uploaded file. The name and content type are what the caller said, and prove nothing."""
+
+    filename: str
+    content_type: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Form:
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
+    files: dict[str, list[Upload]] = field(default_factory=dict[str, list[Upload]])
+
+
+@dataclass(slots=True)
+class _Part:
+    headers: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    data: bytearray = field(default_factory=bytearray)
+
+
+def parse_form(content_type: str, body: bytes, limits: RequestLimits) -> Form:
+    """Raises InvalidRequest for what is no proper form or has too many fields, TooLarge for a file over the limit."""
+    form = Form()
+    fields = 0
+    for part in _parts(content_type, body, limits.form_fields + MAX_FILES):
+        disposition, options = parse_options_header(part.headers.get(b"content-disposition"))
+        if disposition != b"form-data" or b"name" not in options:
+            raise InvalidRequest("Each part of the form needs a Content-Disposition of form-data with a name.")
+        name = _text(options[b"name"], "a field's name")
+        if b"filename" in options:
+            _add_file(form, name, options[b"filename"], part, limits)
+            continue
+        fields += 1
+        if fields > limits.form_fields:
+            raise InvalidRequest(f"The form has more than {limits.form_fields} fields (limits.form_fields).")
+        _insert(form.data, name, _text(bytes(part.data), f"'{name}'"), limits.json_depth)
+    return form
+
+
+def _parts(content_type: str, body: bytes, most: int) -> list[_Part]:
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise InvalidRequest("The Content-Type multipart/form-data needs a boundary.")
+    parts: list[_Part] = []
+    name = bytearray()
+    value = bytearray()
+    ended = False
+
+    def part_begin() -> None:
+        if len(parts) >= most:
+            raise InvalidRequest(f"The form has more than {most} parts (limits.form_fields).")
+        parts.append(_Part())
+
+    def part_data(data: bytes, start: int, end: int) -> None:
+        parts[-1].data += data[start:end]
+
+    def header_field(data: bytes, start: int, end: int) -> None:
+        name.extend(data[start:end])
+
+    def header_value(data: bytes, start: int, end: int) -> None:
+        value.extend(data[start:end])
+
+    def header_end() -> None:
+        parts[-1].headers[bytes(name).lower()] = bytes(value)
+        name.clear()
+        value.clear()
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+
+    try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": part_begin,
+                "on_part_data": part_data,
+                "on_header_field": header_field,
+                "on_header_value": header_value,
+                "on_header_end": header_end,
+                "on_end": end,
+            },
+        )
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise InvalidRequest(f"The form is broken: {error}") from None
+    if not ended:
+        raise InvalidRequest("The form ends before its last boundary.")
+    return parts
+
+
+def _add_file(form: Form, name: str, filename: bytes, part: _Part, limits: RequestLimits) -> None:
+    key = name.split("[", 1)[0] if re.fullmatch(r"[^\[\]]+\[\d*\]", name) else name
+    if len(part.data) > limits.image_bytes:
+        raise TooLarge(f"'{key}' is larger than {limits.image_bytes} bytes (limits.image_bytes).", param=key)
+    if sum(len(files) for files in form.files.values()) >= MAX_FILES:
+        raise InvalidRequest(f"The form has more than {MAX_FILES} files.", param=key)
+    content_type = part.headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
+    upload = Upload(_text(filename, f"the file name of '{key}'"), content_type, bytes(part.data))
+    form.files.setdefault(key, []).append(upload)
+
+
+def _text(raw: bytes, what: str) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"The form holds {what} that is not UTF-8.") from None
+
+
+def _insert(tree: dict[str, Any], name: str, value: str, depth: int) -> None:
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise InvalidRequest(f"'{name[:64]}' is not a field's name. Nested names are written like nvext[seed].")
+    steps: list[str] = [match[1], *BRACKET.findall(match[2])]
+    if len(steps) > depth:
+        raise InvalidRequest(f"'{match[1]}' is nested deeper than {depth} levels (limits.json_depth).", param=match[1])
+    clash = InvalidRequest(f"'{name}' is given twice, or once as a value and once with names below it.", param=name)
+    at: Any = tree
+    for step, following in pairwise(steps):
+        below: Any = [] if following == "" else {}
+        if isinstance(at, list):
+            raise InvalidRequest(f"'{name}': a list may only hold values.", param=match[1])
+        at = cast("dict[str, Any]", at).setdefault(step, below)
+        if type(at) is not type(below):
+            raise clash
+    last = steps[-1]
+    if isinstance(at, list):
+        cast("list[str]", at).append(value)
+    elif last in at:
+        raise clash
+    else:
+        at[last] = value

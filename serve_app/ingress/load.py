@@ -1,0 +1,69 @@
+"""How much work of one kind this ingress has under way, whether more is let in, and when to come back if not.
+
+Pure counting over the measured costs of `autoscaling.CostModel`. Knows no HTTP, no Ray and nothing of the other ingress
+replicas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from serve_app.autoscaling import CostModel, Work
+from serve_app.errors import QueueFull
+from serve_app.settings import ImageSettings, TextSettings, VideoSettings
+from serve_app.tasks import Kind
+
+LONGEST_RETRY_S = 600.0
+UNMEASURED_RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class Load:
+    """`limit` requests may be under way at once: `lanes` of them run, the others wait."""
+
+    kind: Kind
+    limit: int
+    lanes: int
+    costs: CostModel = field(default_factory=CostModel)
+    under_way: list[Work] = field(default_factory=list[Work])
+
+    @classmethod
+    def of(cls, kind: Kind, model: TextSettings | ImageSettings | VideoSettings) -> Load:
+        """Room for what can run on the most replicas, and `max_queued` that wait."""
+        per_replica = model.max_running_requests if isinstance(model, TextSettings) else 1
+        lanes = model.replicas.max * per_replica
+        return cls(kind=kind, limit=lanes + model.max_queued, lanes=lanes)
+
+    @property
+    def waiting_s(self) -> float:
+        """Engine seconds in the work under way, as far as measured."""
+        return sum(self.costs.seconds(work) for work in self.under_way)
+
+    @property
+    def retry_after_s(self) -> float:
+        """When the next place will be free: the mean time of what is under way, shared by the lanes; at least 1."""
+        if not self.under_way or not self.costs.measured(self.kind):
+            return UNMEASURED_RETRY_S
+        mean_s = self.waiting_s / len(self.under_way)
+        return float(min(max(math.ceil(mean_s / self.lanes), 1), LONGEST_RETRY_S))
+
+    @contextmanager
+    def admit(self, work: Work) -> Generator[None]:
+        """Holds a place for one request; raises QueueFull where none is left."""
+        if len(self.under_way) >= self.limit:
+            raise QueueFull(
+                f"{len(self.under_way)} {self.kind} requests are under way, which is the limit. Retry later.",
+                retry_after_s=self.retry_after_s,
+            )
+        self.under_way.append(work)
+        try:
+            yield
+        finally:
+            self.under_way.remove(work)
+
+    def finished(self, work: Work, engine_s: float) -> None:
+        """Learns what this work cost."""
+        self.costs.observe(work, engine_s)

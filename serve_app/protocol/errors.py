@@ -1,0 +1,102 @@
+"""What a caller got wrong, said in our words: pydantic's ValidationError becomes an InvalidRequest with a `param`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from serve_app.errors import InvalidRequest
+
+SHOWN_CHARS = 64
+
+
+class ErrorObject(BaseModel):
+    """OpenAI's error object; all four keys are always there."""
+
+    model_config = ConfigDict(title="Error")
+
+    message: str
+    type: str = Field(description="invalid_request_error, authentication_error, rate_limit_error, server_error ...")
+    param: str | None = Field(description="The field at fault, as a path such as nvext.seed or messages[0].content.")
+    code: str | None = Field(description="What went wrong, as a word for programs.")
+
+
+class ErrorResponse(BaseModel):
+    """The body of every answer with a status of 400 or above."""
+
+    error: ErrorObject
+
+
+def invalid(error: ValidationError, model: type[BaseModel], data: Any) -> InvalidRequest:
+    """The first of the errors; `data` is what was parsed into `model`."""
+    first = error.errors(include_url=False)[0]
+    steps = _steps(first["loc"], data)
+    param = dotted(steps)
+    return InvalidRequest(f"'{param}' {_complaint(first, model, steps)}" if param else first["msg"], param=param)
+
+
+def dotted(steps: Sequence[str | int]) -> str | None:
+    """`("messages", 0, "content")` as `messages[0].content`."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:SHOWN_CHARS]}" for step in steps)
+    return path.removeprefix(".") or None
+
+
+def _steps(loc: tuple[int | str, ...], data: Any) -> list[str | int]:
+    """The part of `loc` that leads through `data`: pydantic also names the members of unions that it tried."""
+    steps: list[str | int] = []
+    at = data
+    for step in loc:
+        if isinstance(at, dict) and isinstance(step, str):
+            fields = cast("dict[str, Any]", at)
+            if step in fields:
+                at = fields[step]
+            elif step == loc[-1]:
+                at = None
+            else:
+                continue
+        elif isinstance(at, list) and isinstance(step, int) and step < len(cast("list[Any]", at)):
+            at = cast("list[Any]", at)[step]
+        else:
+            continue
+        steps.append(step)
+    return steps
+
+
+def _complaint(first: ErrorDetails, model: type[BaseModel], steps: list[str | int]) -> str:
+    kind = first["type"]
+    if kind == "missing":
+        return "is required."
+    if kind == "extra_forbidden":
+        return f"is unknown. Allowed there: {', '.join(_allowed(model, steps))}."
+    if kind in ("model_type", "dict_type"):
+        return "must be an object."
+    if kind == "value_error":
+        return str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
+    return f"{first['msg'].replace('Input should be', 'must be').replace('Input should', 'must')}{_given(first)}."
+
+
+def _given(first: ErrorDetails) -> str:
+    given = first["input"]
+    if isinstance(given, str | int | float) and len(text := repr(given)) <= SHOWN_CHARS:
+        return f", not {text}"
+    return ""
+
+
+def _allowed(model: type[BaseModel], steps: list[str | int]) -> list[str]:
+    """The fields of the model that `steps` lead into, from `model` down; the last step is the unknown one."""
+    for step in steps[:-1]:
+        field = model.model_fields.get(str(step))
+        inner = [] if field is None else _models(field.annotation)
+        if not inner:
+            break
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for member in getattr(annotation, "__args__", ()) for model in _models(member)]
