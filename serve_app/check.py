@@ -1,0 +1,353 @@
+"""Strict validation of a Serve deployments file: every problem in it, each with the path of its key.
+
+Serve accepts misspelt keys in most sections silently, so the walk here compares every key with the fields of Serve's
+own models (`ray.serve.schema`) and of our settings; values are then judged by the models' own validators. Starts
+nothing and looks at no cluster.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from ray.runtime_env import RuntimeEnv
+from ray.serve.config import (
+    AutoscalingConfig,
+    AutoscalingPolicy,
+    DeploymentActorConfig,
+    GangSchedulingConfig,
+    RequestRouterConfig,
+)
+from ray.serve.schema import ServeDeploySchema
+
+from serve_app.settings import ModelSettings, Settings, resolve
+from serve_app.tasks import Kind
+
+BUILDER = "serve_app.app:build"
+DEPLOYMENTS = ("Ingress", "Text", "Image", "Video", "Sweeper")
+RUNTIME_ENV_KEYS = tuple(sorted(key for key in RuntimeEnv.known_fields if not key.startswith("_")))
+# Serve declares these as plain mappings and reads them later as the models named here.
+MAPPINGS: dict[str, type[BaseModel]] = {
+    "autoscaling_config": AutoscalingConfig,
+    "autoscaling_policy": AutoscalingPolicy,
+    "gang_scheduling_config": GangSchedulingConfig,
+    "deployment_actors": DeploymentActorConfig,
+    "request_router_config": RequestRouterConfig,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding: `path` is the key's, such as `applications[0].args.image.gpus`; an error unless it only warns."""
+
+    path: str
+    message: str
+    level: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        prefix = "warning: " if self.level == "warning" else ""
+        return f"{prefix}{self.path}: {self.message}" if self.path else f"{prefix}{self.message}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All problems, in the order of the file's sections, and one line on what the file would serve."""
+
+    problems: tuple[Problem, ...]
+    summary: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not any(problem.level == "error" for problem in self.problems)
+
+
+def check_file(path: Path) -> Report:
+    """The report on a deployments file; a file that cannot be read or parsed is a problem too."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        config = yaml.safe_load(text)
+    except OSError as error:
+        return Report((Problem("", f"cannot read {path}: {error.strerror}"),))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return Report((Problem("", f"{path} is not YAML: {error}"),))
+    report = check_config(config)
+    return Report((*_repeated(yaml.compose(text), ""), *report.problems), report.summary)
+
+
+def check_config(config: object) -> Report:
+    """The report on a parsed deployments file."""
+    if not isinstance(config, dict):
+        return Report((Problem("", "a deployments file is a mapping with the key 'applications'"),))
+    problems = [*_unknown(ServeDeploySchema, config, ""), *_invalid(ServeDeploySchema, config, "")]
+    summaries: list[str] = []
+    for i, application in enumerate(_items(config.get("applications"))):
+        if isinstance(application, dict):
+            path = f"applications[{i}]"
+            problems += _check_application(application, path)
+            summaries.append(_summary(application, config))
+    unique = tuple(dict.fromkeys(problems))
+    report = Report(unique)
+    return Report(unique, "; ".join(summaries)) if report.ok else report
+
+
+# --- keys and values ------------------------------------------------------------------------------------------------
+
+
+def _unknown(model: type[BaseModel], value: object, path: str) -> Iterator[Problem]:
+    """Keys of `value`, at any depth, that `model` does not have."""
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        where = _join(path, key)
+        if key not in model.model_fields:
+            yield Problem(where, f"unknown key; {_nearest_field(key, model)}")
+        elif key == "runtime_env":
+            yield from _unknown_among(RUNTIME_ENV_KEYS, inner, where)
+        elif isinstance(key, str) and key in MAPPINGS:
+            for place, item in _places(inner, where):
+                yield from _unknown(MAPPINGS[key], item, place)
+                yield from _invalid(MAPPINGS[key], item, place)
+        else:
+            for nested in _models(model.model_fields[key].annotation):
+                for place, item in _places(inner, where):
+                    yield from _unknown(nested, item, place)
+
+
+def _unknown_among(known: Collection[str], value: object, path: str) -> Iterator[Problem]:
+    if isinstance(value, dict):
+        for key in value:
+            if key not in known:
+                yield Problem(_join(path, key), f"unknown key; {_nearest(key, known)}")
+
+
+def _invalid(model: type[BaseModel], value: object, path: str) -> Iterator[Problem]:
+    """What the model's own validators say, unknown keys left to `_unknown`."""
+    if value is None:
+        return
+    try:
+        model.model_validate(value)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            if detail["type"] != "extra_forbidden":
+                message = detail["msg"].removeprefix("Value error, ")
+                yield Problem(_locate(path, detail["loc"], value), message[:1].lower() + message[1:])
+    except (TypeError, ValueError, AttributeError, ImportError) as error:  # some of Serve's validators let these escape
+        yield Problem(path, str(error))
+
+
+def _repeated(node: yaml.Node | None, path: str) -> Iterator[Problem]:
+    """Keys that one mapping gives twice: YAML keeps the last without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, inner in node.value:
+            where = _join(path, key.value)
+            if key.value in seen:
+                yield Problem(where, f"given twice (line {key.start_mark.line + 1})")
+            seen.add(key.value)
+            yield from _repeated(inner, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, inner in enumerate(node.value):
+            yield from _repeated(inner, f"{path}[{i}]")
+
+
+def _nearest(key: object, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def _nearest_field(key: object, model: type[BaseModel]) -> str:
+    """As `_nearest`, looking one level down too: `num_gpus` of a deployment belongs in its `ray_actor_options`."""
+    here = _nearest(key, model.model_fields)
+    below = {
+        inner: f"{name}.{inner}"
+        for name, field in model.model_fields.items()
+        for nested in _models(field.annotation)
+        for inner in nested.model_fields
+        if inner not in model.model_fields
+    }
+    close = difflib.get_close_matches(str(key), [*model.model_fields, *below], n=1, cutoff=0.8)
+    return f"did you mean '{below[close[0]]}'?" if close and close[0] in below else here
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The pydantic models inside an annotation such as `Optional[List[Model]]`."""
+    if get_origin(annotation) in (Union, types.UnionType, list, tuple):
+        for argument in get_args(annotation):
+            yield from _models(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+
+
+def _places(value: object, path: str) -> Iterator[tuple[str, object]]:
+    """`value` itself, or each item of it where it is a list, with its path."""
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            yield f"{path}[{i}]", item
+    else:
+        yield path, value
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _locate(path: str, loc: tuple[int | str, ...], value: object) -> str:
+    """pydantic's location as a path, without the names of union members that it puts in between."""
+    for i, part in enumerate(loc):
+        if isinstance(part, int):
+            if not isinstance(value, list) or part >= len(value):
+                break  # a tuple that is too short: the tuple is what is wrong
+            path, value = f"{path}[{part}]", value[part]
+        elif isinstance(value, dict) and (part in value or i == len(loc) - 1):
+            path = _join(path, part)
+            value = value.get(part)
+    return path
+
+
+# --- our application ------------------------------------------------------------------------------------------------
+
+
+def _check_application(application: dict[str, Any], path: str) -> Iterator[Problem]:
+    yield from _deployment_gpus(application, path)
+    target = str(application.get("import_path", ""))
+    if not _is_ours(target):
+        if target.split(".")[0].split(":")[0] == "serve_app":
+            yield Problem(f"{path}.import_path", f"no such builder; did you mean '{BUILDER}'?")
+        else:
+            yield Problem(f"{path}.import_path", "not this project's application: args not checked", "warning")
+        return
+    for i, deployment in enumerate(_items(application.get("deployments"))):
+        name = deployment.get("name") if isinstance(deployment, dict) else None
+        if name is not None and name not in DEPLOYMENTS:
+            yield Problem(f"{path}.deployments[{i}].name", f"no deployment '{name}'; {_nearest(name, DEPLOYMENTS)}")
+    args, where = application.get("args") or {}, f"{path}.args"
+    found = [*_unknown(Settings, args, where), *_invalid(Settings, args, where)]
+    yield from found
+    yield from _check_settings(_readable(args, where, {problem.path for problem in found}), where)
+
+
+def _readable(args: object, path: str, bad: set[str]) -> Settings:
+    """The settings less what is wrong in them, so that one run judges the rest too."""
+    while path not in bad:
+        rest = _without(args, path, bad)
+        # leaving out one key can make another wrong: min 3 stays alone where 'mx: 5' went
+        worse = {problem.path for problem in _invalid(Settings, rest, path)}
+        if not worse:
+            return Settings.model_validate(rest)
+        bad = bad | worse
+    return Settings()
+
+
+def _without(value: object, path: str, bad: Collection[str]) -> object:
+    """`value` less what lies at the paths in `bad`."""
+    if isinstance(value, dict):
+        kept = {key: (inner, _join(path, key)) for key, inner in value.items() if _join(path, key) not in bad}
+        return {key: _without(inner, where, bad) for key, (inner, where) in kept.items()}
+    if isinstance(value, list):
+        kept = [(inner, f"{path}[{i}]") for i, inner in enumerate(value) if f"{path}[{i}]" not in bad]
+        return [_without(inner, where, bad) for inner, where in kept]
+    return value
+
+
+def _deployment_gpus(application: dict[str, Any], path: str) -> Iterator[Problem]:
+    for i, deployment in enumerate(_items(application.get("deployments"))):
+        options = deployment.get("ray_actor_options") if isinstance(deployment, dict) else None
+        gpus = options.get("num_gpus") if isinstance(options, dict) else None
+        if isinstance(gpus, float) and gpus > 1 and not gpus.is_integer():
+            where = f"{path}.deployments[{i}].ray_actor_options.num_gpus"
+            yield Problem(where, f"{gpus} GPUs: a fraction must be below 1, and more than one GPU a whole number")
+
+
+def _is_ours(import_path: str) -> bool:
+    return import_path.replace(":", ".") == BUILDER.replace(":", ".")
+
+
+def _profiles(settings: Settings) -> tuple[Literal["demo", "gpu"], ...]:
+    return ("demo", "gpu") if settings.profile == "auto" else (settings.profile,)
+
+
+def _check_settings(settings: Settings, path: str) -> Iterator[Problem]:
+    if not settings.kinds():
+        yield Problem(path, "text, image and video are all disabled: nothing to serve")
+    for profile in _profiles(settings):
+        resolved = list(_resolved(settings, profile, path))
+        yield from (problem for problem in resolved if isinstance(problem, Problem))
+        for whole in (item for item in resolved if isinstance(item, Settings)):
+            yield from _same_names(whole, path)
+            for kind, chosen in whole.kinds().items():
+                yield from _check_gpus(kind, chosen, f"{path}.{kind}")
+                if settings.profile == "demo" and chosen.gpus:
+                    message = f"profile demo runs on the CPU, yet each replica reserves {chosen.gpus:g} GPUs"
+                    yield Problem(f"{path}.{kind}.gpus", message, "warning")
+
+
+def _resolved(settings: Settings, profile: Literal["demo", "gpu"], path: str) -> Iterator[Settings | Problem]:
+    try:
+        yield resolve(settings, profile)
+    except ValidationError as error:  # the user's keys and the profile's contradict each other
+        for detail in error.errors(include_url=False):
+            where = ".".join([path, *(str(part) for part in detail["loc"])])
+            yield Problem(where, f"with profile {profile}: {detail['msg'].removeprefix('Value error, ')}")
+
+
+def _same_names(settings: Settings, path: str) -> Iterator[Problem]:
+    served: dict[str, Kind] = {}
+    for kind, chosen in settings.kinds().items():
+        if chosen.name in served:
+            yield Problem(
+                f"{path}.{kind}.served_name", f"'{chosen.name}' is also the name of the {served[chosen.name]}"
+            )
+        served.setdefault(chosen.name, kind)
+
+
+def _check_gpus(kind: Kind, chosen: ModelSettings, path: str) -> Iterator[Problem]:
+    """GPU counts that cannot work with the engine and the parallelism."""
+    gpus, parallel = chosen.gpus, chosen.parallel
+    if chosen.engine == "sglang" and gpus == 0:
+        yield Problem(f"{path}.gpus", "the sglang engine needs a GPU: 1, 2 ... or a fraction of one")
+    if chosen.engine == "diffusers" and gpus > 1:
+        yield Problem(f"{path}.gpus", f"the diffusers engine uses one GPU at most, not {gpus:g}")
+    if parallel == "auto":
+        return
+    if gpus < 2:
+        message = f"parallel: {parallel} splits a model over 2 GPUs or more, but gpus is {gpus:g}"
+        yield Problem(f"{path}.parallel", message)
+    elif parallel == "cfg" and gpus % 2:
+        yield Problem(f"{path}.gpus", f"parallel: cfg halves the GPUs, so it needs an even count, not {gpus:g}")
+    if kind == "text" and parallel != "tensor":
+        yield Problem(f"{path}.parallel", f"text runs on several GPUs by tensor parallelism only, not '{parallel}'")
+
+
+# --- the summary ----------------------------------------------------------------------------------------------------
+
+
+def _summary(application: dict[str, Any], config: dict[str, Any]) -> str:
+    name = application.get("name", "default")
+    if not _is_ours(str(application.get("import_path", ""))):
+        return f"application '{name}': {application.get('import_path')}"
+    try:
+        settings = Settings.model_validate(application.get("args") or {})
+        served = " | ".join(_served(settings, profile) for profile in _profiles(settings))
+    except ValidationError:
+        return ""
+    http = config.get("http_options") or {}
+    where = f"{http.get('host', '0.0.0.0')}:{http.get('port', 8000)}{application.get('route_prefix', '/')}"  # noqa: S104
+    return f"application '{name}' on {where}: {served}"
+
+
+def _served(settings: Settings, profile: Literal["demo", "gpu"]) -> str:
+    models = [
+        f"{kind} {chosen.name}" + (f" on {chosen.gpus:g} GPU" if chosen.gpus else "")
+        for kind, chosen in resolve(settings, profile).kinds().items()
+    ]
+    return f"profile {profile}: " + ", ".join(models)

@@ -1,0 +1,78 @@
+"""The command `diffusion-serve`: parses arguments and hands each subcommand to the module that does it.
+
+A subcommand's module is imported only when that subcommand runs, so that none of them waits for another's libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+# subcommands with a module of their own: add_arguments(parser) and run(args) -> exit status
+MODULES = {
+    "usage": ("serve_app.ledger", "sum the ledger by caller, model and day"),
+    "render": ("serve_app.render", "write serveConfigV2 of a RayService from a deployments file"),
+    "up": ("serve_app.up", "serve from command-line options, Dynamo's names for them included"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; the exit status is 0, 1 where it found or met a problem, 2 for wrong arguments."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(arguments).parse_args(arguments)
+    return args.run(args)
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="diffusion-serve", description="Serve diffusion models from one OpenAI-compatible endpoint on Ray Serve."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="validate a deployments file strictly")
+    check.add_argument("config", type=Path, metavar="CONFIG", help="the file, such as deployments.yaml")
+    check.set_defaults(run=_check)
+    demo = commands.add_parser("demo-models", help="make the demo checkpoints")
+    demo.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="DIR",
+        help="the home folder (default: DIFFUSION_SERVE_HOME)",
+    )
+    demo.set_defaults(run=_demo_models)
+    for name, (module, description) in MODULES.items():
+        command = commands.add_parser(name, help=description)
+        if name in arguments[:1]:
+            implementation = import_module(module)
+            implementation.add_arguments(command)
+            command.set_defaults(run=implementation.run)
+    return parser
+
+
+def _check(args: argparse.Namespace) -> int:
+    from serve_app.check import check_file
+
+    report = check_file(args.config)
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    if not report.ok:
+        return 1
+    print(f"{args.config}: {report.summary}")
+    return 0
+
+
+def _demo_models(args: argparse.Namespace) -> int:
+    from serve_app import demo
+    from serve_app.settings import home_folder
+
+    home: Path = args.folder or home_folder()
+    for name in demo.NAMES:
+        print(demo.ensure(name, home, progress=True))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
