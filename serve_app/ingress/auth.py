@@ -1,0 +1,103 @@
+"""API keys: who is asking, by the Bearer token of a request.
+
+Keeps SHA-256 digests only, and compares the digest of what came with every one of them in constant time. Knows nothing
+of what a caller may do: that is decided by the owner part of each key and job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve_app.errors import Unauthorized
+from serve_app.ingress.services import PUBLIC, Caller
+from serve_app.settings import AccessSettings, secret
+
+OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json", "/docs"})
+MEDIA_PATH = "/v1/media/"
+CHALLENGE = 'Bearer realm="diffusion-serve"'
+
+
+class Keys:
+    """The valid keys: the caller's name by the key's SHA-256 digest. Two keys may share a name, to change one."""
+
+    def __init__(self, names: Mapping[bytes, str]) -> None:
+        self._callers = {digest: Caller(owner=owner_of(name), name=name) for digest, name in names.items()}
+
+    @classmethod
+    def load(cls, access: AccessSettings) -> Keys | None:
+        """The keys that the settings name; None where they name none. ValueError for what cannot be read: a server
+        that was told to ask for keys must not start without them."""
+        if access.keys_env is None and access.keys_file is None:
+            return None
+        names: dict[bytes, str] = {}
+        if access.keys_env is not None:
+            names |= _parse(secret(access.keys_env) or "", ",", f"environment variable {access.keys_env}", hashed=False)
+        if access.keys_file is not None:
+            names |= _parse(Path(access.keys_file).read_text("utf-8"), "\n", access.keys_file, hashed=True)
+        return cls(names)
+
+    def caller(self, authorization: str | None) -> Caller:
+        """Who holds the key in an Authorization header. Unauthorized where there is none that is valid."""
+        scheme, _, key = (authorization or "").strip().partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise Unauthorized("No API key: send it as 'Authorization: Bearer KEY'.")
+        asked = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
+        found = None
+        for digest, caller in self._callers.items():  # all of them, so that time tells nothing of which one matched
+            if hmac.compare_digest(digest, asked):
+                found = caller
+        if found is None:
+            raise Unauthorized("The API key is not valid.")
+        return found
+
+
+def owner_of(name: str) -> str:
+    """The safe string that stands for a caller in keys of the object store."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def _parse(text: str, separator: str, source: str, *, hashed: bool) -> dict[bytes, str]:
+    names: dict[bytes, str] = {}
+    for line in text.split(separator):
+        if not (entry := line.strip()) or (hashed and entry.startswith("#")):
+            continue
+        name, colon, value = (part.strip() for part in entry.partition(":"))
+        if not (name and colon and value):  # never show the entry: it may hold a key
+            raise ValueError(f"{source}: an entry is not 'name:{'sha256-hex' if hashed else 'key'}'")
+        digest = bytes.fromhex(value) if hashed else hashlib.sha256(value.encode()).digest()
+        if len(digest) != hashlib.sha256().digest_size:
+            raise ValueError(f"{source}: the hash of '{name}' is not a SHA-256 in hex")
+        names[digest] = name
+    if not names:
+        raise ValueError(f"{source}: holds no API key")
+    return names
+
+
+class AuthMiddleware:
+    """Sets `request.state.caller`; raises Unauthorized before anything else of the request is looked at.
+
+    Every path needs a key, but for the open ones and media URLs that carry a signature, which /v1/media checks.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys | None) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope.setdefault("state", {})["caller"] = self._caller(scope)
+        await self._app(scope, receive, send)
+
+    def _caller(self, scope: Scope) -> Caller:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        if self._keys is None or path in OPEN_PATHS or path.startswith("/docs/"):
+            return PUBLIC
+        if authorization is None and path.startswith(MEDIA_PATH) and b"signature=" in scope["query_string"]:
+            return PUBLIC
+        return self._keys.caller(authorization.decode("latin-1") if authorization is not None else None)

@@ -1,0 +1,194 @@
+"""Sees to it that an acknowledged video job is run: hands it to the video deployment and stays with it to the end.
+
+The job is in the object store before anyone hears of it, and so is the lease that says this ingress looks after it.
+While the ingress lives it hands a job again whose replica died; when it dies, its lease goes stale and the sweeper
+takes over. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import secrets
+import time
+from collections.abc import Coroutine
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from serve_app.autoscaling import work_of
+from serve_app.errors import JobNotFound, ServeError, StorageFailed
+from serve_app.ingress.load import Load
+from serve_app.ingress.services import VideoClient
+from serve_app.jobs import Job, JobStore
+from serve_app.settings import JobSettings
+from serve_app.storage import ObjectStore
+from serve_app.tasks import VideoTask
+
+T = TypeVar("T")
+logger = logging.getLogger("serve_app.ingress")
+
+FIRST_RETRY_S = 0.5
+LONGEST_RETRY_S = 10.0
+POLL_S = 0.5
+"""How often a waiter looks at the record: a job may be cancelled, or run by an attempt that this ingress did not start.
+The end of an attempt that it did start wakes it at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """An image that passed `media.images.check_image`; `format` is a file extension."""
+
+    data: bytes
+    format: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """All that a job is made of. `details` are kept beside the task for the ingress."""
+
+    task: VideoTask
+    owner: str
+    image: InputImage | None = None
+    remixed_from: str | None = None
+    user: str | None = None
+
+
+class Dispatcher:
+    """One an ingress process. `create` may be called by any number of requests at once."""
+
+    def __init__(
+        self, store: ObjectStore, jobs: JobStore, video: VideoClient, load: Load, settings: JobSettings
+    ) -> None:
+        self.id = f"ingress-{secrets.token_hex(8)}"
+        self._store = store
+        self._jobs = jobs
+        self._video = video
+        self._load = load
+        self._settings = settings
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._heart: asyncio.Task[None] | None = None
+        self._renewed_at = float("-inf")
+
+    async def create(self, new: NewJob) -> Job:
+        """A job that is durable and on its way. QueueFull before anything is stored where too many wait already.
+
+        A caller who goes away in between changes nothing: a stored job that no one hands on would wait for ever.
+        """
+        return await asyncio.shield(_detached(self._create(new)))
+
+    async def wait(self, job: Job, timeout_s: float) -> Job:
+        """The job when it has ended, or as it stands after `timeout_s`. Cancelling the wait leaves the job alone."""
+        deadline = time.monotonic() + timeout_s
+        while not job.finished and (left := deadline - time.monotonic()) > 0:
+            job = await self.look_again(job, min(POLL_S, left))
+        return job
+
+    async def look_again(self, job: Job, pause_s: float) -> Job:
+        """The job after `pause_s`, or sooner if it has ended. While storage is away, the job as it was."""
+        if running := self._running.get(job.id):
+            await asyncio.wait([running], timeout=pause_s)
+        else:
+            await asyncio.sleep(pause_s)
+        try:
+            return await self._jobs.get(job.owner, job.id)
+        except StorageFailed:
+            return job
+
+    def poll_after_ms(self, job: Job) -> int:
+        """When it makes sense to ask again: a twentieth of the time that such a job takes, from 0.25 to 5 seconds."""
+        return int(min(max(self._load.costs.seconds(work_of(job.task)) * 50, 250), 5000))
+
+    async def _create(self, new: NewJob) -> Job:
+        with ExitStack() as admission:
+            admission.enter_context(self._load.admit(work_of(new.task)))
+            await self._renew_lease()
+            try:
+                job = await self._store_job(new)
+            except StorageFailed:
+                # what was refused with an error must not run later: half of it may have been stored
+                _detached(self._discard(new.owner, new.task.id))
+                raise
+            # no await from here on: the place is given back when the job has ended
+            self._running[job.id] = _detached(self._look_after(job, admission.pop_all()))
+        return job
+
+    async def _store_job(self, new: NewJob) -> Job:
+        task = new.task
+        if image := new.image:
+            task = replace(task, input_key=f"jobs/{new.owner}/{task.id}/input.{image.format}")
+            await self._store.put(f"jobs/{new.owner}/{task.id}/input.{image.format}", image.data, image.content_type)
+        return await self._jobs.create(
+            task, owner=new.owner, dispatcher=self.id, remixed_from=new.remixed_from, user=new.user
+        )
+
+    async def _discard(self, owner: str, job_id: str) -> None:
+        pause = FIRST_RETRY_S
+        while True:
+            try:
+                await self._jobs.delete(owner, job_id)
+            except JobNotFound:
+                return
+            except StorageFailed:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_RETRY_S)
+            else:
+                return
+
+    async def _look_after(self, job: Job, admission: ExitStack) -> None:
+        try:
+            with admission:
+                await self._run_to_the_end(job)
+        finally:
+            del self._running[job.id]
+
+    async def _run_to_the_end(self, job: Job) -> None:
+        pause = FIRST_RETRY_S
+        while True:
+            try:
+                await self._video.run(job.owner, job.id)
+                job = await self._jobs.get(job.owner, job.id)
+            except JobNotFound:
+                return  # deleted by its owner
+            except ServeError as error:
+                # a replica died, its queue is full, or storage is away: the job is stored, so it costs time only
+                logger.warning("job %s will be handed on again in %.1f s: %s", job.id, pause, error.message)
+            except Exception:
+                # whatever is broken, an acknowledged job is not dropped for it
+                logger.exception("job %s will be handed on again in %.1f s", job.id, pause)
+            else:
+                if job.finished:
+                    self._learn(job)
+                    return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_RETRY_S)
+
+    def _learn(self, job: Job) -> None:
+        if job.result is not None:
+            self._load.finished(work_of(job.task), job.result.timing.engine_s)
+
+    async def _renew_lease(self) -> None:
+        """Makes sure that the lease in the store is fresh, and stays so while there are jobs to look after."""
+        if time.monotonic() - self._renewed_at > self._settings.heartbeat_s:
+            await self._jobs.renew(self.id)
+            self._renewed_at = time.monotonic()
+        if self._heart is None or self._heart.done():
+            self._heart = _detached(self._beat())
+
+    async def _beat(self) -> None:
+        await asyncio.sleep(self._settings.heartbeat_s)
+        while self._running:
+            try:
+                await self._jobs.renew(self.id)
+                self._renewed_at = time.monotonic()
+            except ServeError as error:
+                logger.warning("the lease of %s was not renewed: %s", self.id, error.message)
+            await asyncio.sleep(self._settings.heartbeat_s)
+
+
+def _detached(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task in an empty context: Serve cancels every handle call made in the context of a request that has gone, and
+    a job outlives the request that made it."""
+    return asyncio.create_task(work, context=contextvars.Context())

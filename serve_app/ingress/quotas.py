@@ -1,0 +1,80 @@
+"""Rate and concurrency limits of each API key, counted by this ingress replica alone.
+
+The rate is a sliding window: never more than the limit in any 60 seconds. With several ingress replicas a key gets
+up to the limit from each; one shared count would cost every request a round trip.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve_app.errors import RateLimited
+from serve_app.ingress.auth import OPEN_PATHS
+from serve_app.settings import AccessSettings
+
+WINDOW_S = 60.0
+
+
+@dataclass(slots=True)
+class _Usage:
+    started: deque[float] = field(default_factory=deque[float])
+    running: int = 0
+
+
+class Quotas:
+    """What each owner has used. `clock` gives seconds that never fall."""
+
+    def __init__(self, access: AccessSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = access.requests_per_minute
+        self._concurrency = access.concurrency
+        self._clock = clock
+        self._usage: dict[str, _Usage] = {}
+
+    @contextmanager
+    def admit(self, owner: str) -> Generator[None]:
+        """Holds a place for one request. RateLimited says when there will be one."""
+        usage = self._usage.setdefault(owner, _Usage())
+        self._check_concurrency(usage)
+        self._check_rate(usage)
+        usage.running += 1
+        try:
+            yield
+        finally:
+            usage.running -= 1
+
+    def _check_concurrency(self, usage: _Usage) -> None:
+        if self._concurrency is not None and usage.running >= self._concurrency:
+            raise RateLimited(f"{usage.running} requests of this key are under way, the limit.", retry_after_s=1.0)
+
+    def _check_rate(self, usage: _Usage) -> None:
+        if self._per_minute is None:
+            return
+        now = self._clock()
+        while usage.started and usage.started[0] <= now - WINDOW_S:
+            usage.started.popleft()
+        if len(usage.started) >= self._per_minute:
+            wait = math.ceil(usage.started[0] + WINDOW_S - now)
+            raise RateLimited(f"Above {self._per_minute} requests a minute.", retry_after_s=float(max(wait, 1)))
+        usage.started.append(now)
+
+
+class QuotaMiddleware:
+    """Holds a place from the first byte of a request to the last of its answer, streams too."""
+
+    def __init__(self, app: ASGIApp, quotas: Quotas) -> None:
+        self._app = app
+        self._quotas = quotas
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        with self._quotas.admit(scope["state"]["caller"].owner):
+            await self._app(scope, receive, send)

@@ -1,0 +1,313 @@
+"""The wire models of /v1/videos: OpenAI's video API and NVIDIA Dynamo's, served by one object.
+
+Pure: says which way a POST goes, turns a request into a VideoTask and a job into what a caller sees. Knows no HTTP
+framework, no storage and no engine: where a result can be fetched comes in as a function.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from serve_app.errors import InvalidRequest
+from serve_app.jobs import Job, Page, Status
+from serve_app.protocol.common import NvExt, Seed, Wire, at_most, checked_prompt, choose_model, parse_size, refuse
+from serve_app.settings import VideoLimits, VideoSettings
+from serve_app.tasks import ModelCard, VideoTask
+
+Guidance = Annotated[float, Field(ge=0, le=100)]
+WholeSeconds = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
+Variant = Literal["video", "thumbnail", "spritesheet"]
+Order = Literal["asc", "desc"]
+
+
+class VideoNvExt(NvExt):
+    """Dynamo's `nvext` of a video request."""
+
+    fps: Annotated[int, Field(ge=1, description="Frames a second.")] | None = None
+    num_frames: Annotated[int, Field(ge=1, description="Exact number of frames; wins over seconds x fps.")] | None = (
+        None
+    )
+    num_inference_steps: Annotated[int, Field(ge=1, description="Denoising steps.")] | None = None
+    guidance_scale: Guidance | None = None
+    negative_prompt: str | None = None
+    seed: Seed | None = None
+    annotations: list[str] | None = Field(default=None, description="Accepted and ignored.")
+    boundary_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="Where a two-expert model changes expert; 400 for others."
+    )
+    guidance_scale_2: Guidance | None = Field(
+        default=None, description="Guidance of the low-noise expert of a two-expert model; 400 for others."
+    )
+
+
+class ImageReference(NvExt):
+    """OpenAI's reference object, of which `image_url` is served."""
+
+    image_url: str = Field(min_length=1, description="An https or data URL.")
+
+
+class VideoRequest(Wire):
+    """The body of POST /v1/videos and /v1/videos/sync."""
+
+    prompt: str = Field(min_length=1)
+    model: str | None = None
+    seconds: WholeSeconds | None = Field(default=None, description="Length in whole seconds, as a number or a string.")
+    size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, both even; or auto.")
+    input_reference: str | ImageReference | None = Field(
+        default=None, description="The first frame: an https or data URL, or in multipart an upload."
+    )
+    response_format: Literal["url", "b64_json"] | None = None
+    output_format: Literal["mp4"] | None = None
+    stream: bool | None = None
+    user: str | None = None
+    nvext: VideoNvExt | None = None
+
+    @property
+    def reference_url(self) -> str | None:
+        """The URL of the input image, where one was given as a URL."""
+        reference = self.input_reference
+        return reference.image_url if isinstance(reference, ImageReference) else reference
+
+    def to_task(self, settings: VideoSettings, *, id: str, caller: str, seed: int, submitted_at: float) -> VideoTask:
+        """A task with every default filled; `seed` is used where the caller gave none. InvalidRequest names limits."""
+        limits, defaults = settings.limits, settings.defaults
+        model = choose_model(self.model, [settings.name])
+        asked = self.nvext or VideoNvExt()
+        prompt = checked_prompt("prompt", self.prompt, limits.prompt_chars)
+        if asked.negative_prompt:
+            checked_prompt("nvext.negative_prompt", asked.negative_prompt, limits.prompt_chars)
+        width, height = _even_size(self.size, limits) or (defaults.width, defaults.height)
+        fps = asked.fps or defaults.fps
+        at_most("nvext.fps", fps, limits.fps, "limits.fps")
+        steps = asked.num_inference_steps or defaults.num_inference_steps
+        at_most("nvext.num_inference_steps", steps, limits.steps, "limits.steps")
+        return VideoTask(
+            id=id,
+            model=model,
+            prompt=prompt,
+            width=width,
+            height=height,
+            num_frames=self._frames(fps, limits) or defaults.num_frames,
+            fps=fps,
+            num_inference_steps=steps,
+            guidance_scale=defaults.guidance_scale if asked.guidance_scale is None else asked.guidance_scale,
+            seed=seed if asked.seed is None else asked.seed,
+            caller=caller,
+            negative_prompt=defaults.negative_prompt if asked.negative_prompt is None else asked.negative_prompt,
+            guidance_scale_2=asked.guidance_scale_2,
+            boundary_ratio=asked.boundary_ratio,
+            submitted_at=submitted_at,
+        )
+
+    def _frames(self, fps: int, limits: VideoLimits) -> int:
+        """0 where the caller named neither a number of frames nor seconds."""
+        seconds = int(self.seconds) if self.seconds is not None else None
+        if seconds == 0:
+            raise InvalidRequest("'seconds' must be at least 1, not '0'.", param="seconds")
+        at_most("seconds", seconds or 0, limits.seconds, "limits.seconds")
+        if self.nvext and self.nvext.num_frames:
+            at_most("nvext.num_frames", self.nvext.num_frames, limits.frames, "limits.frames")
+            return self.nvext.num_frames
+        frames = (seconds or 0) * fps
+        if frames > limits.frames:
+            raise InvalidRequest(
+                f"'seconds' is {seconds}, which are {frames} frames at {fps} a second; at most {limits.frames} are "
+                "allowed here (limits.frames).",
+                param="seconds",
+            )
+        return frames
+
+
+class RemixRequest(Wire):
+    """The body of POST /v1/videos/{id}/remix."""
+
+    prompt: str = Field(min_length=1)
+
+
+def check_capabilities(task: VideoTask, card: ModelCard, *, has_image: bool) -> None:
+    """UnsupportedParameter for what this model cannot do, so that no job is made only to fail."""
+    if has_image and "image_to_video" not in card.capabilities:
+        raise refuse("input_reference", f"'{card.model}' makes videos from text only.")
+    if "two_experts" not in card.capabilities:
+        for name, value in (("boundary_ratio", task.boundary_ratio), ("guidance_scale_2", task.guidance_scale_2)):
+            if value is not None:
+                raise refuse(f"nvext.{name}", f"'{card.model}' has no second expert.")
+
+
+def _even_size(size: str | None, limits: VideoLimits) -> tuple[int, int] | None:
+    """None for the model's default. H.264 in yuv420p keeps one colour for 2x2 pixels: sides must be even."""
+    if size is None or size == "auto":
+        return None
+    width, height = parse_size("size", size, least=limits.min_side, most=limits.max_side)
+    if width % 2 or height % 2:
+        even = "x".join(str(_even(side, limits.max_side)) for side in (width, height))
+        raise InvalidRequest(
+            f"'size' is {size}; the sides of a video are even, and the nearest is {even}.", param="size"
+        )
+    return width, height
+
+
+def _even(side: int, most: int) -> int:
+    return side + side % 2 if side + side % 2 <= most else side - 1
+
+
+# --- which way a POST goes ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """How a POST is answered: at once with the job, after it (`wait_s`), or by events.
+
+    `patient`: when `wait_s` is over the caller takes the job as it stands, instead of a 504.
+    `applied` is the value of Preference-Applied, empty where no preference decided.
+    """
+
+    way: Literal["job", "wait", "events"]
+    wait_s: float = 0.0
+    patient: bool = False
+    applied: str = ""
+
+
+SYNCHRONOUS_FIELDS = ("nvext", "response_format", "stream", "output_format")
+_WAIT = re.compile(r'wait(?:\s*=\s*"?([0-9]{1,9})"?)?$')
+
+
+def dispatch(prefer: str, *, is_form: bool, data: Mapping[str, Any], sync_wait_s: float) -> Dispatch:
+    """Which way a POST /v1/videos goes: by its Prefer header (RFC 7240), else by the fields it names.
+
+    `data` is the body as parsed, before validation; null is as good as absent. Preferences that make no sense are
+    ignored, as the RFC asks. `respond-async, wait=5` waits for five seconds, then gives the job: section 4.3.
+    """
+    streams = data.get("stream") in (True, "true", "True", "1")
+    asynchronous, waits, seconds = _preferences(prefer)
+    if seconds is not None:
+        waited = min(float(seconds), sync_wait_s)
+        return Dispatch("events" if streams else "wait", waited, patient=True, applied=f"wait={waited:g}")
+    if asynchronous:
+        return Dispatch("job", applied="respond-async")
+    if streams or waits:
+        return Dispatch("events" if streams else "wait", sync_wait_s, applied="wait" if waits else "")
+    synchronous = not is_form and any(data.get(name) is not None for name in SYNCHRONOUS_FIELDS)
+    return Dispatch("wait", sync_wait_s) if synchronous else Dispatch("job")
+
+
+def _preferences(prefer: str) -> tuple[bool, bool, int | None]:
+    """Whether `respond-async` was asked, whether `wait`, and its seconds, None without a number."""
+    asynchronous, waits, seconds = False, False, None
+    for part in prefer.lower().split(","):
+        preference = part.split(";")[0].strip()
+        if preference == "respond-async":
+            asynchronous = True
+        elif not waits and (found := _WAIT.match(preference)):  # the first of a name counts: RFC 7240, section 2
+            waits, seconds = True, int(found[1]) if found[1] else None
+    return asynchronous, waits, seconds
+
+
+# --- what a caller sees ---------------------------------------------------------------------------------------------
+
+
+class VideoData(BaseModel):
+    """Dynamo's item of `data`: exactly one of `url` and `b64_json` is set."""
+
+    output_format: Literal["mp4"] = "mp4"
+    fps: int
+    url: str | None = None
+    b64_json: str | None = None
+
+
+class VideoError(BaseModel):
+    code: str
+    message: str
+
+
+class VideoFacts(BaseModel):
+    """`nvext` of an answer: what was really used, enough to make the same video again."""
+
+    seed: int
+    fps: int
+    num_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    queue_time_s: float | None = None
+
+
+class Video(BaseModel):
+    """A video job: OpenAI's fields, and Dynamo's `created`, `data` and `inference_time_s`. Times are Unix seconds."""
+
+    id: str
+    object: Literal["video"] = "video"
+    model: str
+    status: Status
+    progress: int = Field(ge=0, le=100)
+    created_at: int
+    completed_at: int | None
+    expires_at: int | None
+    seconds: str
+    size: str
+    prompt: str
+    remixed_from_video_id: str | None
+    error: VideoError | None
+    created: int
+    data: list[VideoData]
+    inference_time_s: float | None
+    nvext: VideoFacts
+
+    @classmethod
+    def from_job(cls, job: Job, url: Callable[[str], str], *, b64_json: str | None = None) -> Video:
+        """`url` tells where a stored key can be fetched; with `b64_json` the file itself stands in `data` instead."""
+        task, result = job.task, job.result
+        data: list[VideoData] = []
+        if result and b64_json is not None:
+            data = [VideoData(fps=task.fps, b64_json=b64_json)]
+        elif result:
+            data = [VideoData(fps=task.fps, url=url(result.video.key))]
+        return cls(
+            id=job.id,
+            model=task.model,
+            status=job.status,
+            progress=job.progress,
+            created_at=int(job.created_at),
+            completed_at=int(job.completed_at) if job.completed_at else None,
+            expires_at=int(job.expires_at) if job.expires_at else None,
+            seconds=f"{task.num_frames / task.fps:.3f}".rstrip("0").rstrip("."),
+            size=f"{task.width}x{task.height}",
+            prompt=task.prompt,
+            remixed_from_video_id=job.remixed_from,
+            error=VideoError(code=job.error.code, message=job.error.message) if job.error else None,
+            created=int(job.created_at),
+            data=data,
+            inference_time_s=round(result.timing.engine_s, 3) if result else None,
+            nvext=VideoFacts(
+                seed=task.seed,
+                fps=task.fps,
+                num_frames=task.num_frames,
+                num_inference_steps=task.num_inference_steps,
+                guidance_scale=task.guidance_scale,
+                queue_time_s=round(result.timing.queue_s, 3) if result else None,
+            ),
+        )
+
+
+class VideoList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Video]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def from_page(cls, page: Page, url: Callable[[str], str]) -> VideoList:
+        videos = [Video.from_job(job, url) for job in page.jobs]
+        ids = [video.id for video in videos] or [None]
+        return cls(data=videos, first_id=ids[0], last_id=ids[-1], has_more=page.has_more)
+
+
+class VideoDeleted(BaseModel):
+    id: str
+    deleted: Literal[True] = True
+    object: Literal["video.deleted"] = "video.deleted"
