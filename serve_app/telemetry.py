@@ -349,7 +349,8 @@ class JSONFormatter(logging.Formatter):
             line["request_id"] = request
         if trace := parse_traceparent(current_traceparent.get()):
             line["trace_id"] = trace.trace_id
-        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD and key not in PRIVATE}
+        extra = vars(record).keys() - _STANDARD - PRIVATE
+        line |= {key: getattr(record, key) for key in sorted(extra) if not key.startswith("_")}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
@@ -389,6 +390,5 @@ def setup(
     handler.setFormatter(JSONFormatter() if log_format == "json" else TextFormatter())
     ours.addHandler(handler)
     ours.setLevel(log_level)
-    ours.propagate = False
     if otlp_endpoint and _process.tracer is None:
         _process.tracer = _tracer(otlp_endpoint, component)
