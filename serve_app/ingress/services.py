@@ -93,6 +93,11 @@ class Services:
     started_at: float = 0.0
     draining: bool = False
 
+    def served(self, kind: Kind) -> tuple[str, ...]:
+        """The names of the models of one kind; none where it is not enabled."""
+        model = self.settings.kinds().get(kind)
+        return () if model is None else (model.name,)
+
     def __post_init__(self) -> None:
         for kind, model in self.settings.kinds().items():
             self.loads.setdefault(kind, Load.of(kind, model))

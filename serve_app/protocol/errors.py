@@ -8,7 +8,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from serve_app.errors import InvalidRequest
+from serve_app.errors import InvalidRequest, UnsupportedParameter
 
 SHOWN_CHARS = 64
 
@@ -35,7 +35,9 @@ def invalid(error: ValidationError, model: type[BaseModel], data: Any) -> Invali
     first = error.errors(include_url=False)[0]
     steps = _steps(first["loc"], data)
     param = dotted(steps)
-    return InvalidRequest(f"'{param}' {_complaint(first, model, steps)}" if param else first["msg"], param=param)
+    # our validators raise it for what is well-formed, but more than the model can do
+    raised = UnsupportedParameter if first["type"] == "unsupported" else InvalidRequest
+    return raised(f"'{param}' {_complaint(first, model, steps)}" if param else first["msg"], param=param)
 
 
 def dotted(steps: Sequence[str | int]) -> str | None:
@@ -73,8 +75,10 @@ def _complaint(first: ErrorDetails, model: type[BaseModel], steps: list[str | in
         return f"is unknown. Allowed there: {', '.join(_allowed(model, steps))}."
     if kind in ("model_type", "dict_type"):
         return "must be an object."
-    if kind == "value_error":
-        return str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
+    if kind == "value_error" and "ctx" in first:
+        return str(first["ctx"]["error"])
+    if kind == "unsupported":
+        return first["msg"]
     return f"{first['msg'].replace('Input should be', 'must be').replace('Input should', 'must')}{_given(first)}."
 
 

@@ -1,0 +1,197 @@
+"""The clients over Ray Serve handles. Ray's errors become ours here, in one table, and nowhere else.
+
+A handle's call is cancelled when ours is: Serve cancels the ingress's own task when the client goes away, and what the
+router has not yet handed to a replica would otherwise still run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, cast
+
+from ray import serve
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
+from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
+from ray.serve.schema import DeploymentStatusOverview
+
+from serve_app.errors import GenerationFailed, QueueFull, ServeError, Unavailable
+from serve_app.settings import Settings
+from serve_app.tasks import ImageEvent, ImageResult, ImageTask, Kind, ModelCard, TextEvent, TextResult, TextTask
+
+logger = logging.getLogger("serve_app.ingress")
+
+Handle = DeploymentHandle[Any]
+
+ERRORS: tuple[tuple[type[Exception], type[ServeError], str], ...] = (
+    (ActorDiedError, GenerationFailed, "The replica that ran this request died. Another takes its place: send again."),
+    (ActorUnavailableError, Unavailable, "The replica that ran this request cannot be reached. Send it again."),
+    (RayActorError, GenerationFailed, "The replica that ran this request died. Another takes its place: send again."),
+    (OutOfMemoryError, GenerationFailed, "The machine ran out of memory under this request."),
+    (WorkerCrashedError, GenerationFailed, "The process that ran this request crashed. Send it again."),
+    (ReplicaUnavailableError, Unavailable, "The replica chosen for this request is gone. Send it again."),
+    (DeploymentUnavailableError, Unavailable, "The model failed to start."),
+    (TaskCancelledError, Unavailable, "The server cancelled this request. Send it again."),
+    (RayServeException, Unavailable, "The model cannot take this request now. Send it again."),
+    (RayError, GenerationFailed, "The cluster failed this request. Send it again."),
+)
+"""The first class that fits decides."""
+RETRY_S = 1.0
+
+
+def as_ours(error: Exception) -> Exception:
+    """Our error for one of Ray's; an error of ours that crossed a handle comes out as it was raised."""
+    if isinstance(error, RayTaskError):
+        cause = cast("Exception", error.cause)
+        if isinstance(cause, ServeError):
+            return cause
+        if not isinstance(cause, RayError | RayServeException):
+            return cause  # a mistake of ours, not Ray's: the application's edge logs it and answers 500
+        error = cause
+    if isinstance(error, BackPressureError):
+        return QueueFull("Too many requests wait for this model. Retry later.", retry_after_s=error.retry_after_s)
+    for theirs, ours, message in ERRORS:
+        if isinstance(error, theirs):
+            logger.warning("%s: %s", type(error).__name__, error)
+            return ours(message, retry_after_s=RETRY_S if ours is Unavailable else None)
+    return error
+
+
+async def call(handle: Handle, *args: Any) -> Any:
+    """The result of a unary call; cancelling this cancels the call."""
+    response = cast("DeploymentResponse[Any]", handle.remote(*args))
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+    except Exception as error:
+        raise as_ours(error) from error
+
+
+async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
+    """The results of a streaming call; closing this cancels the call."""
+    responses = cast("DeploymentResponseGenerator[Any]", handle.remote(*args))
+    ended = False
+    try:
+        async for one in responses:
+            yield one
+        ended = True
+    except Exception as error:
+        ended = True
+        raise as_ours(error) from error
+    finally:
+        if not ended:
+            responses.cancel()
+
+
+class _Described:
+    """Asks a deployment once for its card: a deployment at zero replicas would be started for it."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._describe = handle.describe
+        self._card: ModelCard | None = None
+
+    async def describe(self) -> ModelCard:
+        if self._card is None:
+            self._card = cast("ModelCard", await call(self._describe))
+        return self._card
+
+
+class TextHandle(_Described):
+    """TextClient over a handle of the text deployment."""
+
+    def __init__(self, handle: Handle) -> None:
+        super().__init__(handle)
+        # a handle bound to a method costs some 20 us to make, so that it is made once
+        self._complete = handle.complete
+        self._stream = handle.options(method_name="stream", stream=True)
+
+    async def complete(self, task: TextTask) -> TextResult:
+        return await call(self._complete, task)
+
+    def stream(self, task: TextTask) -> AsyncGenerator[TextEvent, None]:
+        return stream(self._stream, task)
+
+
+class ImageHandle(_Described):
+    """ImageClient over a handle of the image deployment."""
+
+    def __init__(self, handle: Handle) -> None:
+        super().__init__(handle)
+        self._generate = handle.generate
+        self._stream = handle.options(method_name="stream", stream=True)
+
+    async def generate(self, task: ImageTask) -> ImageResult:
+        return await call(self._generate, task)
+
+    def stream(self, task: ImageTask) -> AsyncGenerator[ImageEvent, None]:
+        return stream(self._stream, task)
+
+
+class VideoHandle(_Described):
+    """VideoClient over a handle of the video deployment."""
+
+    def __init__(self, handle: Handle) -> None:
+        super().__init__(handle)
+        self._run = handle.run
+
+    async def run(self, owner: str, job_id: str) -> None:
+        await call(self._run, owner, job_id)
+
+
+class ServeReadiness:
+    """Asks Serve's controller how the model deployments stand, at most once a second however often it is called."""
+
+    def __init__(self, settings: Settings, handles: Mapping[Kind, Handle], keep_s: float = 1.0) -> None:
+        self._settings = settings
+        self._handles = handles
+        self._keep_s = keep_s
+        self._known: Mapping[Kind, bool] = {}
+        self._until = 0.0
+        self._lock = asyncio.Lock()
+
+    async def __call__(self) -> Mapping[Kind, bool]:
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                self._known = await asyncio.to_thread(self._ask)
+                self._until = time.monotonic() + self._keep_s
+        return self._known
+
+    def _ask(self) -> Mapping[Kind, bool]:
+        applications = serve.status().applications
+        known: dict[Kind, bool] = {}
+        for kind, model in self._settings.kinds().items():
+            handle = self._handles[kind]
+            application = applications.get(handle.app_name)
+            status = application.deployments.get(handle.deployment_name) if application else None
+            known[kind] = status is not None and is_ready(status, least=model.replicas.min)
+        return known
+
+
+def is_ready(status: DeploymentStatusOverview, *, least: int) -> bool:
+    """Whether a deployment's replicas that should run are warmed up.
+
+    While it is first deployed or redeployed (UPDATING) that is its least number; while it scales with the traffic it
+    stays ready, or a request that wakes it from zero would take the whole endpoint out of its load balancer.
+    """
+    state = str(status.status.value)
+    running = sum(number for name, number in status.replica_states.items() if str(name.value) == "RUNNING")
+    return state in ("HEALTHY", "UPSCALING", "DOWNSCALING") or running >= max(least, 1)

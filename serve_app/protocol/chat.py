@@ -1,0 +1,211 @@
+"""The wire models of POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from serve_app.errors import InvalidRequest
+from serve_app.protocol.common import checked_prompt, refuse
+from serve_app.protocol.text import (
+    NO_LOGPROBS,
+    TextReport,
+    TextRequest,
+    Usage,
+    denoising,
+    fan_out,
+    report,
+    text_parts,
+    usage,
+)
+from serve_app.settings import TextSettings
+from serve_app.tasks import FinishReason, Message, TextEnd, TextResult, TextStep, TextTask
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+KNOWN_ROLES: dict[Role, str] = {"developer": "system", "function": "tool"}
+"""Roles that chat templates do not know, under the name that they do."""
+
+
+class TextPart(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """One message; its text parts are joined. Names and tool calls are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Role
+    content: Annotated[str, BeforeValidator(text_parts, json_schema_input_type=str | list[TextPart] | None)] = ""
+
+
+class ChatRequest(TextRequest):
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Wins over max_tokens.")
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: list[Any] | None = Field(default=None, description="Accepted; the model calls none.")
+    tool_choice: str | dict[str, Any] | None = None
+    function_call: str | dict[str, Any] | None = None
+    modalities: list[str] | None = None
+
+    def to_tasks(
+        self, settings: TextSettings, *, id: str, caller: str, submitted_at: float, traceparent: str = ""
+    ) -> list[TextTask]:
+        """A task for each of the n choices. Raises InvalidRequest for what is beyond a limit or cannot be done."""
+        self._refuse()
+        length = sum(len(message.content) for message in self.messages)
+        if length == 0 or not any(message.content.strip() for message in self.messages):
+            raise InvalidRequest("'messages' holds no text.", param="messages")
+        if length > settings.limits.prompt_chars:
+            checked_prompt(
+                "messages", "".join(message.content for message in self.messages), settings.limits.prompt_chars
+            )
+        n = self.n or 1
+        task = TextTask(
+            id=id,
+            model=settings.name,
+            max_tokens=1,
+            caller=caller,
+            messages=tuple(Message(role=KNOWN_ROLES.get(m.role, m.role), content=m.content) for m in self.messages),
+            submitted_at=submitted_at,
+            traceparent=traceparent,
+        )
+        return fan_out(self.sampled(task, settings, self.max_completion_tokens or self.max_tokens, n), n)
+
+    def _refuse(self) -> None:
+        self.refuse_unsupported()
+        if self.logprobs:
+            raise refuse("logprobs", NO_LOGPROBS)
+        if self.top_logprobs:
+            raise refuse("top_logprobs", NO_LOGPROBS)
+        if self.tool_choice not in (None, "none", "auto"):
+            raise refuse("tool_choice", "the model cannot be made to call a tool; only 'none' and 'auto' are allowed.")
+        if self.function_call not in (None, "none", "auto"):
+            raise refuse("function_call", "the model cannot be made to call a function.")
+        if self.modalities is not None and self.modalities != ["text"]:
+            raise refuse("modalities", "the model writes text only; only ['text'] is allowed.")
+
+
+class AnswerMessage(TypedDict):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(TypedDict):
+    index: int
+    message: AnswerMessage
+    logprobs: None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(TypedDict):
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    nvext: TextReport
+
+
+class Delta(TypedDict):
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str]
+
+
+class ChunkChoice(TypedDict):
+    index: int
+    delta: Delta
+    logprobs: None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(TypedDict):
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: NotRequired[Usage | None]
+    nvext: NotRequired[TextReport | dict[str, Any]]
+
+
+def from_results(
+    results: Sequence[TextResult], *, id: str, created: int, model: str, hints: Sequence[str]
+) -> ChatCompletion:
+    """The answer; `hints` are the request's `ignored_hints`."""
+    ends = [result.end for result in results]
+    return {
+        "id": id,
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": result.text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": result.end.finish_reason,
+            }
+            for index, result in enumerate(results)
+        ],
+        "usage": usage(ends),
+        "nvext": report(ends, hints),
+    }
+
+
+class ChatChunks:
+    """Makes the chunks of one streamed chat, whatever the order in which its choices come."""
+
+    def __init__(self, *, id: str, created: int, model: str, hints: Sequence[str], include_usage: bool) -> None:
+        self._id = id
+        self._created = created
+        self._model = model
+        self._hints = hints
+        self._include_usage = include_usage
+        self._begun: set[int] = set()
+
+    def block(self, index: int, text: str) -> ChatChunk:
+        """A finished block; the first of each choice says the role."""
+        return self._chunk([self._choice(index, {"content": text}, None)])
+
+    def end(self, index: int, end: TextEnd) -> ChatChunk:
+        """The chunk with the finish reason, and `nvext`."""
+        chunk = self._chunk([self._choice(index, {}, end.finish_reason)])
+        chunk["nvext"] = report([end], self._hints)
+        return chunk
+
+    def step(self, index: int, step: TextStep) -> ChatChunk:
+        """What a denoising event holds: a chunk without choices, so that a client that reads them passes over it."""
+        chunk = self._chunk([])
+        chunk["nvext"] = denoising(step, index)
+        return chunk
+
+    def usage(self, ends: Sequence[TextEnd]) -> ChatChunk:
+        """The last chunk, where usage was asked for."""
+        chunk = self._chunk([])
+        chunk["usage"] = usage(ends)
+        return chunk
+
+    def _choice(self, index: int, delta: Delta, reason: FinishReason | None) -> ChunkChoice:
+        if index not in self._begun:
+            self._begun.add(index)
+            delta = {"role": "assistant", "content": "", **delta}
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+    def _chunk(self, choices: list[ChunkChoice]) -> ChatChunk:
+        chunk: ChatChunk = {
+            "id": self._id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self._model,
+            "choices": choices,
+        }
+        if self._include_usage:
+            chunk["usage"] = None
+        return chunk

@@ -1,0 +1,166 @@
+"""The wire models of POST /v1/completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from serve_app.protocol.common import at_most, checked_prompt, refuse
+from serve_app.protocol.text import (
+    NO_LOGPROBS,
+    TextReport,
+    TextRequest,
+    Usage,
+    denoising,
+    fan_out,
+    report,
+    usage,
+)
+from serve_app.settings import TextSettings
+from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTask
+
+
+def _prompts(value: Any) -> Any:
+    if isinstance(value, str):
+        return [value]
+    tokens: Any = value[0] if isinstance(value, list) and value else None
+    if isinstance(tokens, int | list):
+        raise PydanticCustomError("unsupported", "is given as token ids: only text is allowed.")
+    return value
+
+
+Prompts = Annotated[
+    list[str],
+    BeforeValidator(_prompts, json_schema_input_type=str | list[str]),
+    Field(min_length=1, description="A text, or several: each gets n choices."),
+]
+
+
+class CompletionRequest(TextRequest):
+    prompt: Prompts
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    best_of: Annotated[int, Field(ge=1)] | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+
+    def to_tasks(
+        self, settings: TextSettings, *, id: str, caller: str, submitted_at: float, traceparent: str = ""
+    ) -> list[TextTask]:
+        """A task for each choice of each prompt. Raises InvalidRequest for what is beyond a limit or cannot be done."""
+        self._refuse()
+        n = self.n or 1
+        at_most("n", n * len(self.prompt), settings.limits.n, "limits.n, over all prompts")
+        tasks: list[TextTask] = []
+        for i, prompt in enumerate(self.prompt):
+            task = TextTask(
+                id=id if i == 0 else f"{id}-p{i}",
+                model=settings.name,
+                max_tokens=1,
+                caller=caller,
+                prompt=checked_prompt("prompt", prompt, settings.limits.prompt_chars),
+                raw_prompt=True,
+                submitted_at=submitted_at,
+                traceparent=traceparent,
+            )
+            tasks += fan_out(self.sampled(task, settings, self.max_tokens, n), n)
+        return tasks
+
+    def _refuse(self) -> None:
+        self.refuse_unsupported()
+        if self.logprobs is not None:
+            raise refuse("logprobs", NO_LOGPROBS)
+        if self.suffix:
+            raise refuse("suffix", "the model only goes on from a prompt.")
+        if self.echo:
+            raise refuse("echo", "the answer holds the completion only.")
+        if self.best_of is not None and self.best_of > (self.n or 1):
+            raise refuse("best_of", "completions are not ranked; it may not be above n.")
+
+
+class CompletionChoice(TypedDict):
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: FinishReason | None
+
+
+class Completion(TypedDict):
+    """The answer, and each chunk of a streamed one."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: NotRequired[Usage | None]
+    nvext: NotRequired[TextReport | dict[str, Any]]
+
+
+def from_results(
+    results: Sequence[TextResult], *, id: str, created: int, model: str, hints: Sequence[str], prompts: int
+) -> Completion:
+    """The answer; `hints` are the request's `ignored_hints`."""
+    ends = [result.end for result in results]
+    return {
+        "id": id,
+        "object": "text_completion",
+        "created": created,
+        "model": model,
+        "choices": [_choice(i, result.text, result.end.finish_reason) for i, result in enumerate(results)],
+        "usage": usage(ends, prompts),
+        "nvext": report(ends, hints),
+    }
+
+
+class CompletionChunks:
+    """Makes the chunks of one streamed completion."""
+
+    def __init__(
+        self, *, id: str, created: int, model: str, hints: Sequence[str], include_usage: bool, prompts: int
+    ) -> None:
+        self._id = id
+        self._created = created
+        self._model = model
+        self._hints = hints
+        self._include_usage = include_usage
+        self._prompts = prompts
+
+    def block(self, index: int, text: str) -> Completion:
+        return self._chunk([_choice(index, text, None)])
+
+    def end(self, index: int, end: TextEnd) -> Completion:
+        """The chunk with the finish reason, and `nvext`."""
+        chunk = self._chunk([_choice(index, "", end.finish_reason)])
+        chunk["nvext"] = report([end], self._hints)
+        return chunk
+
+    def step(self, index: int, step: TextStep) -> Completion:
+        """What a denoising event holds: a chunk without choices."""
+        chunk = self._chunk([])
+        chunk["nvext"] = denoising(step, index)
+        return chunk
+
+    def usage(self, ends: Sequence[TextEnd]) -> Completion:
+        """The last chunk, where usage was asked for."""
+        chunk = self._chunk([])
+        chunk["usage"] = usage(ends, self._prompts)
+        return chunk
+
+    def _chunk(self, choices: list[CompletionChoice]) -> Completion:
+        chunk: Completion = {
+            "id": self._id,
+            "object": "text_completion",
+            "created": self._created,
+            "model": self._model,
+            "choices": choices,
+        }
+        if self._include_usage:
+            chunk["usage"] = None
+        return chunk
+
+
+def _choice(index: int, text: str, reason: FinishReason | None) -> CompletionChoice:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}

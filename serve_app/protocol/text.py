@@ -1,0 +1,247 @@
+"""What chat and completions share: sampling fields, OpenAI's fields that no diffusion language model has, and usage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypedDict, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from serve_app.protocol.common import NvExt, Wire, at_most, refuse
+from serve_app.settings import TextSettings
+from serve_app.tasks import TextEnd, TextStep, TextTask
+
+MAX_STOPS = 4
+DENOISING = "denoising"
+"""The annotation that asks for an event for each denoising step, and that event's name."""
+NO_LOGPROBS = "a diffusion language model has no log probabilities to give."
+TEXT_PART = "{'type': 'text', 'text': '...'}"
+OTHER_PARTS = frozenset({"image_url", "input_image", "input_audio", "video_url", "file", "input_file"})
+
+
+class DynamoHints(NvExt):
+    """Dynamo's keys for its router, caches and tracing: accepted, and named in `nvext.ignored` of the answer.
+
+    As in Dynamo 1.6, with two of its older sampling keys.
+    """
+
+    agent_context: Any = None
+    agent_hints: Any = None
+    backend_instance_id: Any = None
+    cache_control: Any = None
+    cache_salt: Any = None
+    decode_worker_id: Any = None
+    dp_rank: Any = None
+    extra_fields: Any = None
+    max_thinking_tokens: Any = None
+    metadata_upload: Any = None
+    min_p: Any = None
+    prefill_dp_rank: Any = None
+    prefill_worker_id: Any = None
+    repetition_penalty: Any = None
+    request_timestamp_ms: Any = None
+    router: Any = None
+    routing_constraints: Any = None
+    session_control: Any = None
+    token_data: Any = None
+
+
+HINTS = tuple(DynamoHints.model_fields)
+
+
+class TextExtension(DynamoHints):
+    """`nvext` of chat and completions."""
+
+    annotations: list[str] | None = Field(
+        default=None, description=f"'{DENOISING}' adds an event for each denoising step to a stream; others do nothing."
+    )
+    ignore_eos: bool | None = Field(default=None, description="Go on to max_tokens over end-of-sequence tokens.")
+    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = Field(default=None, description="-1 or 0: no limit.")
+    use_raw_prompt: bool | None = Field(default=None, description="Take the messages without the chat template.")
+    greed_sampling: bool | None = Field(default=None, description="Always take the likeliest token.")
+
+
+class StreamOptions(BaseModel):
+    """Unknown keys are ignored."""
+
+    include_usage: bool | None = None
+
+
+class ResponseFormat(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["text", "json_object", "json_schema"]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Stop = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=256)]],
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+    Field(max_length=MAX_STOPS, description="Up to 4 strings; the text ends before the first of them."),
+]
+
+
+class TextRequest(Wire):
+    """The fields that chat and completions have in common."""
+
+    model: str | None = Field(default=None, description="May be left out where one text model is served.")
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    stop: Stop | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: ResponseFormat | None = None
+    user: str | None = None
+    nvext: TextExtension | None = None
+
+    @property
+    def show_steps(self) -> bool:
+        """Whether the caller asked for the denoising steps."""
+        return DENOISING in ((self.nvext and self.nvext.annotations) or ())
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a chunk of usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def ignored_hints(self) -> list[str]:
+        """Dynamo's keys that were sent and do nothing here."""
+        ext = self.nvext
+        return [] if ext is None else [name for name in HINTS if getattr(ext, name) is not None]
+
+    def refuse_unsupported(self) -> None:
+        """Raises UnsupportedParameter for what a diffusion language model cannot do."""
+        for name in ("presence_penalty", "frequency_penalty"):
+            if getattr(self, name):
+                raise refuse(name, "penalties have no effect on a diffusion language model; only 0 is allowed.")
+        if self.logit_bias:
+            raise refuse("logit_bias", "token biases have no effect on a diffusion language model.")
+        if self.response_format is not None and self.response_format.type != "text":
+            raise refuse(
+                "response_format", "blocks are not constrained by a grammar; only {'type': 'text'} is allowed."
+            )
+
+    def sampled(self, task: TextTask, settings: TextSettings, max_tokens: int | None, choices: int) -> TextTask:
+        """`task` with the sampling fields of this request; raises InvalidRequest that names the limit."""
+        limits = settings.limits
+        at_most("n", choices, limits.n, "limits.n")
+        if max_tokens is not None:
+            at_most("max_tokens", max_tokens, limits.max_tokens, "limits.max_tokens")
+        ext = self.nvext or NO_EXTENSION
+        return replace(
+            task,
+            max_tokens=max_tokens or settings.defaults.max_tokens,
+            stop=tuple(self.stop or ()),
+            temperature=0.0 if ext.greed_sampling else self.temperature,
+            top_p=None if ext.greed_sampling else self.top_p,
+            top_k=None if ext.greed_sampling or (ext.top_k or 0) < 1 else ext.top_k,
+            seed=self.seed,
+            ignore_eos=bool(ext.ignore_eos),
+            raw_prompt=task.raw_prompt or bool(ext.use_raw_prompt),
+            show_steps=self.show_steps and bool(self.stream),
+        )
+
+
+NO_EXTENSION = TextExtension()
+
+
+def fan_out(task: TextTask, n: int) -> list[TextTask]:
+    """`n` tasks for `n` choices: choice i has seed + i."""
+    if n == 1:
+        return [task]
+    return [
+        replace(task, id=f"{task.id}-{i}", seed=None if task.seed is None else _wrapped(task.seed + i))
+        for i in range(n)
+    ]
+
+
+def _wrapped(seed: int) -> int:
+    return seed if seed < 2**63 else seed - 2**64
+
+
+# --- answers: plain dicts, typed here; building a model for each would cost more than the rest of a handler --------
+
+
+class Usage(TypedDict):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class TextReport(TypedDict):
+    """`nvext` of an answer. `ignored` names what was sent and could not be honoured."""
+
+    algorithm: str
+    denoising_steps: int
+    tokens_per_step: float
+    ignored: list[str]
+
+
+def usage(ends: Sequence[TextEnd], prompts: int = 1) -> Usage:
+    """Tokens over all choices: each of the `prompts` counts once, however many choices it has."""
+    per_prompt = len(ends) // prompts
+    prompt_tokens = sum(end.prompt_tokens for end in ends[::per_prompt])
+    completion_tokens = sum(end.completion_tokens for end in ends)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+
+
+def report(ends: Sequence[TextEnd], hints: Sequence[str]) -> TextReport:
+    """How the text was made, over all of `ends`."""
+    steps = sum(end.denoising_steps for end in ends)
+    tokens = sum(end.completion_tokens for end in ends)
+    ignored = dict.fromkeys([*hints, *(name for end in ends for name in end.ignored)])
+    return {
+        "algorithm": ends[0].algorithm,
+        "denoising_steps": steps,
+        "tokens_per_step": round(tokens / steps, 3) if steps else 0.0,
+        "ignored": list(ignored),
+    }
+
+
+def denoising(step: TextStep, index: int) -> dict[str, Any]:
+    """The `nvext` of a denoising event: the block under way, masked places shown as U+2591."""
+    return {
+        "denoising": {
+            "index": index,
+            "block": step.block,
+            "step": step.step,
+            "masked": step.masked,
+            "text": step.text,
+        }
+    }
+
+
+def text_parts(value: Any) -> Any:
+    """Message content as one string: a list of text parts is joined by line breaks, None is empty."""
+    if value is None:
+        return ""
+    if not isinstance(value, list):
+        return value
+    return "\n".join(_part_text(part, i) for i, part in enumerate(cast("list[Any]", value)))
+
+
+def _part_text(part: Any, i: int) -> str:
+    fields = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
+    kind, text = fields.get("type"), fields.get("text")
+    if kind == "text" and isinstance(text, str):
+        return text
+    if kind in OTHER_PARTS:
+        raise PydanticCustomError(
+            "unsupported", "has a part of type '{kind}' at [{i}]: the model reads text only.", {"kind": kind, "i": i}
+        )
+    raise ValueError(f"must be a string or a list of parts like {TEXT_PART}; that at [{i}] is not.")
