@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from serve_app.settings import Settings, secret
+from serve_app.settings import Settings, s3_access, secret
 from serve_app.storage.base import (
     CHUNK_BYTES,
     ObjectInfo,
@@ -33,7 +33,9 @@ def open_store(settings: Settings) -> ObjectStore:
     media = settings.media
     address = urlsplit(media.root)
     if address.scheme == "s3":
-        raise NotImplementedError("S3Store comes next")
+        from serve_app.storage.s3 import S3Store  # takes 0.3 s to import, which a local store need not pay
+
+        return S3Store(address.netloc, address.path, s3_access(), public_url=media.public_url)
     root = Path(unquote(address.path))
     store = LocalStore(root, public_url=media.public_url)
     if settings.access.keys_env or settings.access.keys_file:

@@ -1,0 +1,81 @@
+"""Which failures of S3 pass by themselves, how long to try again, and what the others are called in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from serve_app.errors import AlreadyExists, ObjectNotFound, ServeError, StorageFailed
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+# Long enough for a server to be restarted beneath a finished generation, which is dear; a reader gives up sooner.
+WRITE_PATIENCE_S = 30.0
+READ_PATIENCE_S = 12.0
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 3.0
+
+FAILURES = (ClientError, BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
+"""All that an S3 client raises for reasons outside this program."""
+
+_ABSENT = {"NoSuchKey", "NoSuchVersion", "404"}
+_TAKEN = {"PreconditionFailed", "412"}
+_PASSING = {
+    "BadDigest",
+    "ConditionalRequestConflict",
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "SlowDown",
+    "Throttling",
+    "TooManyRequests",
+    "XAmzContentSHA256Mismatch",
+}
+
+
+def code_of(exc: BaseException) -> str:
+    """S3's error code ("NoSuchKey"; for a HEAD the status, "404"); empty for other errors."""
+    return str(exc.response.get("Error", {}).get("Code", "")) if isinstance(exc, ClientError) else ""
+
+
+def passing(exc: BaseException) -> bool:
+    """Whether the same request may well succeed a moment later."""
+    if isinstance(exc, ClientError):
+        status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return code_of(exc) in _PASSING or status == 429 or (status >= 500 and status != 501)
+    return isinstance(exc, (HTTPClientError, aiohttp.ClientError, OSError, TimeoutError))
+
+
+def translated(exc: BaseException, what: str) -> ServeError:
+    """Our error for one of FAILURES. The cause goes to the log: it names hosts, buckets and access keys."""
+    code = code_of(exc)
+    if code in _ABSENT:
+        return ObjectNotFound("There is no such object.")
+    if code in _TAKEN:
+        return AlreadyExists("The key is taken.")
+    log.error("storage: %s: %s", what, exc)
+    return StorageFailed("The object store does not answer." if passing(exc) else "The object store refused.")
+
+
+async def retried(what: str, call: Callable[[], Awaitable[T]], patience_s: float) -> T:
+    """What `call` gives; failures that pass are tried again, ever less often, until `patience_s` is over."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + patience_s
+    for attempt in itertools.count():
+        try:
+            return await call()
+        except FAILURES as exc:
+            wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
+            if not passing(exc) or clock() + wait > deadline:
+                raise translated(exc, what) from exc
+            log.warning("storage: %s: attempt %d failed, again in %.1f s: %s", what, attempt + 1, wait, exc)
+            await asyncio.sleep(wait)
+    raise AssertionError("itertools.count ended")
