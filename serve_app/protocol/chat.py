@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from serve_app.errors import InvalidRequest
 from serve_app.protocol.common import checked_prompt, refuse
 from serve_app.protocol.text import (
     NO_LOGPROBS,
@@ -57,13 +56,7 @@ class ChatRequest(TextRequest):
     ) -> list[TextTask]:
         """A task for each of the n choices. Raises InvalidRequest for what is beyond a limit or cannot be done."""
         self._refuse()
-        length = sum(len(message.content) for message in self.messages)
-        if length == 0 or not any(message.content.strip() for message in self.messages):
-            raise InvalidRequest("'messages' holds no text.", param="messages")
-        if length > settings.limits.prompt_chars:
-            checked_prompt(
-                "messages", "".join(message.content for message in self.messages), settings.limits.prompt_chars
-            )
+        checked_prompt("messages", "".join(m.content for m in self.messages), settings.limits.prompt_chars)
         n = self.n or 1
         task = TextTask(
             id=id,

@@ -57,7 +57,7 @@ def at_most(param: str, value: float, limit: float, name: str) -> None:
 def checked_prompt(param: str, prompt: str, limit: int) -> str:
     """The prompt; raises InvalidRequest where it is blank or longer than `limit` characters."""
     if not prompt.strip():
-        raise InvalidRequest(f"'{param}' is empty.", param=param)
+        raise InvalidRequest(f"'{param}' holds no text.", param=param)
     if len(prompt) > limit:
         raise InvalidRequest(
             f"'{param}' has {len(prompt)} characters; at most {limit} are allowed here (limits.prompt_chars).",

@@ -128,9 +128,7 @@ class TextRequest(Wire):
         if self.logit_bias:
             raise refuse("logit_bias", "token biases have no effect on a diffusion language model.")
         if self.response_format is not None and self.response_format.type != "text":
-            raise refuse(
-                "response_format", "blocks are not constrained by a grammar; only {'type': 'text'} is allowed."
-            )
+            raise refuse("response_format", "blocks follow no grammar; only {'type': 'text'} is allowed.")
 
     def sampled(self, task: TextTask, settings: TextSettings, max_tokens: int | None, choices: int) -> TextTask:
         """`task` with the sampling fields of this request; raises InvalidRequest that names the limit."""
@@ -160,14 +158,14 @@ def fan_out(task: TextTask, n: int) -> list[TextTask]:
     """`n` tasks for `n` choices: choice i has seed + i."""
     if n == 1:
         return [task]
-    return [
-        replace(task, id=f"{task.id}-{i}", seed=None if task.seed is None else _wrapped(task.seed + i))
-        for i in range(n)
-    ]
+    return [replace(task, id=f"{task.id}-{i}", seed=_seed(task.seed, i)) for i in range(n)]
 
 
-def _wrapped(seed: int) -> int:
-    return seed if seed < 2**63 else seed - 2**64
+def _seed(first: int | None, i: int) -> int | None:
+    if first is None:
+        return None
+    # seeds are 64-bit signed integers, and go on from the largest to the smallest
+    return first + i if first + i < 2**63 else first + i - 2**64
 
 
 # --- answers: plain dicts, typed here; building a model for each would cost more than the rest of a handler --------
