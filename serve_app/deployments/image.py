@@ -1,0 +1,143 @@
+"""The image deployment: a diffusion model behind Serve, its encoders and the store. Knows no HTTP.
+
+The engine is held only while it draws: encoding and storing go on beside the next generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from pathlib import Path
+
+from serve_app import telemetry
+from serve_app.deployments import provenance
+from serve_app.deployments.recording import COMPLETED, Record, generation
+from serve_app.deployments.slot import Slot, on_disk
+from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Step
+from serve_app.engines.load import load_image
+from serve_app.ledger import Ledger
+from serve_app.media.images import content_type, encode_image
+from serve_app.settings import Settings
+from serve_app.storage import open_store
+from serve_app.tasks import GeneratedImage, ImageEvent, ImagePreview, ImageResult, ImageTask, ModelCard, Timing
+
+
+class ImageDeployment:
+    """One replica: one engine, one generation at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        telemetry.setup("image", **settings.telemetry.model_dump())
+        model = on_disk(settings.image, settings.home)
+        engine = load_image(model, Path(settings.home))
+        self._slot: Slot[ImageEngine] = Slot(engine, model)
+        self._provenance = settings.media.provenance
+        self._store = open_store(settings)
+        self._ledger = Ledger(self._store, settings.ledger)
+
+    async def describe(self) -> ModelCard:
+        return self._slot.engine.card
+
+    async def generate(self, task: ImageTask) -> ImageResult:
+        """Draws, encodes and stores. Cancelling it stops the engine within a denoising step."""
+        return await self._generate(task, _ignore)
+
+    async def stream(self, task: ImageTask) -> AsyncGenerator[ImageEvent]:
+        """Encoded previews as they come, and the ImageResult last. Closing it stops the engine."""
+        steps: asyncio.Queue[Step | None] = asyncio.Queue()
+        drawing = asyncio.create_task(self._generate(task, steps.put_nowait))
+        drawing.add_done_callback(lambda _: steps.put_nowait(None))
+        index = 0
+        try:
+            while (step := await steps.get()) is not None:
+                if step.preview is not None and index < task.partial_images:
+                    data = await self._encoded(task, step.preview, None)
+                    yield ImagePreview(index=index, step=step.step, total=step.total, data=data)
+                    index += 1
+            yield drawing.result()
+        finally:
+            drawing.cancel()
+            await asyncio.wait([drawing])
+
+    async def check_health(self) -> None:
+        await self._slot.check_health()
+
+    async def close(self) -> None:
+        """Writes the ledger and ends the engine."""
+        await self._ledger.close()
+        self._slot.close()
+
+    async def _generate(self, task: ImageTask, on_step: OnStep) -> ImageResult:
+        with generation("image", task, self._ledger) as record:
+            record.steps = task.num_inference_steps
+            async with self._slot.turn() as turn:
+                record.timing = turn.timing(task.submitted_at)
+                async with self._slot.until(self._slot.deadline()):
+                    output = await self._slot.engine.generate(task, on_step)
+            record.timing = turn.timing(task.submitted_at, output.engine_s)
+            record.steps = output.num_inference_steps
+            images, record.timing = await self._delivered(task, output, record.timing)
+            _note(record, task, images)
+            return ImageResult(
+                images=images,
+                width=task.width,
+                height=task.height,
+                num_inference_steps=output.num_inference_steps,
+                guidance_scale=output.guidance_scale,
+                timing=record.timing,
+            )
+
+    async def _delivered(
+        self, task: ImageTask, output: ImageOutput, timing: Timing
+    ) -> tuple[tuple[GeneratedImage, ...], Timing]:
+        """The images as files, stored unless the caller asked for the bytes, and what that took."""
+        began = time.monotonic()
+        files = await asyncio.gather(
+            *(
+                self._encoded(task, pixels, self._facts(task, output, seed))
+                for pixels, seed in zip(output.pixels, output.seeds, strict=True)
+            )
+        )
+        encoded = time.monotonic()
+        if task.return_bytes:
+            images = [GeneratedImage(seed=seed, data=data) for seed, data in zip(output.seeds, files, strict=True)]
+        else:
+            images = await asyncio.gather(
+                *(
+                    self._stored(task, index, seed, data)
+                    for index, (seed, data) in enumerate(zip(output.seeds, files, strict=True))
+                )
+            )
+        stored = time.monotonic()
+        return tuple(images), replace(timing, encode_s=encoded - began, storage_s=stored - encoded)
+
+    async def _encoded(self, task: ImageTask, pixels: Pixels, facts: dict[str, str] | None) -> bytes:
+        return await asyncio.to_thread(encode_image, pixels, task.output_format, task.output_compression, facts)
+
+    async def _stored(self, task: ImageTask, index: int, seed: int, data: bytes) -> GeneratedImage:
+        day = time.strftime("%Y/%m/%d", time.gmtime())
+        key = f"media/{task.caller}/{day}/{task.id}-{index}.{task.output_format}"
+        stored = await self._store.put(key, data, content_type(task.output_format), metadata={"id": task.id})
+        return GeneratedImage(seed=seed, object=stored)
+
+    def _facts(self, task: ImageTask, output: ImageOutput, seed: int) -> dict[str, str] | None:
+        if not self._provenance:
+            return None
+        return provenance.of_image(
+            task, seed=seed, steps=output.num_inference_steps, guidance_scale=output.guidance_scale
+        )
+
+
+def _ignore(step: Step) -> None:
+    del step
+
+
+def _note(record: Record, task: ImageTask, images: tuple[GeneratedImage, ...]) -> None:
+    record.outcome = COMPLETED
+    record.pixels = len(images) * task.width * task.height
+    objects = [image.object for image in images if image.object is not None]
+    if objects:
+        record.stored(*objects)
+    else:
+        record.size = sum(len(image.data or b"") for image in images)

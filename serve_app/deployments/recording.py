@@ -1,0 +1,115 @@
+"""What is kept of each generation, however it ends: its ledger row and its metrics. The one place that does so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from serve_app import telemetry
+from serve_app.errors import ServeError
+from serve_app.ledger import Ledger, Row
+from serve_app.tasks import ImageTask, Kind, StoredObject, TextTask, Timing, VideoTask
+
+COMPLETED = "completed"
+CANCELLED = "cancelled"
+
+# what has a column of its own, is no parameter, or is too large for a row
+_LEFT_OUT = frozenset(
+    {"id", "caller", "model", "prompt", "messages", "seed", "num_inference_steps", "input_image", "mask"}
+    | {"submitted_at", "traceparent", "negative_prompt"}
+)
+
+
+@dataclass(slots=True)
+class Record:
+    """Filled while a generation goes on. Without an `outcome` the way in which the block ends says it."""
+
+    timing: Timing = field(default_factory=Timing)
+    steps: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    pixels: int = 0
+    frames: int = 0
+    size: int = 0
+    key: str | None = None
+    objects: tuple[StoredObject, ...] = ()
+    outcome: str | None = None
+
+    def stored(self, *objects: StoredObject) -> None:
+        """Names what was stored; the first is the one that the row points to."""
+        self.key = objects[0].key
+        self.size = sum(each.size for each in objects)
+        self.objects = objects
+
+
+@contextmanager
+def generation(kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledger) -> Generator[Record]:
+    """Records the generation that the block makes, when it ends."""
+    record = Record()
+    outcome = COMPLETED
+    try:
+        yield record
+    except (asyncio.CancelledError, GeneratorExit):
+        outcome = CANCELLED
+        raise
+    except ServeError as error:
+        outcome = error.code
+        raise
+    except BaseException:
+        outcome = ServeError.code
+        raise
+    finally:
+        outcome = record.outcome or outcome
+        ledger.add(_row(kind, task, record, outcome))
+        telemetry.observe_generation(
+            kind,
+            task.model,
+            record.timing,
+            outcome,
+            steps=record.steps,
+            prompt_tokens=record.prompt_tokens,
+            completion_tokens=record.completion_tokens,
+            pixels=record.pixels,
+            frames=record.frames,
+        )
+        for each in record.objects:
+            telemetry.count_media(kind, each.content_type, each.size)
+
+
+def _row(kind: Kind, task: TextTask | ImageTask | VideoTask, record: Record, outcome: str) -> Row:
+    return Row(
+        time=time.time(),
+        id=task.id,
+        caller=task.caller,
+        kind=kind,
+        model=task.model,
+        parameters=_parameters(task),
+        prompt=_prompt(task),
+        outcome=outcome,
+        seed=task.seed,
+        steps=record.steps,
+        queue_s=record.timing.queue_s,
+        engine_s=record.timing.engine_s,
+        gpu_s=record.timing.gpu_s,
+        bytes=record.size,
+        key=record.key,
+    )
+
+
+def _parameters(task: TextTask | ImageTask | VideoTask) -> dict[str, Any]:
+    # vars() does not know slots; a shallow look is enough, and the messages are left out
+    return {
+        name: value
+        for name in task.__dataclass_fields__
+        if name not in _LEFT_OUT and (value := getattr(task, name)) is not None
+    }
+
+
+def _prompt(task: TextTask | ImageTask | VideoTask) -> str:
+    if isinstance(task, TextTask) and task.messages:
+        return "\n".join(f"{message.role}: {message.content}" for message in task.messages)
+    return task.prompt

@@ -1,0 +1,118 @@
+"""One engine in one replica: who may use it, whether it is warm, and whether it still lives.
+
+Knows no kind of model, no storage and no HTTP. Serve awaits the first `check_health` before a replica counts as ready
+(`ReplicaBase.initialize` in ray/serve/_private/replica.py), so that is where the engine is warmed up; the constructor,
+which loads it, stays an ordinary one on Serve's life-long user-loop thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from serve_app import demo, telemetry
+from serve_app.engines.base import Engine
+from serve_app.errors import EngineDied, TimedOut
+from serve_app.settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
+from serve_app.tasks import Timing
+
+E = TypeVar("E", bound=Engine)
+M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)
+
+
+def on_disk(model: M, home: str) -> M:
+    """`model` with a demo name replaced by the folder of that checkpoint, which is made first where it is missing."""
+    if not demo.is_demo(model.model):
+        return model
+    folder = demo.ensure(model.model, Path(home), progress=True)
+    return model.model_copy(update={"model": str(folder), "served_name": model.name})
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One use of the engine: when it was taken, by the wall clock and by the monotonic one, and its GPUs."""
+
+    taken_at: float
+    began: float
+    gpus: float
+
+    def timing(self, submitted_at: float, engine_s: float = 0.0) -> Timing:
+        queue_s = max(0.0, self.taken_at - submitted_at) if submitted_at else 0.0
+        return Timing(queue_s=queue_s, engine_s=engine_s, gpu_s=engine_s * self.gpus)
+
+    @property
+    def held_s(self) -> float:
+        return time.monotonic() - self.began
+
+
+class Slot(Generic[E]):
+    """`width` generations at once; an engine that died is never asked again, so that Serve replaces the replica."""
+
+    def __init__(self, engine: E, model: ModelSettings, *, width: int = 1) -> None:
+        self.engine = engine
+        self._model = model
+        self._free = asyncio.Semaphore(width)
+        self._made = time.monotonic()
+        self._warming = asyncio.Lock()
+        self._warm = False
+        self._died: EngineDied | None = None
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[Turn]:
+        """Waits for the engine and holds it until the block ends, which is when the device is free again."""
+        self._check_alive()
+        async with self._free:
+            self._check_alive()
+            try:
+                yield Turn(time.time(), time.monotonic(), self._model.gpus)
+            except EngineDied as error:
+                self._died = error
+                raise
+
+    def deadline(self) -> float:
+        """The end of a generation that begins now, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + self._model.time_limit_s
+
+    @asynccontextmanager
+    async def until(self, deadline: float) -> AsyncGenerator[None]:
+        """Stops the block at `deadline` with TimedOut.
+
+        Not to be held across a `yield` of a generator: the time-out would strike whoever reads it.
+        """
+        timeout = asyncio.timeout_at(deadline)
+        try:
+            async with timeout:
+                yield
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            limit_s = self._model.time_limit_s
+            raise TimedOut(f"The generation was stopped at its time limit of {limit_s:g} s.") from error
+
+    async def check_health(self) -> None:
+        """Warms the engine up at the first call. Raises EngineDied when this replica cannot serve again."""
+        self._check_alive()
+        try:
+            async with self._warming:
+                if not self._warm:
+                    await self.engine.warm_up()
+                    self._warm = True
+                    telemetry.observe_start(
+                        self.engine.card.kind, self.engine.card.model, time.monotonic() - self._made
+                    )
+            await self.engine.check_health()
+        except EngineDied as error:
+            self._died = error
+            raise
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def _check_alive(self) -> None:
+        if self._died is not None:
+            raise EngineDied(self._died.message)

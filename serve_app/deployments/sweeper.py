@@ -1,0 +1,115 @@
+"""The sweeper: a single replica that finds jobs no one looks after and has them run, and removes what has expired.
+
+It scans at once when the application starts, so that jobs of a run that was killed go on. Should two sweep at the same
+time, a job may be run twice, which is harmless (see `serve_app/jobs`). Knows no HTTP and no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from serve_app import telemetry
+from serve_app.errors import ServeError
+from serve_app.jobs import JobStore
+from serve_app.settings import Settings
+from serve_app.storage import open_store
+
+logger = logging.getLogger(__name__)
+
+Dispatch = Callable[[str, str], Awaitable[None]]
+"""Has a job (owner, id) run and returns when its attempt has ended."""
+DISPATCHED_AT_ONCE = 16
+EXPIRE_EVERY_S = 300.0
+
+
+class Sweep:
+    """The sweeper's work over any way of running a job."""
+
+    def __init__(self, jobs: JobStore, dispatch: Dispatch, settings: Settings) -> None:
+        self.id = f"sweeper-{secrets.token_hex(8)}"
+        self._jobs = jobs
+        self._dispatch = dispatch
+        self._settings = settings.jobs
+        # nothing lives shorter than `ttl_s`, so looking more often than a few times in that finds nothing
+        self._expire_every_s = min(EXPIRE_EVERY_S, max(settings.media.ttl_s / 4, settings.jobs.sweep_s))
+        self._expired_at = float("-inf")
+        self._held: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Sweeps for ever."""
+        while True:
+            began = time.monotonic()
+            try:
+                await self.once()
+            except ServeError as error:
+                logger.warning("sweep: %s", error.message)
+            await asyncio.sleep(max(0.0, began + self._settings.sweep_s - time.monotonic()))
+
+    async def keep_lease(self) -> None:
+        """Renews the lease on the jobs in hand, for ever."""
+        while True:
+            try:
+                await self._jobs.renew(self.id)
+            except ServeError as error:
+                logger.warning("sweep: the lease was not renewed: %s", error.message)
+            await asyncio.sleep(self._settings.heartbeat_s)
+
+    async def once(self) -> None:
+        """One sweep: dispatches orphans in the background, and removes what has expired where that is due."""
+        scan = await self._jobs.scan(own=self.id, held=self._held.keys())
+        telemetry.set_jobs(scan.states)
+        for each in scan.orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
+            self._held[each] = asyncio.create_task(self._have_run(*each))
+        if time.monotonic() - self._expired_at >= self._expire_every_s:
+            self._expired_at = time.monotonic()
+            removed = await self._jobs.expire(time.time())
+            if removed:
+                logger.info("sweep: %d jobs have expired", removed)
+
+    async def settled(self) -> None:
+        """Returns when every dispatch so far has ended."""
+        while self._held:
+            await asyncio.wait(self._held.values())
+
+    async def _have_run(self, owner: str, job_id: str) -> None:
+        """One dispatch; a job that has not finished by it is an orphan again at the next sweep."""
+        logger.info("sweep: job %s is dispatched again", job_id)
+        telemetry.count_retry("dispatch")
+        try:
+            await self._jobs.dispatched(owner, job_id, self.id)
+            await self._dispatch(owner, job_id)
+        except ServeError as error:
+            logger.warning("sweep: job %s was not run: %s", job_id, error.message)
+        except Exception as error:  # noqa: BLE001 Ray's own errors: the replica died or its queue is full
+            logger.warning("sweep: job %s was not run: %r", job_id, error)
+        finally:
+            del self._held[owner, job_id]
+
+
+class Sweeper:
+    """The Serve class; `video` is the handle of the video deployment."""
+
+    def __init__(self, settings: Settings, video: Any) -> None:
+        telemetry.setup("sweeper", **settings.telemetry.model_dump())
+
+        async def dispatch(owner: str, job_id: str) -> None:
+            await video.run.remote(owner, job_id)
+
+        self.sweep = Sweep(JobStore(open_store(settings), settings), dispatch, settings)
+        self._tasks = [asyncio.ensure_future(self.sweep.keep_lease()), asyncio.ensure_future(self.sweep.run())]
+
+    async def check_health(self) -> None:
+        """Raises what ended the sweeping, if anything did, so that Serve replaces the replica."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)

@@ -1,0 +1,89 @@
+"""The text deployment: a diffusion language model behind Serve. Knows no HTTP and stores nothing but ledger rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from serve_app import telemetry
+from serve_app.deployments.recording import COMPLETED, generation
+from serve_app.deployments.slot import Slot, Turn, on_disk
+from serve_app.engines.base import TextEngine
+from serve_app.engines.load import load_text
+from serve_app.ledger import Ledger
+from serve_app.settings import Settings
+from serve_app.storage import open_store
+from serve_app.tasks import ModelCard, TextBlock, TextEnd, TextEvent, TextResult, TextTask
+
+
+class TextDeployment:
+    """One replica: one engine, as many completions at once as it batches."""
+
+    def __init__(self, settings: Settings) -> None:
+        telemetry.setup("text", **settings.telemetry.model_dump())
+        model = on_disk(settings.text, settings.home)
+        engine = load_text(model, Path(settings.home))
+        # SGLang batches on its own; a diffusers pipeline runs one call at a time
+        width = model.max_running_requests if engine.card.engine == "sglang" else 1
+        self._slot: Slot[TextEngine] = Slot(engine, model, width=width)
+        self._ledger = Ledger(open_store(settings), settings.ledger)
+
+    async def describe(self) -> ModelCard:
+        return self._slot.engine.card
+
+    async def complete(self, task: TextTask) -> TextResult:
+        """The whole completion. Cancelling it stops the engine within a denoising step."""
+        blocks: list[str] = []
+        end = None
+        async with aclosing(self.stream(task)) as events:
+            async for event in events:
+                if isinstance(event, TextBlock):
+                    blocks.append(event.text)
+                elif isinstance(event, TextEnd):
+                    end = event
+        assert end is not None, "an engine ends every completion with a TextEnd"
+        return TextResult(text="".join(blocks), end=end)
+
+    async def stream(self, task: TextTask) -> AsyncGenerator[TextEvent]:
+        """Blocks as they finish, and a TextEnd last. Closing it stops the engine within a denoising step."""
+        with generation("text", task, self._ledger) as record:
+            end = None
+            async with self._slot.turn() as turn:
+                record.timing = turn.timing(task.submitted_at)
+                async with aclosing(self._events(task, turn)) as events:
+                    async for event in events:
+                        if isinstance(event, TextEnd):
+                            end = event
+                        else:
+                            record.timing = turn.timing(task.submitted_at, turn.held_s)
+                            yield event
+            # after the engine is free, so that a slow reader of the last event holds nobody up
+            if end is not None:
+                record.outcome, record.timing, record.steps = COMPLETED, end.timing, end.denoising_steps
+                record.prompt_tokens, record.completion_tokens = end.prompt_tokens, end.completion_tokens
+                yield end
+
+    async def check_health(self) -> None:
+        await self._slot.check_health()
+
+    async def close(self) -> None:
+        """Writes the ledger and ends the engine."""
+        await self._ledger.close()
+        self._slot.close()
+
+    async def _events(self, task: TextTask, turn: Turn) -> AsyncGenerator[TextEvent]:
+        # the Protocol says AsyncIterator, its docstring that it is a generator which aclose() cancels
+        generator = cast("AsyncGenerator[TextEvent]", self._slot.engine.generate(task))
+        deadline = self._slot.deadline()
+        async with aclosing(generator) as events:
+            while True:
+                async with self._slot.until(deadline):
+                    event = await anext(events, None)
+                if event is None:
+                    return
+                if isinstance(event, TextEnd):
+                    event = replace(event, timing=turn.timing(task.submitted_at, event.timing.engine_s or turn.held_s))
+                yield event

@@ -1,0 +1,181 @@
+"""The video deployment: runs stored jobs. Knows no HTTP; who asked for a job may come and go.
+
+The engine is held only while it generates: encoding and storing go on beside the next job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from serve_app import telemetry
+from serve_app.deployments import provenance
+from serve_app.deployments.recording import COMPLETED, Record, generation
+from serve_app.deployments.replica import grace_s
+from serve_app.deployments.slot import Slot, Turn, on_disk
+from serve_app.deployments.watch import Watch
+from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
+from serve_app.engines.load import load_video
+from serve_app.errors import (
+    EngineDied,
+    InvalidRequest,
+    ObjectNotFound,
+    ServeError,
+    StorageFailed,
+    Unavailable,
+)
+from serve_app.jobs import Attempt, JobStore, result_keys
+from serve_app.jobs.attempt import patiently
+from serve_app.ledger import Ledger
+from serve_app.media.videos import encode_video, remux, spritesheet, thumbnail
+from serve_app.settings import Settings
+from serve_app.storage import open_store
+from serve_app.tasks import ModelCard, StoredObject, VideoResult, VideoTask
+
+logger = logging.getLogger(__name__)
+
+RETRIED = (EngineDied, StorageFailed)
+"""What another attempt may mend."""
+CONTENT_TYPES = ("video/mp4", "image/webp", "image/jpeg")
+
+
+class VideoDeployment:
+    """One replica: one engine, one generation at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        telemetry.setup("video", **settings.telemetry.model_dump())
+        model = on_disk(settings.video, settings.home)
+        engine = load_video(model, Path(settings.home))
+        self._slot: Slot[VideoEngine] = Slot(engine, model)
+        self._settings = settings
+        self._store = open_store(settings)
+        self._jobs = JobStore(self._store, settings)
+        self._ledger = Ledger(self._store, settings.ledger)
+        self._leaving = asyncio.Event()
+        self._runs: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def describe(self) -> ModelCard:
+        return self._slot.engine.card
+
+    async def run(self, owner: str, job_id: str) -> None:
+        """Makes the next attempt at a job, if there is one to make, and returns when it has ended.
+
+        How it ended stands in the job's record. Cancelling this call leaves the attempt alone. Raises Unavailable,
+        EngineDied or StorageFailed only where no attempt could be started.
+        """
+        key = (owner, job_id)
+        if key not in self._runs:
+            self._runs[key] = asyncio.create_task(self._run(owner, job_id), name=job_id)
+            self._runs[key].add_done_callback(lambda _: self._runs.pop(key))
+        await asyncio.shield(self._runs[key])
+
+    async def check_health(self) -> None:
+        await self._slot.check_health()
+
+    async def close(self) -> None:
+        """Hands back what still runs, writes the ledger and ends the engine."""
+        self._leaving.set()
+        if self._runs:
+            await asyncio.wait(self._runs.values())
+        await self._ledger.close()
+        self._slot.close()
+
+    async def _run(self, owner: str, job_id: str) -> None:
+        async with AsyncExitStack() as holding:
+            turn = await holding.enter_async_context(self._slot.turn())
+            if self._leaving.is_set() or grace_s() is not None:
+                raise Unavailable("This replica is shutting down.")
+            attempt = await self._jobs.start(owner, job_id)
+            if attempt is None:
+                return
+            if attempt.number > 1:
+                telemetry.count_retry("attempt")
+            with generation("video", attempt.task, self._ledger) as record:
+                record.timing = turn.timing(attempt.task.submitted_at)
+                await self._attempt(owner, attempt, record, turn, holding)
+
+    async def _attempt(self, owner: str, attempt: Attempt, record: Record, turn: Turn, holding: AsyncExitStack) -> None:
+        async def ended(error: ServeError) -> None:
+            record.outcome = error.code
+            await _end(attempt, error)
+
+        watch = Watch(attempt, self._jobs, owner, self._settings.jobs, self._leaving)
+        try:
+            async with holding:  # the engine: let go as soon as the device is free
+                image = await self._input(attempt.task)
+                output = await watch.stoppable(self._generate(attempt.task, image, watch.on_step), ended)
+            record.timing = turn.timing(attempt.task.submitted_at, output.engine_s)
+            result = await watch.unstoppable(self._deliver(owner, attempt.task, image, output, record))
+            await attempt.complete(result)
+            record.outcome = COMPLETED
+        except ServeError as error:
+            await ended(error)
+        except Exception:
+            logger.exception("attempt %d at %s broke", attempt.number, attempt.task.id)
+            await ended(ServeError("The server failed."))
+
+    async def _generate(self, task: VideoTask, image: bytes | None, on_step: OnStep) -> VideoOutput:
+        async with self._slot.until(self._slot.deadline()):
+            return await self._slot.engine.generate(task, image, on_step)
+
+    async def _deliver(
+        self, owner: str, task: VideoTask, image: bytes | None, output: VideoOutput, record: Record
+    ) -> VideoResult:
+        facts = provenance.of_video(task, image=image) if self._settings.media.provenance else None
+        began = time.monotonic()
+        files = await _encoded(task, output, facts)
+        encoded = time.monotonic()
+        named = zip(result_keys(owner, task.id), files, CONTENT_TYPES, strict=True)
+        objects = await asyncio.gather(*(self._stored(task, key, data, kind) for key, data, kind in named))
+        record.timing = replace(record.timing, encode_s=encoded - began, storage_s=time.monotonic() - encoded)
+        record.stored(*objects)
+        record.steps, record.frames = task.num_inference_steps, task.num_frames
+        record.pixels = task.num_frames * task.width * task.height
+        video, small, sheet = objects
+        return VideoResult(video=video, thumbnail=small, spritesheet=sheet, timing=record.timing)
+
+    async def _input(self, task: VideoTask) -> bytes | None:
+        key = task.input_key
+        if key is None:
+            return None
+        try:
+            return await patiently(lambda: self._store.get(key))
+        except ObjectNotFound as error:
+            raise InvalidRequest("The input image is gone.", param="input_reference") from error
+
+    async def _stored(self, task: VideoTask, key: str, data: bytes, content_type: str) -> StoredObject:
+        # an outage of the store costs time, not the work of the GPU
+        return await patiently(lambda: self._store.put(key, data, content_type, metadata={"id": task.id}))
+
+
+async def _end(attempt: Attempt, error: ServeError) -> None:
+    """Records how an attempt failed; one that was handed back was no try."""
+    logger.warning("attempt %d at %s: %s: %s", attempt.number, attempt.task.id, error.code, error.message)
+    handed_back = isinstance(error, Unavailable)
+    retry = handed_back or isinstance(error, RETRIED)
+    await attempt.fail(error.code, error.message, retry=retry, counted=not handed_back)
+
+
+async def _encoded(task: VideoTask, output: VideoOutput, facts: dict[str, str] | None) -> tuple[bytes, bytes, bytes]:
+    """The files of the video, its thumbnail and its spritesheet; an MP4 that the engine left on disk is removed."""
+    if output.path is not None:
+        path = output.path
+        try:
+            return await asyncio.gather(
+                asyncio.to_thread(remux, path, facts),
+                asyncio.to_thread(thumbnail, path),
+                asyncio.to_thread(spritesheet, path),
+            )
+        finally:
+            path.unlink(missing_ok=True)
+    frames = output.frames
+    assert frames is not None, "an engine gives frames or a path"
+    return await asyncio.gather(
+        asyncio.to_thread(encode_video, frames, task.fps, facts),
+        asyncio.to_thread(thumbnail, frames),
+        asyncio.to_thread(spritesheet, frames),
+    )

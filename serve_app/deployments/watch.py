@@ -1,0 +1,108 @@
+"""Watches over one attempt at a job while it is made: heartbeats, progress, and whether it is still wanted.
+
+Knows the job store and the replica's life, no engine and no media.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from serve_app.deployments.replica import grace_s
+from serve_app.engines.base import Step
+from serve_app.errors import Cancelled, ServeError, StorageFailed, Unavailable
+from serve_app.jobs import Attempt, JobStore
+from serve_app.settings import JobSettings
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PROGRESS_S = 1.0
+"""Progress is written at most this often."""
+LONGEST_MARGIN_S = 10.0
+"""How long before Serve's kill an attempt is handed back; at most half of the grace."""
+
+
+class Watch:
+    """`leaving` is set when the replica is to give up its work now, not at the end of Serve's patience."""
+
+    def __init__(
+        self, attempt: Attempt, jobs: JobStore, owner: str, settings: JobSettings, leaving: asyncio.Event
+    ) -> None:
+        self._attempt = attempt
+        self._jobs = jobs
+        self._owner = owner
+        self._settings = settings
+        self._leaving = leaving
+        self._progress = 0
+        self._written = time.monotonic()
+        self._stopping_since: float | None = None
+
+    def on_step(self, step: Step) -> None:
+        self._progress = max(self._progress, 100 * step.step // max(step.total, 1))
+
+    async def stoppable(self, work: Coroutine[Any, Any, T], on_stop: Callable[[ServeError], Awaitable[None]]) -> T:
+        """What `work` gives. Where the job is cancelled or the replica must leave, `work` is cancelled and that raised.
+
+        `on_stop` is told at once, while stopping may take the engine a step, or all of them; this ends when it has.
+        """
+        return await self._beside(asyncio.create_task(work), on_stop)
+
+    async def unstoppable(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives, with heartbeats going on beside it."""
+        return await self._beside(asyncio.create_task(work), None)
+
+    async def _beside(self, working: asyncio.Task[T], on_stop: Callable[[ServeError], Awaitable[None]] | None) -> T:
+        # a task of its own: a store that answers slowly does not hold up the end, and a heartbeat is never cut off
+        watching = asyncio.create_task(self._watch(working, on_stop is not None))
+        try:
+            await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if on_stop is not None and not working.done() and (reason := watching.result()) is not None:
+                working.cancel()
+                await on_stop(reason)
+                raise reason
+            return await working
+        finally:
+            working.cancel()
+            await asyncio.wait({working})
+
+    async def _watch(self, working: asyncio.Task[T], stoppable: bool) -> ServeError | None:
+        """Heartbeats until `working` ends; or, if it is stoppable, why it should be stopped."""
+        while True:
+            await asyncio.wait({working}, timeout=self._settings.cancel_poll_s)
+            if working.done():
+                return None
+            try:
+                if stoppable and (reason := await self._reason_to_stop()) is not None:
+                    return reason
+                if self._is_due() and not working.done():
+                    self._written = time.monotonic()
+                    await self._attempt.heartbeat(self._progress)
+            except StorageFailed as error:
+                logger.warning("attempt at %s: %s", self._attempt.task.id, error.message)
+
+    async def _reason_to_stop(self) -> ServeError | None:
+        if self._must_leave():
+            return Unavailable("The replica is shutting down; the job will run elsewhere.")
+        if await self._jobs.cancelled(self._owner, self._attempt.task.id):
+            return Cancelled("The job was cancelled.")
+        return None
+
+    def _is_due(self) -> bool:
+        since = time.monotonic() - self._written
+        moved = self._progress > self._attempt.record.progress
+        return since >= self._settings.heartbeat_s or (moved and since >= PROGRESS_S)
+
+    def _must_leave(self) -> bool:
+        if self._leaving.is_set():
+            return True
+        grace = grace_s()
+        if grace is None:
+            return False
+        now = time.monotonic()
+        if self._stopping_since is None:
+            self._stopping_since = now
+        return now - self._stopping_since >= grace - min(LONGEST_MARGIN_S, grace / 2)

@@ -1,0 +1,61 @@
+"""Removes what is past its time beside the jobs: media, idempotency claims and the heartbeats of dead dispatchers.
+
+Every function may run twice, also at once: deleting what is gone is no error.
+"""
+
+from __future__ import annotations
+
+import calendar
+
+from serve_app.jobs.records import PREFIX, is_job_id
+from serve_app.storage import ObjectStore
+
+DAY_S = 86400.0
+
+
+async def expire_media(store: ObjectStore, now: float, ttl_s: float) -> None:
+    """Removes media older than `ttl_s`, but those of a job that is still there: they go when it goes."""
+    for owner in await store.list_names("media"):
+        for day in await _days(store, f"media/{owner}"):
+            if now - _start_of(day) < ttl_s:
+                continue
+            old = [info.key for info in await store.list(f"media/{owner}/{day}") if now - info.modified >= ttl_s]
+            gone = [key for key in old if not await _belongs_to_job(store, owner, key)]
+            if gone:
+                await store.delete(*gone)
+
+
+async def expire_idempotency(store: ObjectStore, now: float, ttl_s: float) -> None:
+    """Removes claims older than `ttl_s`: their jobs are gone too."""
+    await _delete_old(store, "idempotency", now, ttl_s)
+
+
+async def prune_dispatchers(store: ObjectStore, now: float, ttl_s: float) -> None:
+    """Removes the heartbeats of dispatchers that died so long ago that none of their jobs is left."""
+    await _delete_old(store, "dispatchers", now, min(ttl_s, DAY_S))
+
+
+async def _delete_old(store: ObjectStore, folder: str, now: float, age_s: float) -> None:
+    old = [info.key for info in await store.list(folder) if now - info.modified >= age_s]
+    if old:
+        await store.delete(*old)
+
+
+async def _days(store: ObjectStore, folder: str) -> list[str]:
+    """The yyyy/mm/dd folders below `folder`."""
+    days: list[str] = []
+    for year in await store.list_names(folder):
+        for month in await store.list_names(f"{folder}/{year}"):
+            days += [f"{year}/{month}/{day}" for day in await store.list_names(f"{folder}/{year}/{month}")]
+    return days
+
+
+def _start_of(day: str) -> float:
+    year, month, number = (int(part) for part in day.split("/"))
+    return calendar.timegm((year, month, number, 0, 0, 0))
+
+
+async def _belongs_to_job(store: ObjectStore, owner: str, key: str) -> bool:
+    name = key.rsplit("/", 1)[-1]
+    job_id = name.rsplit("-", 1)[0]
+    return name.startswith(PREFIX) and is_job_id(job_id) and await store.exists(f"jobs/{owner}/{job_id}/request.json")

@@ -1,0 +1,271 @@
+"""What a job's objects say, and what follows from them. Pure: values in, values out; no clock and no storage."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+from pydantic import TypeAdapter
+
+from serve_app.tasks import VideoResult, VideoTask
+
+Status = Literal["queued", "in_progress", "completed", "failed"]
+AttemptStatus = Literal["in_progress", "completed", "failed"]
+CANCELLED = "cancelled"
+LOST = "replica_lost"
+"""Error code of a job whose last allowed attempt stopped answering."""
+GIVE_UP_LEASE = 3.0
+"""An attempt that has been silent for so many `stale_s` is taken over even from a dispatcher that lives."""
+PREFIX = "video_"
+_ID_LENGTH = len(PREFIX) + 12 + 20
+
+
+def new_job_id(now: float | None = None) -> str:
+    """A fresh id that sorts by time: "video_", 12 hex digits of Unix milliseconds and 20 random ones."""
+    milliseconds = int((time.time() if now is None else now) * 1000)
+    return f"{PREFIX}{milliseconds:012x}{secrets.token_hex(10)}"
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `text` has the form of an id; whatever has not was never a job, and never becomes part of a key."""
+    digits = text[len(PREFIX) :]
+    return len(text) == _ID_LENGTH and text.startswith(PREFIX) and all(digit in "0123456789abcdef" for digit in digits)
+
+
+def id_time(job_id: str) -> float:
+    """The Unix time that an id was made at."""
+    return int(job_id[len(PREFIX) : len(PREFIX) + 12], 16) / 1000
+
+
+def result_keys(owner: str, job_id: str) -> tuple[str, str, str]:
+    """Where the video, thumbnail and spritesheet of a job lie: every attempt writes the same bytes to the same keys."""
+    day = time.strftime("%Y/%m/%d", time.gmtime(id_time(job_id)))
+    base = f"media/{owner}/{day}/{job_id}"
+    return f"{base}-0.mp4", f"{base}-1.webp", f"{base}-2.jpeg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobError:
+    """Why a job failed, in words for its owner."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """request.json. `details` are the ingress's own words about the request, given back as they are."""
+
+    task: VideoTask
+    owner: str
+    dispatcher: str
+    created_at: float
+    expires_at: float
+    remixed_from: str | None = None
+    user: str | None = None
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """attempts/<n>-<rand>.json. Not `counted`: handed back by a replica that had to leave, so it is no try."""
+
+    number: int
+    started_at: float
+    beat_at: float
+    status: AttemptStatus = "in_progress"
+    progress: int = 0
+    completed_at: float | None = None
+    error: JobError | None = None
+    retry: bool = False
+    counted: bool = True
+    result: VideoResult | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """dispatch/<time>-<rand>.json: from `at` on, `dispatcher` looks after the job; "" is no one."""
+
+    dispatcher: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """dispatchers/<id>.json: the dispatcher lived at `beat_at`."""
+
+    beat_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as its objects say. `expires_at`: when record and files are removed. `progress` in percent, only rises."""
+
+    id: str
+    owner: str
+    task: VideoTask
+    status: Status
+    progress: int
+    created_at: float
+    started_at: float | None
+    completed_at: float | None
+    expires_at: float
+    attempts: int
+    error: JobError | None
+    result: VideoResult | None
+    remixed_from: str | None
+    user: str | None
+    details: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return self.status in ("completed", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The times and numbers that decide; seconds."""
+
+    stale_s: float
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objects:
+    """All that lies below a job's key, parsed: attempts by number, dispatches by time."""
+
+    request: Request
+    attempts: Sequence[AttemptRecord] = ()
+    dispatches: Sequence[Dispatch] = ()
+    cancelled_at: float | None = None
+
+    @property
+    def dispatcher(self) -> str:
+        """Who looks after the job."""
+        return self.dispatches[-1].dispatcher if self.dispatches else self.request.dispatcher
+
+    @property
+    def dispatched_at(self) -> float:
+        return self.dispatches[-1].at if self.dispatches else self.request.created_at
+
+    @property
+    def tries(self) -> int:
+        return sum(attempt.counted for attempt in self.attempts)
+
+
+def job_of(objects: Objects, now: float, rules: Rules) -> Job:
+    """The job that a caller sees: a cancellation wins, then the first completed attempt, then the newest."""
+    request, attempts = objects.request, objects.attempts
+    completed = next((attempt for attempt in attempts if attempt.status == "completed"), None)
+    last = attempts[-1] if attempts else None
+    status: Status
+    error: JobError | None = None
+    completed_at: float | None = None
+    if objects.cancelled_at is not None:
+        status, completed, completed_at = "failed", None, objects.cancelled_at
+        error = JobError(code=CANCELLED, message="The job was cancelled.")
+    elif completed is not None:
+        status, completed_at = "completed", completed.completed_at
+    elif last is None:
+        status = "queued"
+    elif (error := _final_error(objects, now, rules)) is not None:
+        status, completed_at = "failed", last.completed_at or last.beat_at
+    else:
+        # an attempt that went stale shows as running until the next one takes its place
+        status = "queued" if last.status == "failed" else "in_progress"
+    progress = max((attempt.progress for attempt in attempts), default=0)
+    return Job(
+        id=request.task.id,
+        owner=request.owner,
+        task=request.task,
+        status=status,
+        progress=100 if status == "completed" else min(progress, 99),
+        created_at=request.created_at,
+        started_at=attempts[0].started_at if attempts else None,
+        completed_at=completed_at,
+        expires_at=request.expires_at,
+        attempts=objects.tries,
+        error=error,
+        result=completed.result if completed else None,
+        remixed_from=request.remixed_from,
+        user=request.user,
+        details=request.details,
+    )
+
+
+def is_live(attempt: AttemptRecord, now: float, rules: Rules) -> bool:
+    """Whether a replica is at work on it, as far as its heartbeat tells."""
+    return attempt.status == "in_progress" and now - attempt.beat_at <= rules.stale_s
+
+
+def is_runnable(objects: Objects, now: float, rules: Rules) -> bool:
+    """Whether another attempt may start: not finished, no try too many, and no one at work on it."""
+    if job_of(objects, now, rules).finished:
+        return False
+    return not any(is_live(attempt, now, rules) for attempt in objects.attempts)
+
+
+def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: Rules) -> bool:
+    """Whether a runnable job has no one who would run it.
+
+    `lease_at` is the last heartbeat of its dispatcher, None where there is none (then a new job gets its time).
+    """
+    if not is_runnable(objects, now, rules):
+        return False
+    if not objects.dispatcher:
+        return True
+    if now - (objects.dispatched_at if lease_at is None else lease_at) > rules.stale_s:
+        return True
+    last = objects.attempts[-1] if objects.attempts else None
+    silent_since = max(last.beat_at, objects.dispatched_at) if last else None
+    return silent_since is not None and now - silent_since > GIVE_UP_LEASE * rules.stale_s
+
+
+def _final_error(objects: Objects, now: float, rules: Rules) -> JobError | None:
+    """Why no further attempt will be made; None where one may."""
+    last = objects.attempts[-1]
+    if any(is_live(attempt, now, rules) for attempt in objects.attempts):
+        return None
+    if last.status == "failed" and not last.retry:
+        return last.error
+    if objects.tries < rules.max_attempts:
+        return None
+    if last.error is None:
+        return JobError(code=LOST, message=f"Given up after {objects.tries} attempts: the last replica went silent.")
+    return JobError(
+        code=last.error.code,
+        message=f"Given up after {objects.tries} attempts, the last of which failed: {last.error.message}",
+    )
+
+
+# --- JSON: parsed strictly by type, unknown keys left out (the version before or after may have written them) ---------
+
+_REQUEST = TypeAdapter(Request)
+_ATTEMPT = TypeAdapter(AttemptRecord)
+_DISPATCH = TypeAdapter(Dispatch)
+_BEAT = TypeAdapter(Beat)
+
+
+def dumps(record: Request | AttemptRecord | Dispatch | Beat) -> bytes:
+    return orjson.dumps(record)
+
+
+def load_request(data: bytes) -> Request:
+    """Raises ValueError for what is not one; so do the others."""
+    return _REQUEST.validate_json(data)
+
+
+def load_attempt(data: bytes) -> AttemptRecord:
+    return _ATTEMPT.validate_json(data)
+
+
+def load_dispatch(data: bytes) -> Dispatch:
+    return _DISPATCH.validate_json(data)
+
+
+def load_beat(data: bytes) -> Beat:
+    return _BEAT.validate_json(data)

@@ -1,0 +1,412 @@
+"""Reads and writes the objects of jobs. Knows no HTTP, no replica and no engine."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import orjson
+from pydantic import TypeAdapter
+
+from serve_app.errors import AlreadyExists, JobNotFound, ObjectNotFound
+from serve_app.jobs import records
+from serve_app.jobs.attempt import JSON, Attempt
+from serve_app.jobs.expiry import expire_idempotency, expire_media, prune_dispatchers
+from serve_app.jobs.records import AttemptRecord, Beat, Dispatch, Job, Objects, Request, Rules
+from serve_app.settings import Settings
+from serve_app.storage import ObjectInfo, ObjectStore
+from serve_app.tasks import VideoTask
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 16
+"""How many jobs are read at the same time."""
+UNBORN_S = 60.0
+"""How long after its claim a job may still be on its way into the store."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    jobs: Sequence[Job]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Who holds an idempotency key. `fresh`: we do, as of now; else `job_id` and `fingerprint` are the holder's."""
+
+    job_id: str
+    fingerprint: str
+    created_at: float
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What one look at every open job found: how many there are by status, and those that no one looks after."""
+
+    states: dict[str, int]
+    orphans: list[tuple[str, str]]
+
+
+_CLAIM = TypeAdapter(Claim)
+
+
+class JobStore:
+    """Jobs over an object store. Cheap to make; any number of processes may have one over the same store."""
+
+    def __init__(self, store: ObjectStore, settings: Settings) -> None:
+        self._store = store
+        self._ttl_s = settings.media.ttl_s
+        self._rules = Rules(stale_s=settings.jobs.stale_s, max_attempts=settings.video.max_attempts)
+        # finished jobs never change, so that a scan reads each of them once: (owner, id) -> expires_at
+        self._finished: dict[tuple[str, str], float] = {}
+
+    # --- the ingress ---
+
+    async def create(
+        self,
+        task: VideoTask,
+        *,
+        owner: str,
+        dispatcher: str,
+        remixed_from: str | None = None,
+        user: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> Job:
+        """Stores a new job, durably, under the id that `task` has (see `new_job_id`): one write."""
+        now = time.time()
+        request = Request(
+            task=task,
+            owner=owner,
+            dispatcher=dispatcher,
+            created_at=now,
+            expires_at=now + self._ttl_s,
+            remixed_from=remixed_from,
+            user=user,
+            details=details or {},
+        )
+        await self._store.put(_request_key(owner, task.id), records.dumps(request), JSON, if_absent=True)
+        return records.job_of(Objects(request=request), now, self._rules)
+
+    async def get(self, owner: str, job_id: str) -> Job:
+        """The job as it stands. Raises JobNotFound."""
+        return self._job(await self._objects(owner, job_id))
+
+    async def list(
+        self, owner: str, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc"
+    ) -> Page:
+        """A page of jobs by the time of their creation; reads the objects of no job beyond it but the next."""
+        ids = [name for name in await self._store.list_names(f"jobs/{owner}") if records.is_job_id(name)]
+        if order == "desc":
+            ids.reverse()
+        if after is not None:
+            # by order, not by place: the page goes on after a job that was deleted meanwhile
+            ids = [each for each in ids if (each < after if order == "desc" else each > after)]
+        jobs: list[Job] = []
+        while ids and len(jobs) <= limit:
+            wanted = limit + 1 - len(jobs)
+            batch, ids = ids[:wanted], ids[wanted:]
+            found = await _gather(batch, lambda each: self._found(owner, each))
+            jobs += [self._job(objects) for objects in found if objects is not None]
+        return Page(jobs=jobs[:limit], has_more=len(jobs) > limit)
+
+    async def cancel(self, owner: str, job_id: str) -> Job:
+        """Marks the job as cancelled and gives it as it then stands; a finished job stays as it is."""
+        job = await self.get(owner, job_id)
+        if job.finished:
+            return job
+        await self._store.put(_cancel_key(owner, job_id), orjson.dumps({"at": time.time()}), JSON)
+        return await self.get(owner, job_id)
+
+    async def delete(self, owner: str, job_id: str) -> None:
+        """Removes record and files. A replica at work on it notices, stops and drops its result. Safe to repeat."""
+        if not records.is_job_id(job_id):
+            raise JobNotFound(_no_job(job_id))
+        folder = _folder(owner, job_id)
+        objects = await self._store.list(folder)
+        if not objects:
+            raise JobNotFound(_no_job(job_id))
+        # the request first: from here on no attempt starts, and one that ends finds its job gone
+        await self._store.delete(_request_key(owner, job_id))
+        objects = await self._store.list(folder)
+        await self._store.delete(*(info.key for info in objects), *records.result_keys(owner, job_id))
+        self._finished.pop((owner, job_id), None)
+
+    async def claim(
+        self,
+        owner: str,
+        key: str,
+        fingerprint: str,
+        job_id: str,
+        *,
+        max_age_s: float | None = None,
+        failed: Callable[[Claim], Awaitable[bool]] | None = None,
+    ) -> Claim:
+        """Claims an idempotency key for `job_id`, or tells who holds it.
+
+        A holder older than `max_age_s`, or one whose job has `failed` (by default: failed or deleted), is passed over:
+        the next link of the chain is claimed, by create-if-absent again, so that of two retries one wins.
+        """
+        now = time.time()
+        mine = Claim(job_id=job_id, fingerprint=fingerprint, created_at=now)
+        link = key
+        while True:
+            name = f"idempotency/{owner}/{hashlib.sha256(link.encode()).hexdigest()}.json"
+            try:
+                await self._store.put(name, orjson.dumps(mine), JSON, if_absent=True)
+            except AlreadyExists:
+                pass
+            else:
+                return Claim(job_id=job_id, fingerprint=fingerprint, created_at=now, fresh=True)
+            try:
+                held = _CLAIM.validate_json(await self._store.get(name))
+            except ObjectNotFound:
+                continue  # expired between the two
+            is_old = max_age_s is not None and now - held.created_at > max_age_s
+            if not is_old and not await (failed(held) if failed else self._has_failed(owner, held)):
+                return held
+            link = f"{link}\n{held.job_id}"
+
+    # --- dispatchers ---
+
+    async def renew(self, dispatcher: str) -> None:
+        """The heartbeat of a dispatcher: one object, however many jobs it looks after."""
+        await self._store.put(_beat_key(dispatcher), records.dumps(Beat(beat_at=time.time())), JSON)
+
+    async def dispatched(self, owner: str, job_id: str, dispatcher: str) -> None:
+        """Records that `dispatcher` looks after the job from now on; "" gives it up to whoever sweeps next."""
+        now = time.time()
+        name = f"{int(now * 1000):013d}-{secrets.token_hex(4)}.json"
+        record = Dispatch(dispatcher=dispatcher, at=now)
+        await self._store.put(f"{_folder(owner, job_id)}/dispatch/{name}", records.dumps(record), JSON)
+
+    async def orphans(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+        """(owner, id) of the jobs that should be dispatched again, oldest first; see `scan`."""
+        return (await self.scan(own=own, held=held)).orphans
+
+    async def scan(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> Scan:
+        """Looks at every job that has not finished.
+
+        `own` is the asking dispatcher and `held` the jobs that it has in hand: those are no orphans, and what is in
+        its name but not in its hand is one.
+        """
+        beats: dict[str, asyncio.Task[float | None]] = {}
+
+        def lease(dispatcher: str) -> asyncio.Task[float | None]:
+            if dispatcher not in beats:
+                beats[dispatcher] = asyncio.ensure_future(self._beat(dispatcher))
+            return beats[dispatcher]
+
+        async def look(each: tuple[str, str]) -> tuple[str, bool] | None:
+            objects = await self._found(*each)
+            if objects is None:
+                return None
+            now = time.time()
+            job = self._job(objects)
+            if job.finished or each in held:
+                return job.status, False
+            mine = bool(own) and objects.dispatcher == own
+            lease_at = await lease(objects.dispatcher) if objects.dispatcher and not mine else now
+            orphan = records.is_orphan(objects, lease_at, now, self._rules)
+            return job.status, orphan or (mine and records.is_runnable(objects, now, self._rules))
+
+        every = [each async for each in self._every_job()]
+        known = [each for each in every if each not in self._finished]
+        states = {"finished": len(every) - len(known)}
+        orphans: list[tuple[str, str]] = []
+        for each, seen in zip(known, await _gather(known, look), strict=True):
+            if seen is None:
+                continue
+            status, orphan = seen
+            states[status] = states.get(status, 0) + 1
+            if orphan:
+                orphans.append(each)
+        self._forget_all_but(every)
+        return Scan(states=states, orphans=sorted(orphans, key=lambda each: each[1]))
+
+    # --- the replica that runs a job ---
+
+    async def start(self, owner: str, job_id: str) -> Attempt | None:
+        """The next attempt, recorded as under way; None where there is none to make.
+
+        That is: the job is finished, cancelled or gone, has had all its tries, or another replica is at work on it.
+        """
+        try:
+            objects = await self._objects(owner, job_id)
+        except JobNotFound:
+            return None
+        now = time.time()
+        if not records.is_runnable(objects, now, self._rules):
+            return None
+        number = objects.attempts[-1].number + 1 if objects.attempts else 1
+        record = AttemptRecord(number=number, started_at=now, beat_at=now)
+        key = f"{_folder(owner, job_id)}/attempts/{number:04d}-{secrets.token_hex(4)}.json"
+
+        async def is_wanted() -> bool:
+            return not await self.cancelled(owner, job_id)
+
+        async def discard() -> None:
+            await self._store.delete(*records.result_keys(owner, job_id))
+            if not await self._store.exists(_request_key(owner, job_id)):
+                await self._store.delete(key)
+
+        await self._store.put(key, records.dumps(record), JSON)
+        return Attempt(self._store, key, record, objects.request.task, is_wanted, discard)
+
+    async def cancelled(self, owner: str, job_id: str) -> bool:
+        """Whether the job was cancelled or deleted: one listing."""
+        names = await self._store.list_names(_folder(owner, job_id))
+        return "cancel.json" in names or "request.json" not in names
+
+    # --- the sweeper ---
+
+    async def expire(self, now: float) -> int:
+        """Removes jobs past their `expires_at` with their files, and media, claims and leases past their time.
+
+        Gives the number of jobs removed. Safe to run twice, also at once.
+        """
+        removed = 0
+        async for owner, job_id in self._every_job():
+            # nothing expires before its time to live has passed, unless that was made longer since
+            if records.id_time(job_id) > now or not await self._is_expired(owner, job_id, now):
+                continue
+            try:
+                await self.delete(owner, job_id)
+            except JobNotFound:
+                continue
+            removed += 1
+        await expire_media(self._store, now, self._ttl_s)
+        await expire_idempotency(self._store, now, self._ttl_s)
+        await prune_dispatchers(self._store, now, self._ttl_s)
+        return removed
+
+    # --- reading ---
+
+    async def _objects(self, owner: str, job_id: str) -> Objects:
+        """Everything about one job, in two round trips (one for a job without attempts). Raises JobNotFound."""
+        if not records.is_job_id(job_id):
+            raise JobNotFound(_no_job(job_id))
+        folder = _folder(owner, job_id)
+        infos, data = await asyncio.gather(
+            self._store.list(folder), _or_none(self._store.get(_request_key(owner, job_id)))
+        )
+        request = self._parsed(folder, data, records.load_request)
+        if request is None:
+            raise JobNotFound(_no_job(job_id))
+        below = {info.key.removeprefix(f"{folder}/"): info for info in infos}
+        attempts = await self._read(below, "attempts/", records.load_attempt)
+        dispatches = await self._read(below, "dispatch/", records.load_dispatch)
+        cancel = below.get("cancel.json")
+        return Objects(
+            request=request,
+            attempts=attempts,
+            dispatches=dispatches,
+            cancelled_at=cancel.modified if cancel else None,
+        )
+
+    async def _read(self, below: dict[str, ObjectInfo], folder: str, load: Callable[[bytes], T]) -> list[T]:
+        keys = [info.key for name, info in sorted(below.items()) if name.startswith(folder)]
+        data = await asyncio.gather(*(_or_none(self._store.get(key)) for key in keys))
+        parsed = [self._parsed(key, each, load) for key, each in zip(keys, data, strict=True)]
+        return [each for each in parsed if each is not None]
+
+    def _parsed(self, key: str, data: bytes | None, load: Callable[[bytes], T]) -> T | None:
+        if data is None:
+            return None
+        try:
+            return load(data)
+        except ValueError as error:
+            logger.error("jobs: %s is no record of ours and is left out: %s", key, error)
+            return None
+
+    async def _found(self, owner: str, job_id: str) -> Objects | None:
+        try:
+            return await self._objects(owner, job_id)
+        except JobNotFound:
+            return None
+
+    def _job(self, objects: Objects) -> Job:
+        job = records.job_of(objects, time.time(), self._rules)
+        if job.finished:
+            self._finished[job.owner, job.id] = job.expires_at
+        return job
+
+    async def _every_job(self) -> AsyncIterator[tuple[str, str]]:
+        for owner in await self._store.list_names("jobs"):
+            for job_id in await self._store.list_names(f"jobs/{owner}"):
+                if records.is_job_id(job_id):
+                    yield owner, job_id
+
+    async def _is_expired(self, owner: str, job_id: str, now: float) -> bool:
+        expires_at = self._finished.get((owner, job_id))
+        if expires_at is None:
+            objects = await self._found(owner, job_id)
+            # without a readable request no one can ask for it either
+            expires_at = objects.request.expires_at if objects else records.id_time(job_id) + self._ttl_s
+        return expires_at <= now
+
+    async def _has_failed(self, owner: str, claim: Claim) -> bool:
+        try:
+            return (await self.get(owner, claim.job_id)).status == "failed"
+        except JobNotFound:
+            return time.time() - claim.created_at > UNBORN_S
+
+    async def _beat(self, dispatcher: str) -> float | None:
+        data = await _or_none(self._store.get(_beat_key(dispatcher)))
+        beat = self._parsed(dispatcher, data, records.load_beat)
+        return beat.beat_at if beat else None
+
+    def _forget_all_but(self, present: list[tuple[str, str]]) -> None:
+        for each in self._finished.keys() - set(present):
+            del self._finished[each]
+
+
+def _folder(owner: str, job_id: str) -> str:
+    return f"jobs/{owner}/{job_id}"
+
+
+def _request_key(owner: str, job_id: str) -> str:
+    return f"{_folder(owner, job_id)}/request.json"
+
+
+def _cancel_key(owner: str, job_id: str) -> str:
+    return f"{_folder(owner, job_id)}/cancel.json"
+
+
+def _beat_key(dispatcher: str) -> str:
+    return f"dispatchers/{dispatcher}.json"
+
+
+def _no_job(job_id: str) -> str:
+    return f"There is no video '{job_id[:64]}'."
+
+
+async def _or_none(call: Awaitable[bytes]) -> bytes | None:
+    """None for an object that is gone: between a listing and a read, that is no error."""
+    try:
+        return await call
+    except ObjectNotFound:
+        return None
+
+
+S = TypeVar("S")
+
+
+async def _gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> Sequence[T]:
+    """`call` of each item, AT_ONCE at a time, in order."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: S) -> T:
+        async with room:
+            return await call(item)
+
+    return await asyncio.gather(*(one(item) for item in items))

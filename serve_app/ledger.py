@@ -1,0 +1,290 @@
+"""The ledger: a Parquet dataset in the object store with one row a generation, and the sums that `usage` prints.
+
+Rows are kept in memory and written in batches, partitioned by day, each batch as one new object of its own name, so
+that replicas never write the same one. A drain writes what is left; a crash may lose the last batch. Knows nothing of
+jobs, HTTP or engines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import datetime as dt
+import io
+import logging
+import secrets
+import sys
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as fs
+import pyarrow.parquet as pq
+import yaml
+
+from serve_app.errors import StorageFailed
+from serve_app.settings import LedgerSettings, Settings, resolve
+from serve_app.storage import ObjectStore, open_store
+from serve_app.tasks import Kind
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "ledger"
+CONTENT_TYPE = "application/vnd.apache.parquet"
+KEPT_BATCHES = 100
+"""How many batches of rows are kept while the store does not take them; beyond that the oldest are dropped."""
+SCHEMA = pa.schema(
+    [
+        ("time", pa.timestamp("us", tz="UTC")),
+        ("id", pa.string()),
+        ("caller", pa.string()),
+        ("kind", pa.string()),
+        ("model", pa.string()),
+        ("parameters", pa.string()),
+        ("prompt", pa.string()),
+        ("seed", pa.int64()),
+        ("steps", pa.int64()),
+        ("queue_s", pa.float64()),
+        ("engine_s", pa.float64()),
+        ("gpu_s", pa.float64()),
+        ("bytes", pa.int64()),
+        ("key", pa.string()),
+        ("outcome", pa.string()),
+    ]
+)
+SUMMED = ("gpu_s", "engine_s", "queue_s", "bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One generation. `time` is when it ended (Unix seconds); `outcome` is completed, cancelled or an error code."""
+
+    time: float
+    id: str
+    caller: str
+    kind: Kind
+    model: str
+    parameters: dict[str, Any]
+    prompt: str
+    outcome: str
+    seed: int | None = None
+    steps: int | None = None
+    queue_s: float = 0.0
+    engine_s: float = 0.0
+    gpu_s: float = 0.0
+    bytes: int = 0
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one caller used of one model on one day (UTC, YYYY-MM-DD)."""
+
+    day: str
+    caller: str
+    model: str
+    kind: str
+    generations: int
+    failed: int
+    engine_s: float
+    gpu_s: float
+    queue_s: float
+    bytes: int
+
+
+class Ledger:
+    """The rows of one process. `add` costs no I/O; a background task writes them."""
+
+    def __init__(self, store: ObjectStore, settings: LedgerSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._rows: list[Row] = []
+        self._writing = asyncio.Lock()
+        self._full = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, row: Row) -> None:
+        """Keeps a row for the next batch. Call it on the event loop."""
+        if not self._settings.enabled:
+            return
+        self._rows.append(row)
+        if len(self._rows) >= self._settings.flush_rows:
+            self._full.set()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._flush_regularly(), name="ledger")
+
+    async def flush(self) -> None:
+        """Writes every kept row. Raises StorageFailed; the rows are kept for the next time."""
+        async with self._writing:
+            rows, self._rows = self._rows, []
+            self._full.clear()
+            days = _by_day(rows)
+            while days:
+                day, of_day = days.popitem()
+                try:
+                    data = await asyncio.to_thread(_parquet, of_day, prompts=self._settings.prompts)
+                    await self._store.put(_new_key(day), data, CONTENT_TYPE)
+                except BaseException:
+                    unwritten = [*of_day, *(row for others in days.values() for row in others)]
+                    self._rows = self._newest(unwritten + self._rows)
+                    raise
+
+    async def close(self) -> None:
+        """Ends the background task and writes what is left."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        try:
+            await self.flush()
+        except StorageFailed as error:
+            logger.error("ledger: %d rows are lost at shutdown: %s", len(self._rows), error.message)
+
+    async def _flush_regularly(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._settings.flush_s)
+            try:
+                await self.flush()
+            except StorageFailed as error:
+                logger.warning("ledger: %d rows wait for the store: %s", len(self._rows), error.message)
+                await asyncio.sleep(self._settings.flush_s)
+
+    def _newest(self, rows: list[Row]) -> list[Row]:
+        kept = rows[-KEPT_BATCHES * self._settings.flush_rows :]
+        if len(kept) < len(rows):
+            logger.error("ledger: %d rows are lost; the store takes none", len(rows) - len(kept))
+        return kept
+
+
+def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:
+    """The sums by day, caller and model of the days from `since` to `until`, both included. Blocking."""
+    filesystem, root = store.arrow()
+    folder = f"{root.rstrip('/')}/{FOLDER}"
+    if filesystem.get_file_info(folder).type == fs.FileType.NotFound:
+        return []
+    day = ds.field("day")
+    dataset = ds.dataset(
+        folder,
+        schema=SCHEMA.append(pa.field("day", pa.string())),
+        format="parquet",
+        filesystem=filesystem,
+        partitioning=ds.partitioning(pa.schema([("day", pa.string())]), flavor="hive"),
+    )
+    table = dataset.to_table(
+        columns=["day", "caller", "model", "kind", "outcome", *SUMMED],
+        filter=(day >= since.isoformat()) & (day <= until.isoformat()),
+    )
+    failed = pa.array([int(outcome != "completed") for outcome in table["outcome"].to_pylist()], pa.int64())
+    grouped = (
+        table.append_column("failed", failed)
+        .group_by(["day", "caller", "model", "kind"])
+        .aggregate([("outcome", "count"), ("failed", "sum"), *((name, "sum") for name in SUMMED)])
+        .sort_by([(name, "ascending") for name in ("day", "caller", "kind", "model")])
+    )
+    return [
+        Usage(
+            day=row["day"],
+            caller=row["caller"],
+            model=row["model"],
+            kind=row["kind"],
+            generations=row["outcome_count"],
+            failed=row["failed_sum"],
+            **{name: row[f"{name}_sum"] for name in SUMMED},
+        )
+        for row in grouped.to_pylist()
+    ]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `diffusion-serve usage`."""
+    today = dt.datetime.now(dt.UTC).date()
+    parser.add_argument("config", type=Path, nargs="?", default=Path("deployments.yaml"), help="deployments file")
+    parser.add_argument("--since", type=dt.date.fromisoformat, default=today - dt.timedelta(days=30), metavar="DAY")
+    parser.add_argument("--until", type=dt.date.fromisoformat, default=today, metavar="DAY")
+    parser.add_argument("--media-root", default="", metavar="URL", help="instead of the one in the deployments file")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`diffusion-serve usage`: prints what each caller used of each model on each day."""
+    rows = usage(open_store(_settings(args)), args.since, args.until)
+    if args.json:
+        for row in rows:
+            sys.stdout.write(orjson.dumps(asdict(row)).decode() + "\n")
+        return 0
+    sys.stdout.write(_table(rows))
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    written: dict[str, Any] = {}
+    if args.config.exists():
+        applications = (yaml.safe_load(args.config.read_text()) or {}).get("applications") or [{}]
+        written = applications[0].get("args") or {}
+    if args.media_root:
+        written = {**written, "media": {**written.get("media", {}), "root": args.media_root}}
+    settings = Settings.model_validate(written)
+    # only where the media lie matters here, which no profile says
+    return resolve(settings, "demo" if settings.profile == "auto" else settings.profile)
+
+
+def _table(rows: list[Usage]) -> str:
+    head = ("day", "caller", "model", "kind", "generations", "failed", "engine s", "GPU s", "queue s", "MB")
+    body = [
+        (
+            row.day,
+            row.caller,
+            row.model,
+            row.kind,
+            f"{row.generations}",
+            f"{row.failed}",
+            f"{row.engine_s:.1f}",
+            f"{row.gpu_s:.1f}",
+            f"{row.queue_s:.1f}",
+            f"{row.bytes / 1e6:.2f}",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
+    texts = 4
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < texts else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in (head, *body)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _by_day(rows: list[Row]) -> dict[str, list[Row]]:
+    days: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        days[dt.datetime.fromtimestamp(row.time, dt.UTC).date().isoformat()].append(row)
+    return days
+
+
+def _new_key(day: str) -> str:
+    now = dt.datetime.now(dt.UTC)
+    return f"{FOLDER}/day={day}/{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}.parquet"
+
+
+def _parquet(rows: list[Row], *, prompts: bool) -> bytes:
+    columns = [
+        {
+            **asdict(row),
+            "time": dt.datetime.fromtimestamp(row.time, dt.UTC),
+            "parameters": orjson.dumps(row.parameters).decode(),
+            "prompt": row.prompt if prompts else None,
+        }
+        for row in rows
+    ]
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(columns, schema=SCHEMA), buffer, compression="zstd")
+    return buffer.getvalue()
