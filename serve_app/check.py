@@ -304,9 +304,8 @@ def _same_names(settings: Settings, path: str) -> Iterator[Problem]:
     served: dict[str, Kind] = {}
     for kind, chosen in settings.kinds().items():
         if chosen.name in served:
-            yield Problem(
-                f"{path}.{kind}.served_name", f"'{chosen.name}' is also the name of the {served[chosen.name]}"
-            )
+            message = f"'{chosen.name}' is also the name of the {served[chosen.name]} model"
+            yield Problem(f"{path}.{kind}.served_name", message)
         served.setdefault(chosen.name, kind)
 
 
