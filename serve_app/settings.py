@@ -47,6 +47,7 @@ class ModelSettings(Strict):
 
     `model` is a hub id, a local folder or a demo name; callers ask for it as `served_name` (default: `model`).
     `model_id` tells SGLang which native pipeline a local folder holds. `engine_args` go to the engine as they stand.
+    `resources` and `labels` tie the replicas to nodes: custom resources they take, Ray node labels they need.
     """
 
     enabled: bool = True
@@ -62,6 +63,7 @@ class ModelSettings(Strict):
     time_limit_s: Seconds = 600.0
     engine_args: dict[str, Any] = {}
     resources: dict[str, float] = {}
+    labels: dict[str, str] = {}
 
     @field_validator("gpus")
     @classmethod
@@ -236,9 +238,12 @@ class TelemetrySettings(Strict):
 
 
 class IngressSettings(Strict):
+    """`labels`: the Ray node labels that its replicas, and the sweeper's, need."""
+
     replicas: Replicas = Replicas()
     cpus: Annotated[float, Field(ge=0)] = 0.2
     max_ongoing_requests: Positive = 1000
+    labels: dict[str, str] = {}
     docs: bool = True
 
 
