@@ -160,7 +160,7 @@ class JobStore:
         mine = Claim(job_id=job_id, fingerprint=fingerprint, created_at=now)
         link = key
         while True:
-            name = f"idempotency/{owner}/{hashlib.sha256(link.encode()).hexdigest()}.json"
+            name = _claim_key(owner, link)
             try:
                 await self._store.put(name, orjson.dumps(mine), JSON, if_absent=True)
             except AlreadyExists:
@@ -174,6 +174,20 @@ class JobStore:
             is_old = max_age_s is not None and now - held.created_at > max_age_s
             if not is_old and not await (failed(held) if failed else self._has_failed(owner, held)):
                 return held
+            link = f"{link}\n{held.job_id}"
+
+    async def release(self, owner: str, key: str, claim: Claim) -> None:
+        """Gives up a fresh claim whose job was never made: who claims the key next has it at once."""
+        link = key
+        while True:
+            name = _claim_key(owner, link)
+            try:
+                held = _CLAIM.validate_json(await self._store.get(name))
+            except ObjectNotFound:
+                return
+            if held.job_id == claim.job_id:
+                await self._store.delete(name)
+                return
             link = f"{link}\n{held.job_id}"
 
     # --- dispatchers ---
@@ -384,6 +398,10 @@ def _cancel_key(owner: str, job_id: str) -> str:
 
 def _beat_key(dispatcher: str) -> str:
     return f"dispatchers/{dispatcher}.json"
+
+
+def _claim_key(owner: str, link: str) -> str:
+    return f"idempotency/{owner}/{hashlib.sha256(link.encode()).hexdigest()}.json"
 
 
 def _no_job(job_id: str) -> str:
