@@ -11,9 +11,10 @@ from typing import Any, Literal
 import ray
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from serve_app.deployments.image import ImageDeployment
+from serve_app.deployments.replica import served
 from serve_app.deployments.sweeper import Sweeper
 from serve_app.deployments.text import TextDeployment
 from serve_app.deployments.video import VideoDeployment
@@ -23,6 +24,8 @@ from serve_app.tasks import Kind
 
 logger = logging.getLogger("serve_app")
 
+GRACE_S = 30.0
+"""How long a replica that is being stopped may go on with what runs."""
 CLASSES: dict[Kind, type] = {"text": TextDeployment, "image": ImageDeployment, "video": VideoDeployment}
 BANNER = (
     "DEMO PROFILE: text, images and video come from small checkpoints with random weights (demo/...), made on this "
@@ -56,47 +59,47 @@ def choose_profile(asked: Profile) -> tuple[Literal["demo", "gpu"], str]:
 
 def _model(kind: Kind, settings: Settings) -> Application:
     chosen = settings.kinds()[kind]
-    deployment = serve.deployment(CLASSES[kind]).options(
+    lanes = settings.text.max_running_requests if kind == "text" else 1
+    deployment = serve.deployment(served(CLASSES[kind])).options(
         name=kind.capitalize(),
-        ray_actor_options=_actor_options(chosen),
-        # one call runs and the next waits beside it, so that the engine never idles while a result is encoded
-        max_ongoing_requests=_ongoing(kind, settings),
-        autoscaling_config=_autoscaling(chosen.replicas),
+        ray_actor_options={"num_cpus": chosen.cpus, "num_gpus": chosen.gpus, "resources": chosen.resources},
+        # beside those that run, one waits its turn, so that the engine never idles while a result is encoded
+        max_ongoing_requests=lanes + 1,
+        autoscaling_config=_autoscaling(chosen.replicas, lanes, AutoscalingPolicy(policy_kwargs={"kind": kind})),
         health_check_period_s=5,
         health_check_timeout_s=30,
-        graceful_shutdown_timeout_s=30,
+        graceful_shutdown_timeout_s=GRACE_S,
     )
     return deployment.bind(settings)
 
 
-def _ongoing(kind: Kind, settings: Settings) -> int:
-    return settings.text.max_running_requests if kind == "text" else 2
-
-
-def _actor_options(chosen: ModelSettings) -> dict[str, Any]:
-    return {"num_cpus": chosen.cpus, "num_gpus": chosen.gpus, "resources": chosen.resources}
-
-
-def _autoscaling(replicas: Replicas) -> AutoscalingConfig:
+def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy | None = None) -> AutoscalingConfig:
+    """Bounds and delays. `ongoing` requests a replica is what Serve's own policy aims at where ours is not named."""
+    options: dict[str, Any] = {} if policy is None else {"policy": policy}
     return AutoscalingConfig(
         min_replicas=replicas.min,
         max_replicas=replicas.max,
-        target_ongoing_requests=1,
+        target_ongoing_requests=ongoing,
         upscale_delay_s=replicas.upscale_delay_s,
         downscale_delay_s=replicas.downscale_delay_s,
+        look_back_period_s=10.0,
+        **options,
     )
 
 
 def _sweeper(settings: Settings, video: Application) -> Application:
-    return serve.deployment(Sweeper).options(name="Sweeper", ray_actor_options={"num_cpus": 0.05}).bind(settings, video)
+    deployment = serve.deployment(served(Sweeper)).options(name="Sweeper", ray_actor_options={"num_cpus": 0.05})
+    return deployment.bind(settings, video)
 
 
 def _ingress(settings: Settings, models: dict[Kind, Application], sweeper: Application | None) -> Application:
+    at_once = settings.ingress.max_ongoing_requests
     deployment = serve.deployment(serve.ingress()(Ingress)).options(
         name="Ingress",
         ray_actor_options={"num_cpus": settings.ingress.cpus},
-        max_ongoing_requests=settings.ingress.max_ongoing_requests,
-        autoscaling_config=_autoscaling(settings.ingress.replicas),
-        graceful_shutdown_timeout_s=30,
+        max_ongoing_requests=at_once,
+        # Serve asks a deployment for its autoscaling statistics, ours of the waiting work, only if it has this
+        autoscaling_config=_autoscaling(settings.ingress.replicas, max(1, at_once // 4)),
+        graceful_shutdown_timeout_s=GRACE_S,
     )
     return deployment.bind(settings, models, sweeper)
