@@ -48,6 +48,8 @@ $(READY): pyproject.toml $(VENV)/.installed-$(PROFILE)
 	@touch $@
 
 $(VENV)/.installed-$(PROFILE): $(LOCK) $(VENV)/.created
+	@[ $(PROFILE) = cpu ] || $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' || { \
+	  echo "$(LOCK) is for Python 3.12, and $(VENV) has another: run make clean first" >&2; exit 1; }
 	@echo "Installing $(LOCK) into $(VENV) (several minutes the first time)"
 	$(PIP) install $(PIP_$(PROFILE)) --requirement $(LOCK)
 	@rm -f $(VENV)/.installed-* $(VENV)/.package-*  # one environment holds one of the locks
@@ -66,10 +68,9 @@ $(VENV)/.created:
 	exit 1
 
 # uv keeps the versions that stand in the lock; delete the file first to move everything to the newest.
-UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --no-annotate --no-python-downloads
+UV_COMPILE := $(or $(wildcard $(BIN)/uv),uv) pip compile pyproject.toml --quiet --no-annotate --no-python-downloads
 
-lock: PROFILE := cpu
-lock: setup ## resolve both lock files again
+lock: $(if $(filter cpu,$(PROFILE)),setup) ## resolve both lock files again
 	$(UV_COMPILE) --extra demo --extra test --extra dev --extra otel --universal --python-version 3.11 \
 	  --find-links "$${PIP_FIND_LINKS:-.}" \
 	  --constraints locks/cpu-pins.txt --excludes locks/cpu-left-out.txt \
