@@ -1,11 +1,131 @@
-"""To come."""
+"""POST /v1/images/generations and /v1/images/edits."""
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
 
-from serve_app.ingress.services import Services
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from serve_app.autoscaling import work_of
+from serve_app.errors import InvalidRequest, UnsupportedParameter
+from serve_app.ingress.addresses import url_of
+from serve_app.ingress.answers import json_answer
+from serve_app.ingress.body import Body, read_body
+from serve_app.ingress.inputs import InputImage, read_image
+from serve_app.ingress.load import Load
+from serve_app.ingress.services import ImageClient, Services
+from serve_app.ingress.streaming import EventStream, event
+from serve_app.protocol.common import choose_model, parse
+from serve_app.protocol.images import (
+    EditRequest,
+    GenerationRequest,
+    ImageRequest,
+    Inputs,
+    URLOf,
+    completed_events,
+    from_result,
+    partial_event,
+)
+from serve_app.settings import Settings
+from serve_app.tasks import ImagePreview, ImageTask
 
 
 def routes(services: Services) -> list[BaseRoute]:
-    return []
+    settings = services.settings
+
+    async def generate(request: Request) -> ASGIApp:
+        body = await read_body(request, settings.limits, files=True)
+        asked = parse(GenerationRequest, body.data, form=body.is_form)
+        client = _client(services, asked)
+        url = asked.input_reference.image_url if asked.input_reference else None
+        image = await read_image("input_reference", body.files.get("input_reference", ()), url, settings)
+        inputs = None if image is None else await _inputs(client, settings, "input_reference", image, None)
+        return await _answer(services, client, request, asked, inputs)
+
+    async def edit(request: Request) -> ASGIApp:
+        body = await read_body(request, settings.limits, files=True)
+        asked = parse(EditRequest, body.data, form=body.is_form)
+        client = _client(services, asked)
+        image, mask = await _edit_images(asked, body, settings)
+        return await _answer(services, client, request, asked, await _inputs(client, settings, "image", image, mask))
+
+    return [
+        Route("/v1/images/generations", generate, methods=["POST"]),
+        Route("/v1/images/edits", edit, methods=["POST"]),
+    ]
+
+
+def _client(services: Services, asked: ImageRequest) -> ImageClient:
+    choose_model(asked.model, services.served("image"))
+    assert services.image is not None, "a model that is served has a client"
+    return services.image
+
+
+async def _edit_images(asked: EditRequest, body: Body, settings: Settings) -> tuple[InputImage, InputImage | None]:
+    files = body.files
+    image = await read_image("image", files.get("image", ()), asked.image and asked.image.image_url, settings)
+    if image is None:
+        raise InvalidRequest("'image' is required.", param="image")
+    return image, await read_image("mask", files.get("mask", ()), asked.mask and asked.mask.image_url, settings)
+
+
+async def _inputs(
+    client: ImageClient, settings: Settings, param: str, image: InputImage, mask: InputImage | None
+) -> Inputs:
+    """The input images, where the model can take them; raises UnsupportedParameter where not."""
+    able = (await client.describe()).capabilities
+    if "edit" not in able:
+        raise UnsupportedParameter(f"The model '{settings.image.name}' cannot edit images.", param=param)
+    if mask is not None and "mask" not in able:
+        raise UnsupportedParameter(f"The model '{settings.image.name}' takes no mask.", param="mask")
+    if mask is not None and (mask.width, mask.height) != (image.width, image.height):
+        raise InvalidRequest(
+            f"'mask' is {mask.width}x{mask.height}; it must have the image's size, {image.width}x{image.height}.",
+            param="mask",
+        )
+    return Inputs(image.data, image.width, image.height, mask.data if mask else None)
+
+
+async def _answer(
+    services: Services, client: ImageClient, request: Request, asked: ImageRequest, inputs: Inputs | None
+) -> ASGIApp:
+    created = time.time()
+    task = asked.to_task(
+        services.settings.image,
+        id=f"img_{uuid.uuid4().hex}",
+        caller=request.state.caller.owner,
+        submitted_at=created,
+        traceparent=request.state.traceparent,
+        inputs=inputs,
+    )
+    load = services.loads["image"]
+    urls = partial(url_of, services, request)
+    if asked.stream:
+        return EventStream(_events(client, load, asked, task, urls, int(created)))
+    work = work_of(task)
+    with load.admit(work):
+        result = await client.generate(task)
+    load.finished(work, result.timing.engine_s)
+    return json_answer(from_result(asked, task, result, urls, int(created)), timing=result.timing)
+
+
+async def _events(
+    client: ImageClient, load: Load, asked: ImageRequest, task: ImageTask, urls: URLOf, created: int
+) -> AsyncGenerator[bytes, None]:
+    work = work_of(task)
+    with load.admit(work):
+        async with aclosing(client.stream(task)) as events:
+            async for one in events:
+                if isinstance(one, ImagePreview):
+                    data = partial_event(asked, task, one, created)
+                    yield event(data, data["type"])
+                    continue
+                load.finished(work, one.timing.engine_s)
+                for data in completed_events(asked, task, one, urls, created):
+                    yield event(data, data["type"])

@@ -1,11 +1,30 @@
-"""To come."""
+"""GET /v1/media/{key}: results in a local store. S3's are fetched from S3, by their presigned URLs."""
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
-from serve_app.ingress.services import Services
+from serve_app.errors import ObjectNotFound
+from serve_app.ingress.files import file_answer
+from serve_app.ingress.services import PUBLIC, Services
+from serve_app.storage import check_key
+
+MEDIA = "media/"
+"""Jobs, keys of idempotency and the ledger lie beside it in the store, and are nobody's to fetch."""
 
 
 def routes(services: Services) -> list[BaseRoute]:
-    return []
+    async def fetch(request: Request) -> Response:
+        key: str = request.path_params["key"]
+        if not services.store.local or not key.startswith(MEDIA):
+            raise ObjectNotFound("There is no such file.")
+        check_key(key)
+        caller = request.state.caller
+        owns = caller != PUBLIC and key.startswith(f"{MEDIA}{caller.owner}/")
+        if services.signer is not None and not owns:
+            services.signer.verify(key, request.query_params)
+        return await file_answer(request, services.store, await services.store.stat(key))
+
+    return [Route("/v1/media/{key:path}", fetch, methods=["GET", "HEAD"])]

@@ -1,0 +1,31 @@
+"""The address of this server as the caller sees it, for the URLs in an answer."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.requests import Request
+
+from serve_app.ingress.services import Services
+from serve_app.tasks import StoredObject
+
+HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+SCHEMES = ("http", "https")
+
+
+def url_of(services: Services, request: Request, stored: StoredObject) -> str:
+    """Where `stored` can be fetched as it stands: the store's own URL, or ours with the address the caller used."""
+    url = services.store.url(stored.key, expires_s=services.settings.media.url_ttl_s)
+    return base_url(request) + url if url.startswith("/") else url
+
+
+def base_url(request: Request) -> str:
+    """Scheme, host and mount path of this request, without a slash at its end."""
+    scheme = request.headers.get("x-forwarded-proto", request.scope["scheme"])
+    host = request.headers.get("host", "")
+    if scheme not in SCHEMES:
+        scheme = "http"
+    if not HOST.fullmatch(host):
+        name, port = request.scope.get("server") or ("localhost", None)
+        host = f"{name}:{port}" if port else name
+    return f"{scheme}://{host}{request.scope.get('root_path', '').rstrip('/')}"

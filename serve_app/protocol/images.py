@@ -1,0 +1,327 @@
+"""The wire models of POST /v1/images/generations and /v1/images/edits: OpenAI's, with Dynamo's `nvext`."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from serve_app.errors import InvalidRequest
+from serve_app.protocol.common import MAX_SEED, NvExt, Seed, Wire, at_most, checked_prompt, draw_seed, parse_size
+from serve_app.settings import ImageSettings
+from serve_app.tasks import GeneratedImage, ImageFormat, ImagePreview, ImageResult, ImageTask, StoredObject
+
+AUTO = "auto"
+PATCH = 16
+"""Pixels of a side of what FLUX calls an image token; `usage` counts these."""
+URLOf = Callable[[StoredObject], str]
+
+
+class ImageExtension(NvExt):
+    """`nvext` of image requests."""
+
+    negative_prompt: str | None = None
+    num_inference_steps: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Denoising steps.")
+    guidance_scale: Annotated[float, Field(ge=0, le=100)] | None = None
+    seed: Seed | None = Field(default=None, description="Image i is drawn with seed + i.")
+    annotations: list[str] | None = Field(default=None, description="Accepted and ignored.")
+
+
+class ImageReference(BaseModel):
+    """OpenAI's reference object, of which `image_url` is served."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image_url: str = Field(min_length=1)
+
+
+def _reference(value: Any) -> Any:
+    return {"image_url": value} if isinstance(value, str) else value
+
+
+Reference = Annotated[ImageReference, BeforeValidator(_reference, json_schema_input_type=str | ImageReference)]
+
+
+def _one_of_a_list(value: Any) -> Any:
+    if isinstance(value, list):
+        images: list[Any] = value
+        if len(images) != 1:
+            raise ValueError(f"must be one image: this model edits one at a time, not {len(images)}.")
+        return _reference(images[0])
+    return _reference(value)
+
+
+EditImage = Annotated[
+    ImageReference, BeforeValidator(_one_of_a_list, json_schema_input_type=str | ImageReference | list[str])
+]
+
+
+class ImageRequest(Wire):
+    """What generations and edits have in common; unknown top-level fields are ignored."""
+
+    prompt: str = Field(min_length=1)
+    model: str | None = Field(default=None, description="May be left out where one image model is served.")
+    n: Annotated[int, Field(ge=1, le=10)] | None = None
+    size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, or auto.")
+    response_format: Literal["url", "b64_json"] | None = Field(
+        default=None, description="url by default; a stream's default is b64_json."
+    )
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        default=None, description="Quality of JPEG and WebP, 100 by default; PNG is lossless."
+    )
+    stream: bool | None = None
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = Field(default=None, description="Previews in a stream.")
+    user: str | None = None
+    quality: Literal["standard", "hd", "low", "medium", "high", "auto"] | None = Field(
+        default=None, description="Accepted; nvext.num_inference_steps decides."
+    )
+    style: Literal["vivid", "natural"] | None = Field(default=None, description="Accepted and ignored.")
+    background: Literal["transparent", "opaque", "auto"] | None = Field(
+        default=None, description="Accepted; images are opaque."
+    )
+    moderation: Literal["low", "auto"] | None = Field(default=None, description="Accepted and ignored.")
+    nvext: ImageExtension | None = None
+
+    @property
+    def wants_bytes(self) -> bool:
+        """Whether the answer holds the images themselves."""
+        return self.response_format == "b64_json" or (self.response_format is None and bool(self.stream))
+
+    def to_task(
+        self,
+        settings: ImageSettings,
+        *,
+        id: str,
+        caller: str,
+        submitted_at: float,
+        traceparent: str = "",
+        inputs: Inputs | None = None,
+    ) -> ImageTask:
+        """The task with every default filled and the seed drawn. Raises InvalidRequest that names the limit."""
+        limits, defaults = settings.limits, settings.defaults
+        ext = self.nvext or NO_EXTENSION
+        n = self.n or 1
+        at_most("n", n, limits.n, "limits.n")
+        steps = ext.num_inference_steps or defaults.num_inference_steps
+        at_most("nvext.num_inference_steps", steps, limits.steps, "limits.steps")
+        negative = ext.negative_prompt
+        if negative is not None and negative.strip():
+            checked_prompt("nvext.negative_prompt", negative, limits.prompt_chars)
+        output_format = self.output_format or defaults.output_format
+        width, height = self._size(settings, inputs)
+        return ImageTask(
+            id=id,
+            model=settings.name,
+            prompt=checked_prompt("prompt", self.prompt, limits.prompt_chars),
+            width=width,
+            height=height,
+            num_inference_steps=steps,
+            guidance_scale=defaults.guidance_scale if ext.guidance_scale is None else ext.guidance_scale,
+            seed=_seed(ext.seed, n),
+            caller=caller,
+            n=n,
+            negative_prompt=negative if negative and negative.strip() else None,
+            output_format=output_format,
+            output_compression=None if output_format == "png" else self.output_compression,
+            return_bytes=self.wants_bytes,
+            partial_images=(self.partial_images or 0) if self.stream else 0,
+            input_image=None if inputs is None else inputs.image,
+            mask=None if inputs is None else inputs.mask,
+            submitted_at=submitted_at,
+            traceparent=traceparent,
+        )
+
+    def _size(self, settings: ImageSettings, inputs: Inputs | None) -> tuple[int, int]:
+        limits, defaults = settings.limits, settings.defaults
+        if self.size is not None and self.size != AUTO:
+            return parse_size("size", self.size, least=limits.min_side, most=limits.max_side)
+        if inputs is None:
+            return defaults.width, defaults.height
+        return _fitted(inputs.width, inputs.height, limits.min_side, limits.max_side)
+
+
+class GenerationRequest(ImageRequest):
+    input_reference: Reference | None = Field(
+        default=None, description="An image to start from: an https or data URL, or in multipart an upload."
+    )
+
+
+class EditRequest(ImageRequest):
+    """In multipart `image` (or `image[]`) and `mask` are uploads; in JSON they are https or data URLs."""
+
+    image: EditImage | None = None
+    mask: Reference | None = Field(default=None, description="Its transparent parts are drawn anew.")
+    input_fidelity: Literal["high", "low"] | None = Field(default=None, description="Accepted and ignored.")
+
+
+NO_EXTENSION = ImageExtension()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The checked files of an edit: the encoded image, its size in pixels, and the encoded mask."""
+
+    image: bytes
+    width: int
+    height: int
+    mask: bytes | None = None
+
+
+def _seed(asked: int | None, n: int) -> int:
+    if asked is None:
+        return min(draw_seed(), MAX_SEED - n + 1)
+    if asked + n - 1 > MAX_SEED:
+        raise InvalidRequest(
+            f"'nvext.seed' is {asked}: the last of {n} images would have a seed above {MAX_SEED}.", param="nvext.seed"
+        )
+    return asked
+
+
+def _fitted(width: int, height: int, least: int, most: int) -> tuple[int, int]:
+    """The size of an input image, scaled to where both sides are within the bounds (a long one loses its shape)."""
+    scale = min(1.0, most / max(width, height))
+    scale = max(scale, least / min(width, height))
+    return min(round(width * scale), most), min(round(height * scale), most)
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+class TokenDetails(TypedDict):
+    text_tokens: int
+    image_tokens: int
+
+
+class ImageUsage(TypedDict):
+    """An image token is a patch of 16 x 16 pixels; prompts are not counted."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    input_tokens_details: TokenDetails
+    output_tokens_details: TokenDetails
+
+
+class ImageData(TypedDict):
+    url: NotRequired[str]
+    b64_json: NotRequired[str]
+    revised_prompt: None
+
+
+class ImageReport(TypedDict):
+    """`nvext` of an answer: what made the images. Image i was drawn with seeds[i]."""
+
+    id: str
+    seeds: list[int]
+    num_inference_steps: int
+    guidance_scale: float
+    inference_time_s: float
+    queue_time_s: float
+
+
+class Description(TypedDict):
+    """What the answer and each event say of the images."""
+
+    size: str
+    quality: str
+    background: Literal["opaque"]
+    output_format: ImageFormat
+
+
+class ImagesResponse(Description):
+    created: int
+    data: list[ImageData]
+    usage: ImageUsage
+    nvext: ImageReport
+
+
+def from_result(
+    asked: ImageRequest, task: ImageTask, result: ImageResult, url_of: URLOf, created: int
+) -> ImagesResponse:
+    """The answer; `url_of` says where a stored object can be fetched."""
+    return {
+        "created": created,
+        "data": [_data(image, url_of) for image in result.images],
+        **_description(asked, task),
+        "usage": _usage(task, len(result.images)),
+        "nvext": _report(task, result, result.images),
+    }
+
+
+def partial_event(asked: ImageRequest, task: ImageTask, preview: ImagePreview, created: int) -> dict[str, Any]:
+    """OpenAI's image_generation.partial_image, or image_edit.partial_image."""
+    return {
+        "type": f"{_family(asked)}.partial_image",
+        "b64_json": _base64(preview.data),
+        "partial_image_index": preview.index,
+        "created_at": created,
+        **_description(asked, task),
+    }
+
+
+def completed_events(
+    asked: ImageRequest, task: ImageTask, result: ImageResult, url_of: URLOf, created: int
+) -> list[dict[str, Any]]:
+    """OpenAI's image_generation.completed (or image_edit.completed), one for each image."""
+    return [
+        {
+            "type": f"{_family(asked)}.completed",
+            **_data(image, url_of),
+            "created_at": created,
+            **_description(asked, task),
+            "usage": _usage(task, 1),
+            "nvext": _report(task, result, (image,)),
+        }
+        for image in result.images
+    ]
+
+
+def _family(asked: ImageRequest) -> str:
+    return "image_edit" if isinstance(asked, EditRequest) else "image_generation"
+
+
+def _description(asked: ImageRequest, task: ImageTask) -> Description:
+    return {
+        "size": f"{task.width}x{task.height}",
+        "quality": asked.quality or AUTO,
+        "background": "opaque",
+        "output_format": task.output_format,
+    }
+
+
+def _data(image: GeneratedImage, url_of: URLOf) -> ImageData:
+    if image.object is not None:
+        return {"url": url_of(image.object), "revised_prompt": None}
+    return {"b64_json": _base64(image.data or b""), "revised_prompt": None}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _usage(task: ImageTask, images: int) -> ImageUsage:
+    patches = math.ceil(task.width / PATCH) * math.ceil(task.height / PATCH)
+    read = patches if task.input_image is not None else 0
+    return {
+        "input_tokens": read,
+        "output_tokens": patches * images,
+        "total_tokens": read + patches * images,
+        "input_tokens_details": {"text_tokens": 0, "image_tokens": read},
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": patches * images},
+    }
+
+
+def _report(task: ImageTask, result: ImageResult, images: tuple[GeneratedImage, ...]) -> ImageReport:
+    return {
+        "id": task.id,
+        "seeds": [image.seed for image in images],
+        "num_inference_steps": result.num_inference_steps,
+        "guidance_scale": result.guidance_scale,
+        "inference_time_s": round(result.timing.engine_s, 4),
+        "queue_time_s": round(result.timing.queue_s, 4),
+    }

@@ -1,0 +1,42 @@
+"""The wire models of GET /v1/models and /v1/models/{id}."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+from serve_app.errors import ModelNotFound
+from serve_app.settings import Settings
+from serve_app.tasks import Kind
+
+
+class Model(TypedDict):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    kind: Kind
+
+
+class ModelList(TypedDict):
+    object: Literal["list"]
+    data: list[Model]
+
+
+def list_models(settings: Settings, created: int) -> ModelList:
+    """Every model that is served; `created` is when this server started."""
+    return {
+        "object": "list",
+        "data": [
+            {"id": model.name, "object": "model", "created": created, "owned_by": "diffusion-serve", "kind": kind}
+            for kind, model in settings.kinds().items()
+        ],
+    }
+
+
+def find_model(id: str, settings: Settings, created: int) -> Model:
+    """The model of that id; raises ModelNotFound, listing those served."""
+    models = list_models(settings, created)["data"]
+    for model in models:
+        if model["id"] == id:
+            return model
+    raise ModelNotFound.of(id[:256], [model["id"] for model in models])
