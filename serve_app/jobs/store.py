@@ -94,7 +94,7 @@ class JobStore:
             user=user,
             details=details or {},
         )
-        await self._store.put(_request_key(owner, task.id), records.dumps(request), JSON, if_absent=True)
+        await self._store.put(_request_key(owner, task.id), records.dumps(request), JSON)
         return records.job_of(Objects(request=request), now, self._rules)
 
     async def get(self, owner: str, job_id: str) -> Job:
@@ -174,21 +174,17 @@ class JobStore:
             is_old = max_age_s is not None and now - held.created_at > max_age_s
             if not is_old and not await (failed(held) if failed else self._has_failed(owner, held)):
                 return held
-            link = f"{link}\n{held.job_id}"
+            link = _next_link(link, held)
 
     async def release(self, owner: str, key: str, claim: Claim) -> None:
-        """Gives up a fresh claim whose job was never made: who claims the key next has it at once."""
+        """Gives up a fresh claim whose work came to nothing, so that the next request may claim the key."""
         link = key
-        while True:
-            name = _claim_key(owner, link)
-            try:
-                held = _CLAIM.validate_json(await self._store.get(name))
-            except ObjectNotFound:
-                return
+        while (data := await _or_none(self._store.get(_claim_key(owner, link)))) is not None:
+            held = _CLAIM.validate_json(data)
             if held.job_id == claim.job_id:
-                await self._store.delete(name)
+                await self._store.delete(_claim_key(owner, link))
                 return
-            link = f"{link}\n{held.job_id}"
+            link = _next_link(link, held)
 
     # --- dispatchers ---
 
@@ -402,6 +398,10 @@ def _beat_key(dispatcher: str) -> str:
 
 def _claim_key(owner: str, link: str) -> str:
     return f"idempotency/{owner}/{hashlib.sha256(link.encode()).hexdigest()}.json"
+
+
+def _next_link(link: str, passed_over: Claim) -> str:
+    return f"{link}\n{passed_over.job_id}"
 
 
 def _no_job(job_id: str) -> str:

@@ -1,0 +1,73 @@
+"""Job stores for tests, with short times: over a folder, and over a real S3 server."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve_app.jobs import JobStore, new_job_id
+from serve_app.settings import Settings
+from serve_app.storage import ObjectStore, open_store
+from serve_app.tasks import StoredObject, VideoResult, VideoTask
+from tests.s3_server import S3Server
+
+JOBS = {"heartbeat_s": 0.05, "stale_s": 0.4, "sweep_s": 0.1, "cancel_poll_s": 0.02}
+
+
+def make_task(**changes: Any) -> VideoTask:
+    values: dict[str, Any] = {
+        "id": new_job_id(),
+        "model": "demo/wan-tiny",
+        "prompt": "a river",
+        "width": 64,
+        "height": 64,
+        "num_frames": 5,
+        "fps": 8,
+        "num_inference_steps": 1,
+        "guidance_scale": 1.0,
+        "seed": 7,
+    }
+    return VideoTask(**{**values, **changes})
+
+
+def make_result(task: VideoTask) -> VideoResult:
+    stored = StoredObject(key=f"media/public/{task.id}", content_type="video/mp4", size=3)
+    return VideoResult(video=stored, thumbnail=stored, spritesheet=stored)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate({"media": {"root": (tmp_path / "media").as_uri()}, "jobs": JOBS})
+
+
+@pytest.fixture(params=["file", "s3"])
+def any_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    if request.param == "file":
+        return settings
+    server: S3Server = request.getfixturevalue("s3_server")
+    root = f"s3://{server.bucket}/jobs-{secrets.token_hex(4)}"
+    return settings.model_copy(update={"media": settings.media.model_copy(update={"root": root})})
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    return open_store(settings)
+
+
+@pytest.fixture
+def jobs(store: ObjectStore, settings: Settings) -> JobStore:
+    return JobStore(store, settings)
+
+
+@pytest.fixture
+def create(jobs: JobStore) -> Callable[..., Any]:
+    """Creates a job of one task of its own."""
+
+    async def create_one(owner: str = "public", dispatcher: str = "d1", **changes: Any) -> Any:
+        return await jobs.create(make_task(**changes), owner=owner, dispatcher=dispatcher)
+
+    return create_one

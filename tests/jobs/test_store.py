@@ -1,0 +1,333 @@
+"""JobStore over real stores: what callers, replicas and the sweeper see."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from serve_app.errors import Cancelled, JobNotFound
+from serve_app.jobs import Attempt, Claim, JobStore, new_job_id, result_keys
+from serve_app.settings import Settings
+from serve_app.storage import LocalStore, ObjectStore, open_store
+from tests.jobs.conftest import make_result, make_task
+
+Create = Callable[..., Any]
+
+
+async def started(jobs: JobStore, job_id: str) -> Attempt:
+    attempt = await jobs.start("public", job_id)
+    assert attempt is not None
+    return attempt
+
+
+async def test_a_job_from_beginning_to_end(any_settings: Settings) -> None:
+    jobs = JobStore(open_store(any_settings), any_settings)
+    task = make_task(negative_prompt="rain", input_key="jobs/public/x/input.png")
+    made = await jobs.create(task, owner="public", dispatcher="d1", remixed_from="video_x", details={"seconds": "4"})
+    assert made.status == "queued"
+    assert made.expires_at == pytest.approx(made.created_at + any_settings.media.ttl_s)
+    # another process reads the same
+    others = JobStore(open_store(any_settings), any_settings)
+    assert await others.get("public", task.id) == made
+
+    attempt = await started(others, task.id)
+    assert attempt.task == task
+    await attempt.heartbeat(30)
+    await attempt.heartbeat(20)
+    running = await jobs.get("public", task.id)
+    assert (running.status, running.progress, running.attempts) == ("in_progress", 30, 1)
+
+    await attempt.complete(make_result(task))
+    done = await jobs.get("public", task.id)
+    assert (done.status, done.progress, done.result) == ("completed", 100, make_result(task))
+    assert await jobs.start("public", task.id) is None
+    page = await jobs.list("public")
+    assert ([job.id for job in page.jobs], page.has_more) == ([task.id], False)
+
+    await jobs.delete("public", task.id)
+    with pytest.raises(JobNotFound):
+        await jobs.get("public", task.id)
+    assert (await jobs.list("public")).jobs == []
+
+
+async def test_a_heartbeat_after_the_end_changes_nothing(jobs: JobStore, create: Create) -> None:
+    job = await create()
+    attempt = await started(jobs, job.id)
+    await attempt.complete(make_result(job.task))
+    await attempt.heartbeat(10)
+    await attempt.fail("late", "Late.", retry=True)
+    assert (await jobs.get("public", job.id)).status == "completed"
+
+
+@pytest.mark.parametrize("job_id", ["", "nothing", "../../etc/passwd", "video_", "video_" + "0" * 32, "a/b"])
+async def test_no_such_job(jobs: JobStore, job_id: str) -> None:
+    for call in (jobs.get, jobs.cancel, jobs.delete):
+        with pytest.raises(JobNotFound):
+            await call("public", job_id)
+    assert await jobs.start("public", job_id) is None
+
+
+async def test_owners_do_not_see_each_other(jobs: JobStore, create: Create) -> None:
+    job = await create(owner="alice")
+    with pytest.raises(JobNotFound):
+        await jobs.get("bob", job.id)
+    assert (await jobs.list("bob")).jobs == []
+
+
+class TestList:
+    async def test_pages_both_ways(self, jobs: JobStore, create: Create) -> None:
+        ids = [(await create(id=new_job_id(1_700_000_000 + number))).id for number in range(5)]
+        newest = await jobs.list("public", limit=2)
+        assert ([job.id for job in newest.jobs], newest.has_more) == ([ids[4], ids[3]], True)
+        rest = await jobs.list("public", after=ids[3], limit=3)
+        assert ([job.id for job in rest.jobs], rest.has_more) == ([ids[2], ids[1], ids[0]], False)
+        oldest = await jobs.list("public", after=ids[1], limit=2, order="asc")
+        assert ([job.id for job in oldest.jobs], oldest.has_more) == ([ids[2], ids[3]], True)
+
+    async def test_goes_on_after_a_job_that_was_deleted(self, jobs: JobStore, create: Create) -> None:
+        ids = [(await create(id=new_job_id(1_700_000_000 + number))).id for number in range(3)]
+        await jobs.delete("public", ids[1])
+        assert [job.id for job in (await jobs.list("public", after=ids[1])).jobs] == [ids[0]]
+
+    @pytest.mark.parametrize("half", [b"", b'{"task": {"id"', b"\x00\x01", b"[]", b'{"task": null}'])
+    async def test_broken_records_are_left_out(
+        self, jobs: JobStore, store: ObjectStore, create: Create, half: bytes
+    ) -> None:
+        good, broken, bad_attempt = await create(), await create(), await create()
+        await store.put(f"jobs/public/{broken.id}/request.json", half, "application/json")
+        await store.put(f"jobs/public/{bad_attempt.id}/attempts/0001-aa.json", half, "application/json")
+        await store.put("jobs/public/stray.txt", b"x", "text/plain")
+        page = await jobs.list("public")
+        assert {job.id for job in page.jobs} == {good.id, bad_attempt.id}
+        assert (await jobs.get("public", bad_attempt.id)).status == "queued"
+        with pytest.raises(JobNotFound):
+            await jobs.get("public", broken.id)
+        await jobs.scan()
+
+    async def test_reads_no_job_beyond_the_page_and_the_next(
+        self, store: LocalStore, jobs: JobStore, create: Create
+    ) -> None:
+        ids = [(await create(id=new_job_id(1_700_000_000 + number))).id for number in range(6)]
+        for each in ids[:3]:
+            # a read of one of these would raise: a folder stands where the record was
+            path = store.root / f"jobs/public/{each}/request.json"
+            path.unlink()
+            (path / "folder").mkdir(parents=True)
+        page = await jobs.list("public", limit=2)
+        assert ([job.id for job in page.jobs], page.has_more) == ([ids[5], ids[4]], True)
+
+
+class TestCancel:
+    async def test_a_queued_job_ends_at_once(self, jobs: JobStore, create: Create) -> None:
+        job = await create()
+        cancelled = await jobs.cancel("public", job.id)
+        assert cancelled.status == "failed"
+        assert cancelled.error is not None
+        assert cancelled.error.code == "cancelled"
+        assert await jobs.cancelled("public", job.id)
+        assert await jobs.start("public", job.id) is None
+
+    async def test_a_running_one_drops_its_result(self, any_settings: Settings) -> None:
+        store = open_store(any_settings)
+        jobs = JobStore(store, any_settings)
+        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        attempt = await started(jobs, job.id)
+        for key in result_keys("public", job.id):
+            await store.put(key, b"x", "video/mp4")
+        await jobs.cancel("public", job.id)
+        with pytest.raises(Cancelled):
+            await attempt.complete(make_result(job.task))
+        found = await jobs.get("public", job.id)
+        assert (found.status, found.result) == ("failed", None)
+        assert await store.list("media") == []
+
+    async def test_a_finished_one_stays_as_it_is(self, jobs: JobStore, create: Create) -> None:
+        job = await create()
+        await (await started(jobs, job.id)).complete(make_result(job.task))
+        assert (await jobs.cancel("public", job.id)).status == "completed"
+        assert (await jobs.get("public", job.id)).status == "completed"
+
+
+class TestDelete:
+    async def test_removes_record_and_files(self, jobs: JobStore, store: ObjectStore, create: Create) -> None:
+        job = await create()
+        await store.put(f"jobs/public/{job.id}/input.png", b"x", "image/png")
+        attempt = await started(jobs, job.id)
+        for key in result_keys("public", job.id):
+            await store.put(key, b"x", "video/mp4")
+        await attempt.complete(make_result(job.task))
+        await jobs.delete("public", job.id)
+        assert await store.list("") == []
+        with pytest.raises(JobNotFound):
+            await jobs.delete("public", job.id)
+
+    async def test_a_running_attempt_leaves_nothing_behind(self, any_settings: Settings) -> None:
+        store = open_store(any_settings)
+        jobs = JobStore(store, any_settings)
+        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        attempt = await started(jobs, job.id)
+        await jobs.delete("public", job.id)
+        assert await jobs.cancelled("public", job.id)
+        await attempt.heartbeat(50)  # one that was under way
+        for key in result_keys("public", job.id):
+            await store.put(key, b"x", "video/mp4")
+        with pytest.raises(Cancelled):
+            await attempt.complete(make_result(job.task))
+        assert await store.list("") == []
+
+
+class TestTries:
+    async def test_a_silent_attempt_is_followed_by_another(self, jobs: JobStore, create: Create) -> None:
+        job = await create()
+        first = await started(jobs, job.id)
+        assert await jobs.start("public", job.id) is None
+        await asyncio.sleep(0.5)
+        second = await started(jobs, job.id)
+        assert (first.number, second.number) == (1, 2)
+        # the first was only slow: two that complete are harmless
+        await second.complete(make_result(job.task))
+        await first.complete(make_result(job.task))
+        assert (await jobs.get("public", job.id)).status == "completed"
+
+    async def test_at_most_three(self, jobs: JobStore, create: Create) -> None:
+        job = await create()
+        for _ in range(3):
+            await (await started(jobs, job.id)).fail("engine_died", "The engine died.", retry=True)
+        assert await jobs.start("public", job.id) is None
+        found = await jobs.get("public", job.id)
+        assert (found.status, found.attempts) == ("failed", 3)
+
+    async def test_handing_back_costs_none(self, jobs: JobStore, create: Create) -> None:
+        job = await create()
+        for _ in range(5):
+            await (await started(jobs, job.id)).fail("unavailable", "Leaving.", retry=True, counted=False)
+        assert (await jobs.get("public", job.id)).status == "queued"
+        assert await jobs.start("public", job.id) is not None
+
+
+class TestScan:
+    async def test_waiting_makes_no_orphan_while_the_dispatcher_lives(self, jobs: JobStore, create: Create) -> None:
+        job = await create()
+        for _ in range(6):
+            await jobs.renew("d1")
+            await asyncio.sleep(0.1)
+        assert await jobs.orphans() == []
+        await asyncio.sleep(0.5)
+        assert await jobs.orphans() == [("public", job.id)]
+        assert (await jobs.get("public", job.id)).attempts == 0
+
+    async def test_of_a_dispatcher_that_died(self, any_settings: Settings) -> None:
+        jobs = JobStore(open_store(any_settings), any_settings)
+        await jobs.renew("d1")
+        waiting = await jobs.create(make_task(), owner="alice", dispatcher="d1")
+        silent = await jobs.create(make_task(), owner="bob", dispatcher="d1")
+        done = await jobs.create(make_task(), owner="bob", dispatcher="d1")
+        assert await jobs.start("bob", silent.id) is not None
+        attempt = await jobs.start("bob", done.id)
+        assert attempt is not None
+        await attempt.complete(make_result(done.task))
+        assert await jobs.orphans() == []
+        await asyncio.sleep(0.5)
+        assert await jobs.orphans() == sorted([("alice", waiting.id), ("bob", silent.id)], key=lambda each: each[1])
+        assert (await jobs.scan()).states == {"finished": 1, "queued": 1, "in_progress": 1}
+
+    async def test_a_job_taken_over_is_none_again(self, jobs: JobStore, create: Create) -> None:
+        job = await create()
+        await jobs.dispatched("public", job.id, "")
+        assert await jobs.orphans() == [("public", job.id)]
+        await jobs.renew("s1")
+        await jobs.dispatched("public", job.id, "s1")
+        assert await jobs.orphans() == []
+        # s1 itself knows that it has it in hand, or lost hold of it
+        assert await jobs.orphans(own="s1", held={("public", job.id)}) == []
+        assert await jobs.orphans(own="s1") == [("public", job.id)]
+
+
+class TestClaims:
+    async def test_the_first_wins(self, any_settings: Settings) -> None:
+        jobs = JobStore(open_store(any_settings), any_settings)
+        first, second = make_task(), make_task()
+        claim = await jobs.claim("public", "key", "print", first.id)
+        assert (claim.fresh, claim.job_id) == (True, first.id)
+        again = await jobs.claim("public", "key", "other print", second.id)
+        assert (again.fresh, again.job_id, again.fingerprint) == (False, first.id, "print")
+        assert (await jobs.claim("someone", "key", "print", second.id)).fresh
+
+    async def test_of_many_at_once_one_wins(self, jobs: JobStore) -> None:
+        ids = [new_job_id() for _ in range(20)]
+        claims = await asyncio.gather(*(jobs.claim("public", "key", "print", each) for each in ids))
+        assert sum(claim.fresh for claim in claims) == 1
+        assert len({claim.job_id for claim in claims}) == 1
+
+    async def test_a_job_that_failed_is_passed_over_by_one(self, jobs: JobStore, create: Create) -> None:
+        job = await create()
+        await jobs.claim("public", "key", "print", job.id)
+        await jobs.cancel("public", job.id)
+        ids = [new_job_id() for _ in range(10)]
+        claims = await asyncio.gather(*(jobs.claim("public", "key", "print", each) for each in ids))
+        assert sum(claim.fresh for claim in claims) == 1
+        assert {claim.job_id for claim in claims} < set(ids)
+
+    async def test_an_old_one_is_passed_over(self, jobs: JobStore) -> None:
+        await jobs.claim("public", "key", "print", "a")
+        await asyncio.sleep(0.1)
+        assert (await jobs.claim("public", "key", "print", "b", max_age_s=0.05)).fresh
+        assert not (await jobs.claim("public", "key", "print", "c", max_age_s=5)).fresh
+
+    async def test_a_released_one_is_free(self, jobs: JobStore) -> None:
+        async def failed(claim: Claim) -> bool:
+            return claim.job_id == "a"
+
+        await jobs.claim("public", "key", "print", "a")
+        second = await jobs.claim("public", "key", "print", "b", failed=failed)
+        assert second.fresh
+        await jobs.release("public", "key", second)
+        third = await jobs.claim("public", "key", "print", "c", failed=failed)
+        assert (third.fresh, third.job_id) == (True, "c")
+
+
+class TestExpiry:
+    @pytest.fixture
+    def short(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"media": settings.media.model_copy(update={"ttl_s": 60.0})})
+
+    async def test_record_and_files_go_together(self, short: Settings, store: ObjectStore) -> None:
+        jobs = JobStore(store, short)
+        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        attempt = await started(jobs, job.id)
+        for key in result_keys("public", job.id):
+            await store.put(key, b"x", "video/mp4")
+        await attempt.complete(make_result(job.task))
+        await store.put("media/public/2020/01/01/img_1-0.png", b"x", "image/png")
+        await jobs.claim("public", "key", "print", job.id)
+        await jobs.renew("d1")
+
+        assert await jobs.expire(time.time()) == 0
+        assert len(await store.list("media")) == 4
+        # twice at once, as two sweepers would
+        counts = await asyncio.gather(*(jobs.expire(job.expires_at + 1) for _ in range(2)))
+        assert 1 <= sum(counts) <= 2
+        assert await store.list("") == []
+        assert await jobs.expire(job.expires_at + 1) == 0
+
+    async def test_a_job_keeps_the_time_it_was_told(
+        self, settings: Settings, short: Settings, store: ObjectStore
+    ) -> None:
+        job = await JobStore(store, settings).create(make_task(), owner="public", dispatcher="d1")
+        key = result_keys("public", job.id)[0]
+        await store.put(key, b"x", "video/mp4")
+        # the setting was made shorter since: the job's `expires_at` stays true, for its files too
+        now = time.time() + 3600
+        assert await JobStore(store, short).expire(now) == 0
+        assert await store.exists(key)
+
+    async def test_broken_records_go_too(self, short: Settings, store: ObjectStore) -> None:
+        job_id = new_job_id()
+        await store.put(f"jobs/public/{job_id}/request.json", b"{half", "application/json")
+        assert await JobStore(store, short).expire(time.time() + 30) == 0
+        assert await JobStore(store, short).expire(time.time() + 61) == 1
+        assert await store.list("") == []
