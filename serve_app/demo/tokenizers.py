@@ -1,0 +1,52 @@
+"""Tokenizers of the demo checkpoints: built from bytes and letters alone, in the classes that the pipelines expect."""
+
+from __future__ import annotations
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5TokenizerFast
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+EOS, PAD, MASK = 256, 257, 258
+BYTE_VOCABULARY = 259
+CLIP_BOS, CLIP_EOS = 512, 513
+CLIP_VOCABULARY = 514
+T5_VOCABULARY = 128
+_T5_CHARACTERS = "\u2581abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-"
+
+
+def byte_characters() -> list[str]:
+    """The 256 characters that stand for the bytes 0 to 255 in byte-level tokenizers, in the order of the bytes."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    shown = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
+    return [shown[byte] for byte in range(256)]
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """One token a byte, then EOS, PAD and MASK; with a chat template."""
+    vocabulary = {character: byte for byte, character in enumerate(byte_characters())}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = {"eos_token": "<|eos|>", "pad_token": "<|pad|>", "mask_token": "<|mask|>"}
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
+    wrapped.chat_template = CHAT_TEMPLATE
+    return wrapped
+
+
+def clip() -> CLIPTokenizer:
+    """CLIP's tokenizer without merges: one token a byte."""
+    characters = byte_characters()
+    tokens = [*characters, *(f"{character}</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=77)
+
+
+def t5() -> T5TokenizerFast:
+    """T5's tokenizer with one token a letter, digit or mark."""
+    specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    return T5TokenizerFast(
+        vocab=[*specials, *((character, -5.0) for character in _T5_CHARACTERS)], extra_ids=0, model_max_length=512
+    )

@@ -1,0 +1,121 @@
+"""What loading a model has in common for the three kinds: where it lies, what it is, on which device and dtype."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import torch
+import transformers
+from packaging.version import Version
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
+
+from serve_app.settings import ModelSettings
+
+MAX_THREADS = 8
+"""More threads for one operation seldom help, and a container may own far fewer cores than its host shows."""
+SMALL_MODEL = 50_000_000
+"""Parameters below which one thread is used: a second one waits more than it works, busily, and where other replicas
+share the cores it made the demo text model ten times slower."""
+
+
+class EngineArgs(BaseModel):
+    """`engine_args` as this engine understands them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    threads: int | None = Field(default=None, ge=1)
+    device: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model to load: a folder or hub id, and the keyword arguments that keep a folder from asking the hub."""
+
+    model: str
+    local: bool
+    device: torch.device
+    dtype: torch.dtype
+    written_threads: int | None
+    trust_remote_code: bool
+
+    @property
+    def hub_arguments(self) -> dict[str, Any]:
+        return {"local_files_only": True} if self.local else {}
+
+    @property
+    def pipeline_arguments(self) -> dict[str, Any]:
+        """For a pipeline's `from_pretrained`; diffusers renamed torch_dtype in 0.42."""
+        renamed = Version(diffusers.__version__) >= Version("0.42")
+        return self.hub_arguments | {"dtype" if renamed else "torch_dtype": self.dtype}
+
+    def threads(self, *modules: nn.Module) -> int:
+        """Threads for one operation on these modules: as the settings say, else by their size and this machine."""
+        if self.written_threads is not None:
+            return self.written_threads
+        parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
+        return 1 if parameters < SMALL_MODEL else min(len(os.sched_getaffinity(0)), MAX_THREADS)
+
+
+def source(settings: ModelSettings) -> Source:
+    """Reads `settings` and this machine; float32 on a CPU, bfloat16 on a GPU. ValueError for what can't be loaded."""
+    args = _engine_args(settings)
+    folder = _folder(settings.model)
+    device = torch.device(args.device or ("cuda" if settings.gpus > 0 and torch.cuda.is_available() else "cpu"))
+    dtype = args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
+    return Source(
+        model=str(folder or settings.model),
+        local=folder is not None,
+        device=device,
+        dtype=getattr(torch, dtype),
+        written_threads=args.threads,
+        trust_remote_code=args.trust_remote_code,
+    )
+
+
+def pipeline_class(source: Source, kind: str, known: tuple[str, ...]) -> str:
+    """The pipeline class that the checkpoint names; ValueError unless it is one of `known`."""
+    if source.local:
+        index = Path(source.model) / "model_index.json"
+        if not index.is_file():
+            raise ValueError(f"'{source.model}' is no {kind} model: it has no model_index.json")
+        name = str(json.loads(index.read_text()).get("_class_name"))
+    else:
+        name = str(diffusers.DiffusionPipeline.load_config(source.model).get("_class_name"))
+    if name not in known:
+        raise ValueError(f"'{source.model}' is a {name}, no {kind} model this engine knows: {', '.join(known)}")
+    return name
+
+
+def quiet() -> None:
+    """Turns off the libraries' progress bars, and their log lines below errors: some of those quote prompts."""
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def _engine_args(settings: ModelSettings) -> EngineArgs:
+    try:
+        return EngineArgs.model_validate(settings.engine_args)
+    except ValidationError as error:
+        allowed = ", ".join(EngineArgs.model_fields)
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise ValueError(f"engine_args of the diffusers engine: {problems}. Allowed: {allowed}") from error
+
+
+def _folder(model: str) -> Path | None:
+    """The folder that `model` names, None for a hub id."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ValueError(f"The model folder '{model}' does not exist")
+    return None

@@ -1,0 +1,48 @@
+"""Encoded input pictures to the size a pipeline wants. Knows no model."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from serve_app.engines.base import Pixels
+
+
+def read(data: bytes, width: int, height: int) -> Image.Image:
+    """The picture, upright, resized to `width` x `height`, RGB; transparent places show white."""
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+
+
+def read_mask(data: bytes, width: int, height: int) -> NDArray[np.bool_]:
+    """(height, width), True where to draw: where it is transparent (OpenAI's rule), or white if all is opaque."""
+    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
+    picture = picture.resize((width, height), Image.Resampling.NEAREST)
+    alpha = np.asarray(picture.getchannel("A"))
+    if alpha.min() < 255:
+        return alpha < 128
+    return np.asarray(picture.convert("L")) >= 128
+
+
+def pad(picture: Image.Image, width: int, height: int) -> Image.Image:
+    """Grown to the right and below by repeating the last column and row; what a pipeline makes is cropped back."""
+    pixels = np.asarray(picture)
+    right, below = width - pixels.shape[1], height - pixels.shape[0]
+    edges = ((0, below), (0, right)) + ((0, 0),) * (pixels.ndim - 2)
+    return Image.fromarray(np.pad(pixels, edges, mode="edge"))
+
+
+def to_pixels(values: NDArray[np.floating]) -> Pixels:
+    """From 0..1 to 0..255."""
+    return (values * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def blank() -> bytes:
+    """A small encoded grey picture, for the warm-up of models that need one."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,123 @@
+"""One thread that runs blocking pipeline calls off the event loop, one at a time, and can be told to stop.
+
+Knows nothing about pipelines: a job is a function that takes a `Job`, calls `job.check()` at each step and reports
+through `job.post`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+import torch
+
+from serve_app.errors import EngineDied, GenerationFailed, ServeError
+
+T = TypeVar("T")
+E = TypeVar("E")
+
+
+class Stopped(Exception):
+    """Raised inside a job whose caller has gone: it unwinds the pipeline from within a step callback."""
+
+
+class Job:
+    """What a running job sees of its caller."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._stop = threading.Event()
+
+    def check(self) -> None:
+        """Raises Stopped when the caller has gone."""
+        if self._stop.is_set():
+            raise Stopped
+
+    def post(self, call: Callable[[E], None], value: E) -> None:
+        """Calls `call(value)` on the caller's event loop, in the order of the posts."""
+        self._loop.call_soon_threadsafe(call, value)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+class Worker:
+    """`threads` is the number of threads that torch uses for one operation."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(threads,))
+        self._died: str | None = None
+
+    async def run(self, work: Callable[[Job], T]) -> T:
+        """What `work` returns. When cancelled: stops the job, waits until the thread is free, raises CancelledError."""
+        loop = asyncio.get_running_loop()
+        job = Job(loop)
+        future = loop.run_in_executor(self._executor, self._guarded, work, job)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            job.stop()
+            await _ended(future)
+            raise
+
+    async def stream(self, work: Callable[[Job, Callable[[E], None]], None]) -> AsyncGenerator[E]:
+        """What `work` emits while it runs; closing the generator stops the job and waits until the thread is free."""
+        events: asyncio.Queue[_Event[E] | None] = asyncio.Queue()
+
+        def whole(job: Job) -> None:
+            work(job, lambda value: job.post(events.put_nowait, _Event(value)))
+
+        task = asyncio.create_task(self.run(whole))
+        task.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event.value
+            await task
+        finally:
+            task.cancel()
+            await _ended(task)
+
+    def check_health(self) -> None:
+        if self._died is not None:
+            raise EngineDied(self._died)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _guarded(self, work: Callable[[Job], T], job: Job) -> T:
+        """Runs `work` and translates every foreign error into one of ours."""
+        try:
+            job.check()
+            self.check_health()
+            return work(job)
+        except (ServeError, Stopped):
+            raise
+        except torch.OutOfMemoryError as error:
+            raise GenerationFailed(f"The device ran out of memory: {error}") from error
+        except torch.AcceleratorError as error:
+            # after such an error the CUDA context of this process is unusable
+            self._died = f"The device failed: {error}"
+            raise EngineDied(self._died) from error
+        except Exception as error:
+            raise GenerationFailed(f"{type(error).__name__}: {error}") from error
+
+
+class _Event(Generic[E]):
+    """Tells an event from the None that marks the end."""
+
+    def __init__(self, value: E) -> None:
+        self.value = value
+
+
+async def _ended(future: asyncio.Future[T]) -> None:
+    """Waits for `future` however often the waiting task is cancelled: the device must be free before anyone goes on."""
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError:
+            continue
+    if not future.cancelled():
+        future.exception()  # marks it as seen: the caller has gone and wants no result

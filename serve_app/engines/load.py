@@ -1,0 +1,61 @@
+"""Picks and loads the engine that the settings ask for. Imports an engine's libraries only when it is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+from serve_app.engines.base import ImageEngine, TextEngine, VideoEngine
+from serve_app.settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
+
+
+def choose(settings: ModelSettings) -> Literal["diffusers", "sglang"]:
+    """The engine's name: "auto" is sglang where it is installed and the model has GPUs, else diffusers."""
+    if settings.engine != "auto":
+        return settings.engine
+    return "sglang" if settings.gpus > 0 and importlib.util.find_spec("sglang") else "diffusers"
+
+
+def load_text(settings: TextSettings, home: Path) -> TextEngine:
+    """The text engine with its weights loaded (blocking); ValueError for a model it can't load."""
+    if choose(settings) == "sglang":
+        from serve_app.engines.sglang.text import SGLangTextEngine
+
+        return SGLangTextEngine(settings)
+    _prepare_diffusers()
+    from serve_app.engines.diffusers.text import DiffusersTextEngine
+
+    return DiffusersTextEngine(settings)
+
+
+def load_image(settings: ImageSettings, home: Path) -> ImageEngine:
+    """The image engine with its weights loaded (blocking); ValueError for a model it can't load."""
+    if choose(settings) == "sglang":
+        from serve_app.engines.sglang.diffusion import SGLangImageEngine
+
+        return SGLangImageEngine(settings)
+    _prepare_diffusers()
+    from serve_app.engines.diffusers.image import DiffusersImageEngine
+
+    return DiffusersImageEngine(settings)
+
+
+def load_video(settings: VideoSettings, home: Path) -> VideoEngine:
+    """The video engine with its weights loaded (blocking); ValueError for a model it can't load."""
+    if choose(settings) == "sglang":
+        from serve_app.engines.sglang.diffusion import SGLangVideoEngine
+
+        return SGLangVideoEngine(settings)
+    _prepare_diffusers()
+    from serve_app.engines.diffusers.video import DiffusersVideoEngine
+
+    return DiffusersVideoEngine(settings)
+
+
+def _prepare_diffusers() -> None:
+    """Silences the libraries before a pipeline's import says at length which image libraries are not installed."""
+    from serve_app.engines.diffusers.loading import quiet
+
+    quiet()
