@@ -29,6 +29,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 serve: setup ## set up, make the demo checkpoints (CPU), serve deployments.yaml (CONFIG=... for another file)
+	@$(BIN)/diffusion-serve check $(CONFIG)  # Serve itself would take a misspelt key without a word
 	@if [ $(PROFILE) = cpu ]; then $(BIN)/diffusion-serve demo-models; fi
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/serve run $(CONFIG)
 

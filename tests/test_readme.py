@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -101,6 +102,7 @@ def server(demo_home: Path) -> Iterator[None]:
             pytest.fail(f"`make serve` did not become ready:\n{log.read().decode(errors='replace')[-8000:]}")
         finally:
             end(process, f"RAY_TMPDIR={ray_folder}")
+            shutil.rmtree(ray_folder, ignore_errors=True)
 
 
 def wait_ready(process: subprocess.Popen[bytes]) -> None:
