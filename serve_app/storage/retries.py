@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as UnreachableError
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, ServeError, StorageFailed
 
@@ -26,7 +27,7 @@ _LONGEST_WAIT_S = 3.0
 FAILURES = (ClientError, BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
 """All that an S3 client raises for reasons outside this program."""
 
-_ABSENT = {"NoSuchKey", "NoSuchVersion", "404"}
+_ABSENT = {"NoSuchKey", "NoSuchVersion", "NoSuchUpload", "404"}
 _TAKEN = {"PreconditionFailed", "412"}
 _PASSING = {
     "BadDigest",
@@ -51,7 +52,7 @@ def passing(exc: BaseException) -> bool:
     if isinstance(exc, ClientError):
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         return code_of(exc) in _PASSING or status == 429 or (status >= 500 and status != 501)
-    return isinstance(exc, (HTTPClientError, aiohttp.ClientError, OSError, TimeoutError))
+    return isinstance(exc, (HTTPClientError, UnreachableError, aiohttp.ClientError, OSError, TimeoutError))
 
 
 def translated(exc: BaseException, what: str) -> ServeError:

@@ -57,6 +57,14 @@ _CONFIG: dict[str, Any] = {
 }
 
 
+class _Files(S3FileSystem):
+    @staticmethod
+    def close_session(loop: asyncio.AbstractEventLoop, s3: Any) -> None:
+        """Closes connections on the loop that made them; s3fs does on whichever runs where the last reference dies."""
+        if loop.is_running():
+            asyncio.run_coroutine_threadsafe(s3.__aexit__(None, None, None), loop)
+
+
 class S3Store:
     """Objects below `s3://bucket/prefix`."""
 
@@ -70,7 +78,7 @@ class S3Store:
         self._public_url = public_url.rstrip("/") if public_url else None
         region = access.region or ("us-east-1" if access.endpoint_url else None)
         self._io: asyncio.AbstractEventLoop = get_loop()
-        self._files = S3FileSystem(
+        self._files = _Files(
             key=access.key,
             secret=access.secret,
             token=access.token,
@@ -198,7 +206,11 @@ class S3Store:
             headers = headers | {"IfNoneMatch": "*"}
         size = await asyncio.to_thread(lambda: data.stat().st_size) if isinstance(data, Path) else len(data)
         if size > 2 * PART_BYTES:
-            await self._put_parts(key, data, size, headers)
+            try:
+                await self._put_parts(key, data, size, headers)
+            except ObjectNotFound:
+                log.warning("storage: the server forgot the upload of %s (a restart?); beginning it anew", key)
+                await self._put_parts(key, data, size, headers)
         else:
             body = await asyncio.to_thread(data.read_bytes) if isinstance(data, Path) else data
             await self._put_whole(key, body, headers)
@@ -246,15 +258,15 @@ class S3Store:
                 count = -(-size // PART_BYTES)
                 tasks = [group.create_task(one(number)) for number in range(1, count + 1)]
         except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
+            raise failed.exceptions[0] from failed.exceptions[0].__cause__
         return [task.result() for task in tasks]
 
     async def _complete(self, key: str, size: int, arguments: dict[str, Any]) -> None:
         try:
             await self.request("complete_multipart_upload", key, WRITE_PATIENCE_S, **arguments)
-        except StorageFailed as exc:
+        except ObjectNotFound:
             # the answer to an attempt that succeeded may have been lost; the next is then told "no such upload"
-            if code_of(exc.__cause__ or exc) != "NoSuchUpload" or (await self._stat(key)).size != size:
+            if (await self._stat(key)).size != size:
                 raise
 
     async def _abort_begun(self, key: str, beginning: asyncio.Task[dict[str, Any]]) -> None:
@@ -268,6 +280,8 @@ class S3Store:
     async def _abort(self, key: str, upload_id: str) -> None:
         try:
             await self.request("abort_multipart_upload", key, READ_PATIENCE_S, UploadId=upload_id)
+        except ObjectNotFound:
+            log.debug("storage: upload %s of %s is over", upload_id, key)
         except StorageFailed as exc:
             log.error("storage: upload %s of %s is left for the next start's sweep: %s", upload_id, key, exc.message)
 

@@ -1,0 +1,619 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from serve_app.errors import AlreadyExists, Forbidden, ObjectNotFound, StorageFailed
+from serve_app.settings import Settings, s3_access
+from serve_app.storage import LocalStore, ObjectStore, URLSigner, check_key, open_store
+from serve_app.storage.s3 import PART_BYTES, S3Store
+from tests.s3_server import S3Server, free_port
+
+BIG = 2 * PART_BYTES + 12345
+
+
+def settings(root: str, **media: Any) -> Settings:
+    return Settings.model_validate({"media": {"root": root, **media}})
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "file":
+        return open_store(settings((tmp_path / "media").as_uri()))
+    server: S3Server = request.getfixturevalue("s3_server")
+    return open_store(settings(f"s3://{server.bucket}/{tmp_path.name}"))
+
+
+@pytest.fixture
+def s3_store(s3_server: S3Server, tmp_path: Path) -> S3Store:
+    return S3Store(s3_server.bucket, tmp_path.name, s3_access())
+
+
+async def collect(stream: AsyncIterator[bytes]) -> bytes:
+    return b"".join([chunk async for chunk in stream])
+
+
+# --- what both stores do ---
+
+
+async def test_put_then_get(store: ObjectStore) -> None:
+    stored = await store.put("media/a/x.png", b"bytes", "image/png", metadata={"id": "img-1"})
+    assert (stored.key, stored.content_type, stored.size) == ("media/a/x.png", "image/png", 5)
+    assert await store.get("media/a/x.png") == b"bytes"
+    info = await store.stat("media/a/x.png")
+    assert (info.key, info.size, info.content_type) == ("media/a/x.png", 5, "image/png")
+    assert info.metadata["id"] == "img-1"
+    assert abs(info.modified - time.time()) < 60
+
+
+async def test_put_replaces(store: ObjectStore) -> None:
+    await store.put("a.json", b"old and longer", "application/json", metadata={"id": "1"})
+    await store.put("a.json", b"new", "application/json", metadata={"id": "2"})
+    assert await store.get("a.json") == b"new"
+    assert (await store.stat("a.json")).metadata["id"] == "2"
+
+
+@pytest.mark.parametrize("size", [0, 1, BIG])
+async def test_put_from_file(store: ObjectStore, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source.mp4"
+    source.write_bytes(os.urandom(size))
+    stored = await store.put("v.mp4", source, "video/mp4")
+    assert stored.size == size
+    assert await store.get("v.mp4") == source.read_bytes()
+    assert source.exists()
+
+
+async def test_large_bytes(store: ObjectStore) -> None:
+    data = os.urandom(BIG)
+    await store.put("v.mp4", data, "video/mp4")
+    assert await store.get("v.mp4") == data
+    assert (await store.stat("v.mp4")).content_type == "video/mp4"
+
+
+async def test_if_absent_gives_the_key_to_one(store: ObjectStore) -> None:
+    await store.put("idempotency/k", b"first", "application/json", if_absent=True)
+    with pytest.raises(AlreadyExists):
+        await store.put("idempotency/k", b"second", "application/json", if_absent=True)
+    assert await store.get("idempotency/k") == b"first"
+
+
+async def test_absent_objects(store: ObjectStore) -> None:
+    for call in (store.get("no/such"), store.stat("no/such"), collect(store.open("no/such"))):
+        with pytest.raises(ObjectNotFound):
+            await call
+    assert not await store.exists("no/such")
+    await store.put("folder/x", b"", "text/plain")
+    with pytest.raises(ObjectNotFound):
+        await store.get("folder")
+    with pytest.raises(ObjectNotFound):
+        await store.stat("folder")
+    assert not await store.exists("folder")
+    with pytest.raises(ObjectNotFound):
+        await store.get("folder/x/y")
+
+
+async def test_delete(store: ObjectStore) -> None:
+    await store.put("jobs/a/1/request", b"1", "application/json")
+    await store.put("jobs/a/1/cancel", b"1", "application/json", metadata={"id": "1"})
+    await store.put("jobs/a/2/request", b"1", "application/json")
+    await store.delete("jobs/a/1/request", "jobs/a/1/cancel", "jobs/a/never")
+    assert await store.list_names("jobs/a") == ["2"]
+    assert not await store.exists("jobs/a/1/request")
+    await store.delete("jobs/a/1/request")
+    await store.delete()
+
+
+async def test_lists(store: ObjectStore) -> None:
+    assert await store.list("") == []
+    assert await store.list_names("none/at/all") == []
+    for key in ("jobs/b/1.json", "jobs/a/2.json", "jobs/a/1/request.json", "jobs/ab.json", "other.png"):
+        await store.put(key, key.encode(), "application/json")
+    infos = await store.list("jobs/a")
+    assert [info.key for info in infos] == ["jobs/a/1/request.json", "jobs/a/2.json"]
+    assert infos[1].size == len("jobs/a/2.json")
+    assert [info.key for info in await store.list("jobs/a/")] == [info.key for info in infos]
+    assert await store.list_names("jobs") == ["a", "ab.json", "b"]
+    assert await store.list_names("") == ["jobs", "other.png"]
+    assert len(await store.list("")) == 5
+
+
+async def test_open_streams_ranges(store: ObjectStore) -> None:
+    data = os.urandom(700_000)
+    await store.put("v.mp4", data, "video/mp4")
+    chunks = [chunk async for chunk in store.open("v.mp4")]
+    assert b"".join(chunks) == data
+    assert max(map(len, chunks)) <= 256 * 1024
+    assert len(chunks) <= 4
+    for start, end in [(0, 1), (5, 300_000), (699_999, None), (699_999, 700_000), (100, 100), (0, 10**9)]:
+        assert await collect(store.open("v.mp4", start, end)) == data[start:end]
+    assert await collect(store.open("v.mp4", 700_000)) == b""
+    assert await collect(store.open("v.mp4", 800_000, 900_000)) == b""
+
+
+async def test_open_can_be_left_early(store: ObjectStore) -> None:
+    await store.put("v.mp4", os.urandom(2_000_000), "video/mp4")
+    for _ in range(3):
+        stream = store.open("v.mp4")
+        assert len(await anext(stream)) > 0
+        await stream.aclose()  # type: ignore[attr-defined]
+    assert len(await store.get("v.mp4")) == 2_000_000
+
+
+TRICKS = [
+    "",
+    "/etc/passwd",
+    "../secret",
+    "a/../../secret",
+    "a//b",
+    "a/",
+    "./a",
+    "a/./b",
+    "a\\..\\b",
+    "a\x00b",
+    "a b",
+    "a\nb",
+    "%2e%2e/a",
+    "é",
+    "a?b",
+    "a#b",
+    "~/x",
+    ".tmp/x",
+    ".meta/x",
+    ".secret",
+    "media/.hidden",
+    "x" * 201,
+    "/".join(["abcdefghi"] * 91),
+]
+
+
+@pytest.mark.parametrize("key", TRICKS)
+async def test_key_tricks(store: ObjectStore, key: str) -> None:
+    with pytest.raises(ObjectNotFound):
+        check_key(key)
+    with pytest.raises(ObjectNotFound):
+        await store.put(key, b"x", "text/plain")
+    with pytest.raises(ObjectNotFound):
+        await store.get(key)
+    with pytest.raises(ObjectNotFound):
+        await store.stat(key)
+    with pytest.raises(ObjectNotFound):
+        await anext(store.open(key))
+    with pytest.raises(ObjectNotFound):
+        await store.delete(key)
+    with pytest.raises(ObjectNotFound):
+        store.url(key, expires_s=60)
+
+
+async def test_parquet_through_arrow(store: ObjectStore) -> None:
+    def write_and_read() -> int:
+        files, base = store.arrow()
+        table = pa.table({"model": ["demo"], "seed": [1]})
+        with files.open_output_stream(f"{base}/ledger/day=2026-01-01/x.parquet") as out:
+            pq.write_table(table, out)
+        with files.open_input_file(f"{base}/ledger/day=2026-01-01/x.parquet") as file:
+            rows: int = pq.read_table(file).num_rows
+        return rows
+
+    if store.local:
+        await store.put("ledger/day=2026-01-01/other.parquet", b"", "application/vnd.apache.parquet")
+    assert await asyncio.to_thread(write_and_read) == 1
+    assert "ledger/day=2026-01-01/x.parquet" in [info.key for info in await store.list("ledger")]
+
+
+async def test_many_at_once(store: ObjectStore) -> None:
+    async def come_and_go(i: int) -> None:
+        key = f"jobs/{i % 4}/{i}"
+        await store.put(key, b"x" * i, "text/plain")
+        assert len(await store.get(key)) == i
+        await store.delete(key)
+
+    await asyncio.gather(*(come_and_go(i) for i in range(64)))
+    assert await store.list("") == []
+
+
+async def test_public_url(s3_server: S3Server, tmp_path: Path) -> None:
+    for root in ((tmp_path / "media").as_uri(), f"s3://{s3_server.bucket}/p"):
+        store = open_store(settings(root, public_url="https://cdn.example.com/m/"))
+        assert store.url("media/a/x.png", expires_s=60) == "https://cdn.example.com/m/media/a/x.png"
+
+
+# --- files ---
+
+
+async def test_local_url_is_signed_only_with_keys_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path.as_uri()
+    assert open_store(settings(root)).url("media/x.png", expires_s=60) == "/v1/media/media/x.png"
+    keyed = settings(root).model_copy(update={"access": settings(root).access.model_copy(update={"keys_env": "KEYS"})})
+    store = open_store(keyed)
+    assert isinstance(store, LocalStore)
+    url = urlsplit(store.url("media/x.png", expires_s=60))
+    query = dict(parse_qsl(url.query))
+    store.signer.verify("media/x.png", query)
+    # another replica and the next start sign with the same secret
+    again = open_store(keyed)
+    assert isinstance(again, LocalStore)
+    again.signer.verify("media/x.png", query)
+    assert (tmp_path / ".secret").stat().st_mode & 0o077 == 0
+    monkeypatch.setenv("DIFFUSION_SERVE_SIGNING_KEY", "of my own")
+    other = open_store(keyed)
+    assert isinstance(other, LocalStore)
+    with pytest.raises(Forbidden):
+        other.signer.verify("media/x.png", query)
+
+
+def test_signer_refuses_what_it_did_not_sign() -> None:
+    signer = URLSigner(b"secret")
+    query = dict(parse_qsl(signer.sign("a.png", time.time() + 60)))
+    signer.verify("a.png", query)
+    for wrong in (
+        query | {"expires": str(int(query["expires"]) + 1)},
+        query | {"signature": "é"},
+        query | {"signature": ""},
+        query | {"expires": "never"},
+        {"signature": query["signature"]},
+        {"expires": query["expires"]},
+        {},
+    ):
+        with pytest.raises(Forbidden):
+            signer.verify("a.png", wrong)
+    with pytest.raises(Forbidden):
+        signer.verify("b.png", query)
+    with pytest.raises(Forbidden):
+        URLSigner(b"another").verify("a.png", query)
+    with pytest.raises(Forbidden, match="expired"):
+        signer.verify("a.png", dict(parse_qsl(signer.sign("a.png", time.time() - 2))))
+
+
+def test_signer_without_secret_signs_nothing() -> None:
+    signer = URLSigner(None)
+    assert signer.sign("a.png", time.time() + 60) == ""
+    signer.verify("a.png", {})
+
+
+async def test_content_type_that_the_extension_does_not_say(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    await store.put("idempotency/abc", b"{}", "application/json")
+    assert (await store.stat("idempotency/abc")).content_type == "application/json"
+    await store.put("x.png", b"", "image/png")
+    assert not (tmp_path / ".meta" / "x.png").exists()
+
+
+async def test_a_record_never_speaks_for_another_file(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    await store.put("x.png", b"1", "image/png", metadata={"id": "1"})
+    (tmp_path / "x.png").write_bytes(b"not by us")
+    info = await store.stat("x.png")
+    assert (info.content_type, info.metadata, info.size) == ("image/png", {}, 9)
+
+
+async def test_losing_if_absent_leaves_the_winners_metadata(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    await store.put("k", b"1", "application/json", metadata={"id": "winner"}, if_absent=True)
+    with pytest.raises(AlreadyExists):
+        await store.put("k", b"2", "text/plain", metadata={"id": "loser"}, if_absent=True)
+    info = await store.stat("k")
+    assert (info.metadata["id"], info.content_type) == ("winner", "application/json")
+
+
+async def test_deleting_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    await store.put("a/b/c/x", b"1", "image/png", metadata={"id": "1"})
+    await store.delete("a/b/c/x")
+    assert sorted(name for _, folders, files in os.walk(tmp_path) for name in folders + files) == [".meta", ".tmp"]
+
+
+async def test_start_sweeps_old_temporary_files(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    old, new = tmp_path / ".tmp" / "old", tmp_path / ".tmp" / "new"
+    old.touch()
+    new.touch()
+    os.utime(old, (time.time() - 3700, time.time() - 3700))
+    await store.warm_up()
+    assert (old.exists(), new.exists()) == (False, True)
+    old.touch()
+    os.utime(old, (time.time() - 3700, time.time() - 3700))
+    LocalStore(tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+async def test_a_source_that_is_gone_is_no_missing_object(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed):
+        await LocalStore(tmp_path / "root").put("x.mp4", tmp_path / "gone.mp4", "video/mp4")
+
+
+async def test_a_key_below_an_object_fails_clearly(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    await store.put("a", b"1", "application/json")
+    with pytest.raises(StorageFailed):
+        await store.put("a/b", b"1", "application/json")
+    assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"mounting a small tmpfs is not permitted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_full_disk(small_disk: Path) -> None:
+    store = LocalStore(small_disk)
+    await store.put("old.mp4", b"x" * 600_000, "video/mp4")
+    for key in ("old.mp4", "new.mp4"):
+        with pytest.raises(StorageFailed, match="full"):
+            await store.put(key, b"y" * 600_000, "video/mp4")
+    assert await store.get("old.mp4") == b"x" * 600_000
+    assert not await store.exists("new.mp4")
+    assert list((small_disk / ".tmp").iterdir()) == []
+    await store.delete("old.mp4")
+    await store.put("new.mp4", b"y" * 600_000, "video/mp4")
+
+
+def test_kill_in_the_middle_of_puts_leaves_no_half_object(tmp_path: Path) -> None:
+    size = 3_000_000
+    program = (
+        "import asyncio, sys, itertools\n"
+        "from pathlib import Path\n"
+        "from serve_app.storage import LocalStore\n"
+        "async def main():\n"
+        "    store = LocalStore(Path(sys.argv[1]))\n"
+        "    print('ready', flush=True)\n"
+        "    for i in itertools.count():\n"
+        f"        await asyncio.gather(*(store.put(f'm/{{i}}-{{j}}.mp4', bytes([i % 256]) * {size}, 'video/mp4')"
+        " for j in range(3)))\n"
+        "        await store.put('same.mp4', bytes([i % 256]) * 1000003, 'video/mp4', metadata={'id': str(i)})\n"
+        "asyncio.run(main())\n"
+    )
+    for round_ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.11 + 0.07 * round_)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        files = [path for path in tmp_path.rglob("*.mp4") if ".meta" not in path.parts]
+        assert files
+        for path in files:
+            content = path.read_bytes()
+            assert len(content) == (1000003 if path.name == "same.mp4" else size)
+            assert content == content[:1] * len(content)
+
+
+# --- S3 ---
+
+
+async def test_presigned_url(s3_store: S3Store) -> None:
+    await s3_store.put("media/x.png", b"\x89PNG", "image/png")
+    url = s3_store.url("media/x.png", expires_s=60)
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in url
+    assert "X-Amz-Expires=60" in url
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(url)
+        assert (answer.status_code, answer.content) == (200, b"\x89PNG")
+        assert answer.headers["content-type"] == "image/png"
+        part = await client.get(url, headers={"Range": "bytes=1-3"})
+        assert part.content == b"PNG"
+
+
+async def test_presigned_url_tampered_with_is_refused(s3_store: S3Store) -> None:
+    await s3_store.put("media/x.png", b"1", "image/png")
+    await s3_store.put("media/y.png", b"2", "image/png")
+    url = s3_store.url("media/x.png", expires_s=60)
+    signature = re.search(r"X-Amz-Signature=(\w+)", url)
+    assert signature is not None
+    flipped = signature[1][:-1] + ("0" if signature[1][-1] != "0" else "1")
+    async with httpx.AsyncClient() as client:
+        for wrong in (
+            url.replace("x.png", "y.png"),
+            url.replace("X-Amz-Expires=60", "X-Amz-Expires=6000"),
+            url.replace(signature[1], flipped),
+            url.split("?")[0],
+        ):
+            assert (await client.get(wrong)).status_code in (400, 401, 403), wrong
+        assert (await client.delete(url)).status_code in (400, 401, 403)
+        assert (await client.get(url)).status_code == 200
+
+
+async def test_presigned_url_expires(s3_store: S3Store) -> None:
+    await s3_store.put("media/x.png", b"1", "image/png")
+    url = s3_store.url("media/x.png", expires_s=1)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(url)).status_code == 200
+        await asyncio.sleep(2.1)
+        assert (await client.get(url)).status_code in (400, 403)
+
+
+async def test_wrong_secret_fails_without_names_in_the_message(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    store = S3Store(s3_server.bucket, "p", s3_access())
+    with pytest.raises(StorageFailed) as caught:
+        await store.put("x.png", b"1", "image/png")
+    assert caught.value.message == "The object store refused."
+
+
+async def test_outage_in_the_middle_of_uploads_is_survived(s3_server: S3Server, s3_store: S3Store) -> None:
+    data = os.urandom(BIG)
+
+    async def upload(i: int) -> None:
+        await asyncio.sleep(i * 0.05)
+        await s3_store.put(f"m/{i}.mp4", data if i % 10 == 0 else data[: 100_000 + i], "video/mp4")
+
+    uploads = asyncio.gather(*(upload(i) for i in range(30)))
+    await asyncio.sleep(0.4)
+    s3_server.stop()
+    await asyncio.sleep(4)
+    await asyncio.to_thread(s3_server.start)
+    await uploads
+    infos = {info.key: info.size for info in await s3_store.list("m")}
+    assert infos == {f"m/{i}.mp4": 100_000 + i if i % 10 else BIG for i in range(30)}
+
+
+async def test_a_server_that_stays_away_is_a_clear_error() -> None:
+    access = s3_access()
+    gone = type(access)(f"http://127.0.0.1:{free_port()}", "k", "s", None, "us-east-1")
+    store = S3Store("bucket", "p", gone)
+    began = time.monotonic()
+    with pytest.raises(StorageFailed, match=r"^The object store does not answer\.$"):
+        await store.get("x.png")
+    assert 5 < time.monotonic() - began < 20
+
+
+async def test_the_event_loop_is_not_held_up(s3_store: S3Store) -> None:
+    data = os.urandom(4 * 1024 * 1024)
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.monotonic() - before)
+
+    watcher = asyncio.create_task(watch())
+    threads: set[str] = set()
+    await asyncio.gather(*(s3_store.put(f"{i}.png", data, "image/png") for i in range(16)))
+    threads = {thread.name for thread in threading.enumerate()}
+    watcher.cancel()
+    assert "fsspecIO" in threads
+    assert longest < 0.5
+
+
+# --- conditional writes and uploads in parts, on a server that knows them ---
+
+
+@pytest.fixture(scope="module")
+def moto_endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+async def moto_store(moto_endpoint: str, tmp_path: Path) -> S3Store:
+    access = type(s3_access())(moto_endpoint, "k", "s", None, "us-east-1")
+    bucket = re.sub(r"[^a-z0-9]", "-", tmp_path.name.lower())[-60:].strip("-")
+    async with httpx.AsyncClient() as client:
+        assert (await client.put(f"{moto_endpoint}/{bucket}")).status_code == 200
+    return S3Store(bucket, "prefix", access)
+
+
+async def unfinished(store: S3Store) -> list[dict[str, Any]]:
+    def ask() -> list[dict[str, Any]]:
+        files: Any = store._files  # pyright: ignore[reportPrivateUsage]
+        answer: dict[str, Any] = files.call_s3("list_multipart_uploads", Bucket=store._bucket)  # pyright: ignore[reportPrivateUsage]
+        return answer.get("Uploads", [])
+
+    return await asyncio.to_thread(ask)
+
+
+async def test_conditional_writes_are_found_out(
+    moto_store: S3Store, s3_store: S3Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING")
+    caplog.clear()
+    await moto_store.warm_up()
+    assert moto_store.conditional_writes is True
+    assert caplog.messages == []
+    await s3_store.warm_up()
+    assert s3_store.conditional_writes is False
+    assert len([text for text in caplog.messages if "best effort" in text]) == 1
+    assert await s3_store.list("") == []
+    assert await moto_store.list("") == []
+
+
+async def test_if_absent_is_exact_where_the_server_can(moto_store: S3Store) -> None:
+    async def claim(i: int) -> str:
+        try:
+            await moto_store.put("idempotency/k", f"{i}".encode(), "application/json", if_absent=True)
+        except AlreadyExists:
+            return "taken"
+        return str(i)
+
+    claims = await asyncio.gather(*(claim(i) for i in range(20)))
+    winners = [claim for claim in claims if claim != "taken"]
+    assert len(winners) == 1
+    assert await moto_store.get("idempotency/k") == winners[0].encode()
+
+
+async def test_upload_in_parts_leaves_no_unfinished_upload(moto_store: S3Store) -> None:
+    await moto_store.put("v.mp4", os.urandom(BIG), "video/mp4", metadata={"id": "1"})
+    info = await moto_store.stat("v.mp4")
+    assert (info.size, info.content_type, info.metadata) == (BIG, "video/mp4", {"id": "1"})
+    assert await unfinished(moto_store) == []
+
+
+async def test_a_cancelled_upload_is_aborted(moto_store: S3Store) -> None:
+    data = os.urandom(6 * PART_BYTES)
+    for delay in (0.0, 0.01, 0.05, 0.15):
+        upload = asyncio.create_task(moto_store.put("v.mp4", data, "video/mp4"))
+        await asyncio.sleep(delay)
+        upload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+    await asyncio.sleep(1.0)  # what was cancelled cleans up on the other thread
+    assert await unfinished(moto_store) == []
+    assert not await moto_store.exists("v.mp4")
+
+
+# --- credentials and endpoint from the environment ---
+
+NAMES = [
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "FSSPEC_S3_KEY", "FSSPEC_S3_SECRET", "FSSPEC_S3_ENDPOINT_URL"),
+]
+
+
+def test_s3_access_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    assert s3_access() == type(s3_access())()
+    monkeypatch.setenv("FSSPEC_S3_KEY", "fk")
+    monkeypatch.setenv("FSSPEC_S3_SECRET", "fs")
+    monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", "http://f")
+    access = s3_access()
+    assert (access.key, access.secret, access.endpoint_url) == ("fk", "fs", "http://f")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ak")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "as")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://a")
+    access = s3_access()
+    assert (access.key, access.secret, access.endpoint_url) == ("ak", "as", "http://a")
+    assert "as" not in repr(access).replace("ask", "")
+
+
+async def test_fsspec_names_reach_the_server(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FSSPEC_S3_KEY", "testkey")
+    monkeypatch.setenv("FSSPEC_S3_SECRET", "testsecret")
+    monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", s3_server.endpoint)
+    store = S3Store(s3_server.bucket, "fsspec-names", s3_access())
+    await store.put("x.png", b"1", "image/png")
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(store.url("x.png", expires_s=60))).content == b"1"
