@@ -1,0 +1,267 @@
+"""FLUX and Wan on SGLang's diffusion workers: what a task becomes, and what comes back. Knows no storage or HTTP."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from serve_app.engines.base import ImageOutput, OnStep, Pixels, VideoOutput
+from serve_app.engines.parallel import sglang_arguments
+from serve_app.engines.sglang.generator import Generator
+from serve_app.engines.sglang.progress import Progress, Shape, StepTimes
+from serve_app.engines.sglang.requests import image_arguments, video_arguments
+from serve_app.engines.shapes import next_multiple
+from serve_app.errors import GenerationFailed, InvalidRequest, UnsupportedParameter
+from serve_app.settings import ImageSettings, VideoSettings
+from serve_app.tasks import ImageTask, Kind, ModelCard, VideoTask
+
+PATCH = 16
+"""Pixels a side that the transformer takes at a time: a latent pixel is 8x8, and it takes 2x2 of them."""
+WARM_UP_STEPS = 2
+"""Each step runs the same kernels; a multistep scheduler has a first and a later kind."""
+
+
+class SGLangDiffusion:
+    """What the two share: the workers, their health and the measured times."""
+
+    concurrency = 1
+    kind: Kind
+
+    def __init__(self, settings: ImageSettings | VideoSettings, arguments: dict[str, Any]) -> None:
+        shared = {"model_path": settings.model}
+        if settings.model_id is not None:
+            shared["model_id"] = settings.model_id
+        parallel = sglang_arguments(self.kind, settings.gpus, settings.parallel, settings.defaults.guidance_scale)
+        self._generator = Generator(
+            shared | parallel | arguments | settings.engine_args, allow_fallback=settings.allow_fallback
+        )
+        self._config = self._generator.config
+        self._times = StepTimes()
+        self.card = ModelCard(
+            model=settings.name, kind=self.kind, engine="sglang", capabilities=frozenset(self._capabilities())
+        )
+
+    async def check_health(self) -> None:
+        await self._generator.check_health()
+
+    def close(self) -> None:
+        self._generator.close()
+
+    def _capabilities(self) -> set[str]:
+        return {"progress"} if self._generator.reports_progress else set()
+
+    async def _run(self, request: Any, shape: Shape, steps: int, progress: Progress, on_step: OnStep) -> Any:
+        expected = self._times.expected(shape, steps)
+
+        def tick(elapsed: float, reported: float | None) -> None:
+            fraction = reported if reported is not None else elapsed / expected if expected else 0.0
+            if (step := progress.at(fraction)) is not None:
+                on_step(step)
+
+        started = time.monotonic()
+        output = await self._generator.ask(request, tick)
+        self._times.record(shape, steps, time.monotonic() - started)
+        progress.part_done()
+        return output
+
+
+class SGLangImageEngine(SGLangDiffusion):
+    """FLUX. Its guidance is an input of the model, set once by `defaults.guidance_scale`; with a negative prompt
+    SGLang adds true classifier-free guidance of the task's scale, at twice the work.
+    """
+
+    kind = "image"
+
+    def __init__(self, settings: ImageSettings) -> None:
+        # the guidance that the model takes as an input is fixed per engine in every version
+        super().__init__(settings, {"embedded_cfg_scale": settings.defaults.guidance_scale})
+        self._settings = settings
+
+    async def warm_up(self) -> None:
+        default = self._settings.defaults
+        for width, height in self._settings.warm_up_sizes or ((default.width, default.height),):
+            task = ImageTask(
+                id="warm-up",
+                model=self.card.model,
+                prompt="warm-up",
+                width=width,
+                height=height,
+                num_inference_steps=min(WARM_UP_STEPS, default.num_inference_steps),
+                guidance_scale=default.guidance_scale,
+                seed=0,
+            )
+            await self.generate(task, lambda _: None)
+
+    async def generate(self, task: ImageTask, on_step: OnStep) -> ImageOutput:
+        """Draws the images one after another, so that each is what n=1 with its seed gives."""
+        if task.input_image is not None or task.mask is not None:
+            raise UnsupportedParameter(f"The model '{task.model}' cannot edit images.", param="image")
+        progress = Progress(task.n * task.num_inference_steps, parts=task.n)
+        seeds = [task.seed + i for i in range(task.n)]
+        started = time.monotonic()
+        pixels = [await self._draw(task, seed, progress, on_step) for seed in seeds]
+        on_step(progress.finish())
+        return ImageOutput(
+            pixels=pixels,
+            seeds=seeds,
+            num_inference_steps=task.num_inference_steps,
+            guidance_scale=self._guidance_used(task),
+            engine_s=time.monotonic() - started,
+        )
+
+    async def _draw(self, task: ImageTask, seed: int, progress: Progress, on_step: OnStep) -> Pixels:
+        arguments = image_arguments(task, seed=seed, multiple=PATCH)
+        request = self._generator.request(arguments)
+        shape = (arguments["width"], arguments["height"], 1, bool(request.do_classifier_free_guidance))
+        output = await self._run(request, shape, task.num_inference_steps, progress, on_step)
+        return _frames(output)[0, : task.height, : task.width]
+
+    def _guidance_used(self, task: ImageTask) -> float:
+        embedded = bool(self._config.should_use_guidance)
+        return float(self._config.embedded_cfg_scale) if embedded and not task.negative_prompt else task.guidance_scale
+
+
+class SGLangVideoEngine(SGLangDiffusion):
+    """Wan 2.1 and 2.2, text-to-video, image-to-video or both."""
+
+    kind = "video"
+
+    def __init__(self, settings: VideoSettings) -> None:
+        super().__init__(settings, {})
+        self._settings = settings
+        # the VAE of Wan2.2's 5B model shrinks 16-fold; the others have no vae_stride and shrink 8-fold
+        self._multiple = 2 * int(self._config.vae_stride[1]) if hasattr(self._config, "vae_stride") else PATCH
+
+    async def warm_up(self) -> None:
+        default = self._settings.defaults
+        for width, height, frames in self._settings.warm_up_sizes or (
+            (default.width, default.height, default.num_frames),
+        ):
+            task = VideoTask(
+                id="warm-up",
+                model=self.card.model,
+                prompt="warm-up",
+                width=width,
+                height=height,
+                num_frames=frames,
+                fps=default.fps,
+                num_inference_steps=min(WARM_UP_STEPS, default.num_inference_steps),
+                guidance_scale=default.guidance_scale,
+                negative_prompt=default.negative_prompt,
+                seed=0,
+            )
+            if not self._needs_image:
+                await self._warm(task, None)
+            if "image_to_video" in self.card.capabilities:
+                await self._warm(task, _gray_png(width, height))
+
+    async def generate(self, task: VideoTask, image: bytes | None, on_step: OnStep) -> VideoOutput:
+        """A video of exactly the asked frames and pixels; `path` where the worker could encode it as it is."""
+        self._check(task, image)
+        first_frame = self._fitted(image, task) if image is not None else None
+        as_file = self._written(first_frame, task) if first_frame is not None and self._needs_image else None
+        try:
+            arguments = video_arguments(
+                task, multiple=self._multiple, image_path=as_file, folder=self._generator.folder
+            )
+            request = self._generator.request(arguments)
+            if first_frame is not None and as_file is None:
+                # handed over as a tensor it keeps the asked size; as a file SGLang makes 704x1280 pixels of any image
+                request.condition_image = _as_tensor(first_frame)
+            started = time.monotonic()
+            shape = (arguments["width"], arguments["height"], arguments["num_frames"], task.guidance_scale > 1)
+            progress = Progress(task.num_inference_steps)
+            output = await self._run(request, shape, task.num_inference_steps, progress, on_step)
+            engine_s = time.monotonic() - started
+            on_step(progress.finish())
+        finally:
+            if as_file is not None:
+                as_file.unlink(missing_ok=True)
+        if arguments["save_output"]:
+            return VideoOutput(engine_s=engine_s, path=_path(output))
+        frames = _frames(output)[: task.num_frames, : task.height, : task.width]
+        return VideoOutput(engine_s=engine_s, frames=np.ascontiguousarray(frames))
+
+    @property
+    def _needs_image(self) -> bool:
+        return bool(self._config.task_type.requires_image_input())
+
+    @property
+    def _two_experts(self) -> bool:
+        return getattr(self._config, "boundary_ratio", None) is not None
+
+    def _capabilities(self) -> set[str]:
+        found = super()._capabilities()
+        if self._config.task_type.accepts_image_input():
+            found.add("image_to_video")
+        if self._two_experts:
+            found.add("two_experts")
+        return found
+
+    def _check(self, task: VideoTask, image: bytes | None) -> None:
+        if image is not None and "image_to_video" not in self.card.capabilities:
+            raise UnsupportedParameter(
+                f"The model '{task.model}' makes no video from an image.", param="input_reference"
+            )
+        if image is None and self._needs_image:
+            raise InvalidRequest(f"The model '{task.model}' needs an image.", param="input_reference")
+        if not self._two_experts and (task.guidance_scale_2 is not None or task.boundary_ratio is not None):
+            name = "nvext.guidance_scale_2" if task.guidance_scale_2 is not None else "nvext.boundary_ratio"
+            raise UnsupportedParameter(f"The model '{task.model}' has no second expert.", param=name)
+        if self._generator.args.enable_cfg_parallel and task.guidance_scale <= 1:
+            raise InvalidRequest(
+                "This deployment computes the two halves of guidance on GPUs of their own (parallel: cfg), so "
+                f"guidance_scale must be above 1, not {task.guidance_scale:g}.",
+                param="nvext.guidance_scale",
+            )
+        most = getattr(self._config, "max_area", None) if self._needs_image else None
+        if most is not None and task.width * task.height > most:
+            raise InvalidRequest(f"The model '{task.model}' makes at most {most} pixels of an image.", param="size")
+
+    def _fitted(self, image: bytes, task: VideoTask) -> Image.Image:
+        """The first frame at the size that is generated: scaled to cover it, cut to its middle."""
+        size = next_multiple(task.width, self._multiple), next_multiple(task.height, self._multiple)
+        with Image.open(io.BytesIO(image)) as opened:
+            return ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), size, Image.Resampling.LANCZOS)
+
+    def _written(self, image: Image.Image, task: VideoTask) -> Path:
+        path = self._generator.folder / f"{task.id}.png"
+        image.save(path, compress_level=1)
+        return path
+
+    async def _warm(self, task: VideoTask, image: bytes | None) -> None:
+        output = await self.generate(task, image, lambda _: None)
+        if output.path is not None:
+            output.path.unlink(missing_ok=True)
+
+
+def _frames(output: Any) -> Pixels:
+    """(frames, height, width, 3) of the one sample in an OutputBatch."""
+    if not output.output:
+        raise GenerationFailed("The diffusion worker returned no pixels.")
+    return np.asarray(output.output[0], dtype=np.uint8)
+
+
+def _path(output: Any) -> Path:
+    if not output.output_file_paths:
+        raise GenerationFailed("The diffusion worker returned no file.")
+    return Path(output.output_file_paths[0])
+
+
+def _as_tensor(image: Image.Image) -> Any:
+    """(1, 3, 1, height, width) in -1..1, as SGLang's own preprocessing of a first frame gives."""
+    import torch
+
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
+    return pixels.div(127.5).sub(1.0)[None, :, None]
+
+
+def _gray_png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), (128, 128, 128)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,198 @@
+"""SGLang-diffusion's workers for one model: started, asked one request at a time, watched, ended.
+
+This is the layer below `DiffGenerator.generate`, which logs what went wrong and returns None: the scheduler's own reply
+carries the true text of an error. Each request has a socket of its own on the caller's event loop, so nothing here
+needs a thread. A worker cannot be stopped within a generation: whoever cancels waits until it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from serve_app.engines.sglang.ports import free_ports
+from serve_app.engines.sglang.processes import Processes
+from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
+
+WATCH_S = 0.2
+BROKEN_DEVICE = ("CUDA error", "NCCL error", "cudaError")
+"""After one of these a worker answers every later request with it too. (Out of memory reads "CUDA out of memory".)"""
+
+OnTick = Callable[[float, float | None], None]
+"""Called a few times a second with the elapsed seconds, and with the fraction done where the workers report it."""
+
+
+class Generator:
+    """Workers that hold one model. `arguments` go to SGLang's ServerArgs over what is set here."""
+
+    def __init__(self, arguments: dict[str, Any], *, allow_fallback: bool) -> None:
+        # Dynamo's page asks its users to set this; some cuDNN builds are refused without it
+        os.environ.setdefault("SGLANG_DISABLE_CUDNN_CHECK", "1")
+        from sglang.multimodal_gen.runtime.entrypoints.diffusion_generator import DiffGenerator
+        from sglang.multimodal_gen.runtime.scheduler_client import AsyncSchedulerClient
+
+        self.folder = Path(tempfile.mkdtemp(prefix="diffusion-serve-", dir=_memory_folder()))
+        try:
+            self._generator = DiffGenerator.from_pretrained(**(self._defaults(allow_fallback) | arguments))
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        self.args = self._generator.server_args
+        self.config = self.args.pipeline_config
+        workers = self._generator.local_scheduler_process or []
+        self._processes = Processes((worker.pid, worker.name) for worker in workers)
+        self._client = AsyncSchedulerClient()
+        self._client.initialize(self.args)
+        self._one_at_a_time = asyncio.Lock()
+        self._died: str | None = None
+        self._reports = _progress_socket(self.args)
+        if not allow_fallback and (native := self._pipeline_class()) == "DiffusersPipeline":
+            self.close()
+            raise GenerationFailed(f"SGLang has no native pipeline for this model and fell back to {native}.")
+
+    @property
+    def reports_progress(self) -> bool:
+        """True from sglang 0.5.23 on."""
+        return self._reports is not None
+
+    def request(self, arguments: dict[str, Any]) -> Any:
+        """SGLang's request object. Raises InvalidRequest with SGLang's words for what this model refuses."""
+        from sglang.multimodal_gen.configs.sample.sampling_params import SamplingParams
+        from sglang.multimodal_gen.runtime.entrypoints.utils import prepare_request
+
+        try:
+            params = SamplingParams.from_user_sampling_params_args(
+                self.args.model_path, server_args=self.args, **arguments
+            )
+            return prepare_request(server_args=self.args, sampling_params=params)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
+
+    async def ask(self, request: Any, on_tick: OnTick) -> Any:
+        """SGLang's OutputBatch. Raises GenerationFailed with the worker's own words, EngineDied when one is gone.
+
+        A cancel takes effect when the worker is done, with its result dropped.
+        """
+        work = asyncio.ensure_future(self._ask(request, on_tick))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait({work})
+            if not work.cancelled():
+                work.exception()  # seen, so that asyncio does not report it as forgotten
+            raise
+
+    async def check_health(self) -> None:
+        """Raises EngineDied when a worker has ended, or does not answer while it has nothing to do."""
+        self._check_alive()
+        if self._one_at_a_time.locked():
+            return  # a worker that computes answers nobody
+        async with self._one_at_a_time:
+            if not await self._client.ping():
+                raise EngineDied("The diffusion worker does not answer.")
+
+    def close(self) -> None:
+        """Ends the workers at once: they hold nothing that needs an orderly end."""
+        self._died = self._died or "The engine was closed."
+        self._processes.kill()
+        # without them DiffGenerator has nothing to end but its socket
+        self._generator.local_scheduler_process = None
+        self._generator.shutdown()
+        # a request that was never answered still has its socket open, which would hold term() up
+        if (context := self._client.context) is not None:
+            context.destroy(linger=0)
+            self._client.context = None
+        if self._reports is not None:
+            self._reports.close(linger=0)
+            self._reports = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _defaults(self, allow_fallback: bool) -> dict[str, Any]:
+        http_port, scheduler_port, master_port = free_ports(3)
+        return {
+            "backend": "auto" if allow_fallback else "sglang",
+            "host": "127.0.0.1",
+            "port": http_port,
+            "scheduler_port": scheduler_port,
+            "master_port": master_port,
+            # everything stays on the GPU; the attention backend and performance_mode are left to SGLang: "speed"
+            # turns torch.compile's max-autotune on, and the first request then takes minutes
+            "dit_cpu_offload": False,
+            "text_encoder_cpu_offload": False,
+            "image_encoder_cpu_offload": False,
+            "vae_cpu_offload": False,
+            "output_path": str(self.folder),
+            "log_level": "warning",
+        }
+
+    def _pipeline_class(self) -> str:
+        from sglang.multimodal_gen.registry import get_model_info
+
+        info = get_model_info(self.args.model_path, backend=self.args.backend, model_id=self.args.model_id)
+        return info.pipeline_cls.__name__ if info is not None else "nothing"
+
+    async def _ask(self, request: Any, on_tick: OnTick) -> Any:
+        async with self._one_at_a_time:
+            self._check_alive()
+            if self.reports_progress:
+                request.report_progress = True
+            started, fraction = time.monotonic(), None
+            reply = asyncio.ensure_future(self._client.forward([request]))
+            try:
+                while not (await asyncio.wait({reply}, timeout=WATCH_S))[0]:
+                    self._check_alive()
+                    fraction = self._reported() or fraction
+                    on_tick(time.monotonic() - started, fraction)
+            finally:
+                if not reply.done():
+                    reply.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await reply
+        output = reply.result()
+        if output.error:
+            self._note_broken_device(str(output.error))
+            raise GenerationFailed(str(output.error))
+        return output
+
+    def _check_alive(self) -> None:
+        if self._died is None and (name := self._processes.ended()) is not None:
+            self._died = f"The engine's worker process {name} ended."
+        if self._died is not None:
+            raise EngineDied(self._died)
+
+    def _note_broken_device(self, error: str) -> None:
+        if any(sign in error for sign in BROKEN_DEVICE):
+            self._died = f"The GPU worker cannot go on: {error}"
+            raise EngineDied(self._died)
+
+    def _reported(self) -> float | None:
+        """The newest fraction that the workers sent since the last look."""
+        fraction = None
+        while self._reports is not None and self._reports.poll(0):
+            _, completed, total = self._reports.recv_json()
+            fraction = completed / total if total else None
+        return fraction
+
+
+def _memory_folder() -> str | None:
+    # memory where there is such a folder: media cross to us through it
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+
+def _progress_socket(args: Any) -> Any:
+    """The socket that sglang 0.5.23's workers report their steps to; None before that version."""
+    endpoint = getattr(args, "progress_endpoint", None)
+    if endpoint is None:
+        return None
+    import zmq
+
+    socket = zmq.Context.instance().socket(zmq.PULL)
+    socket.bind(endpoint)
+    return socket

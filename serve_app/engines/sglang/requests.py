@@ -1,0 +1,72 @@
+"""A task as keyword arguments of SGLang's SamplingParams. Pure: no torch, no sglang.
+
+A key whose value is None is left out: None is a value to SGLang, and `negative_prompt=None` overwrites Wan's default
+and turns its guidance off, which is another video at half the work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from serve_app.engines.shapes import next_4k1, next_multiple
+from serve_app.tasks import ImageTask, VideoTask
+
+Arguments = dict[str, Any]
+
+
+def image_arguments(task: ImageTask, *, seed: int, multiple: int) -> Arguments:
+    """One image, drawn with `seed`, which comes back as pixels: n images are n requests, so that each is its own."""
+    return {
+        **_shared(task, multiple),
+        "seed": seed,
+        "save_output": False,
+        "return_frames": True,
+        "return_file_paths_only": False,
+    }
+
+
+def video_arguments(task: VideoTask, *, multiple: int, image_path: Path | None, folder: Path) -> Arguments:
+    """One video. The worker encodes it into `folder` where it makes exactly what was asked, else frames come back."""
+    arguments = {
+        **_shared(task, multiple),
+        "seed": task.seed,
+        "num_frames": next_4k1(task.num_frames),
+        "fps": task.fps,
+        "guidance_scale_2": task.guidance_scale_2,
+        "boundary_ratio": task.boundary_ratio,
+        "image_path": str(image_path) if image_path else None,
+    }
+    if worker_encodes(task, multiple):
+        arguments |= {
+            "save_output": True,
+            "return_file_paths_only": True,
+            "output_path": str(folder),
+            "output_file_name": f"{task.id}.mp4",
+        }
+    else:
+        arguments |= {"save_output": False, "return_frames": True, "return_file_paths_only": False}
+    return without_none(arguments)
+
+
+def worker_encodes(task: VideoTask, multiple: int) -> bool:
+    """Whether nothing is to be cropped or cut off; SGLang's encoder also scales what is no multiple of 16."""
+    exact = task.width % multiple == 0 and task.height % multiple == 0 and next_4k1(task.num_frames) == task.num_frames
+    return exact and task.width % 16 == 0 and task.height % 16 == 0
+
+
+def without_none(arguments: Arguments) -> Arguments:
+    return {key: value for key, value in arguments.items() if value is not None}
+
+
+def _shared(task: ImageTask | VideoTask, multiple: int) -> Arguments:
+    return without_none(
+        {
+            "prompt": task.prompt,
+            "negative_prompt": task.negative_prompt,
+            "width": next_multiple(task.width, multiple),
+            "height": next_multiple(task.height, multiple),
+            "num_inference_steps": task.num_inference_steps,
+            "guidance_scale": task.guidance_scale,
+        }
+    )

@@ -1,0 +1,247 @@
+"""A diffusion language model on `sgl.Engine`: blocks stream as they finish, and requests share each denoising step.
+
+SGLang computes in processes of its own; its Python side lives on the replica's event loop. The step of a block is not
+shown, so there are no TextStep events (`steps` is not among the capabilities), and the algorithms take the most likely
+token: what would change the sampling is named in `TextEnd.ignored`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import ctypes
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, cast
+
+from serve_app.engines.parallel import sglang_arguments
+from serve_app.engines.sglang import algorithms
+from serve_app.engines.sglang.blocks import Blocks, first_end
+from serve_app.engines.sglang.ports import free_ports
+from serve_app.engines.sglang.processes import Processes
+from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
+from serve_app.settings import TextSettings
+from serve_app.tasks import FinishReason, ModelCard, TextEnd, TextEvent, TextTask, Timing
+
+WATCH_S = 0.2
+ABORT_S = 5.0
+"""How long an aborted request may take to leave the engine: it does so at the next denoising step."""
+WARM_UP_TOKENS = 64
+
+Chunk = dict[str, Any]
+"""SGLang's answer after a denoising step: text and output_ids so far, and meta_info."""
+
+
+class SGLangTextEngine:
+    """LLaDA2 and its like. Every option of `sgl.Engine` can be set over ours through `engine_args`."""
+
+    def __init__(self, settings: TextSettings) -> None:
+        algorithms.check(settings.algorithm, settings.algorithm_config, algorithms.installed())
+        from sglang.srt.entrypoints.engine import Engine
+
+        # a child that breaks sends us SIGQUIT, which would end the replica without a word: we watch them instead
+        ctypes.CDLL(None).signal(int(signal.SIGQUIT), int(signal.SIG_IGN))
+        self._folder = Path(tempfile.mkdtemp(prefix="diffusion-serve-"))
+        self._engine = Engine(**_engine_arguments(settings, self._folder))
+        self._engine.tokenizer_manager._subprocess_watchdog.stop()  # it, too, would send SIGQUIT
+        self._processes = Processes((pid, "of the text engine") for pid in self._engine.get_all_child_pids())
+        self._tokenizer = self._engine.tokenizer_manager.tokenizer
+        self._ends = _end_tokens(self._engine.tokenizer_manager)
+        self._algorithm = settings.algorithm
+        self._warm_up_tokens = min(WARM_UP_TOKENS, settings.limits.max_tokens)
+        self._open: set[asyncio.Queue[Chunk | BaseException | None]] = set()
+        self._watch: asyncio.Task[None] | None = None
+        self._died: str | None = None
+        self.concurrency = settings.max_running_requests
+        self.card = ModelCard(model=settings.name, kind="text", engine="sglang", capabilities=frozenset({"cancel"}))
+
+    async def generate(self, task: TextTask) -> AsyncGenerator[TextEvent]:
+        """Finished blocks, then a TextEnd. Closing it takes the request out of the engine at its next step."""
+        self._check_alive()
+        blocks, steps, started = Blocks(task.stop), 0, time.monotonic()
+        async with aclosing(self._chunks(task)) as chunks:
+            async for chunk in chunks:
+                steps += 1
+                finish = _finish_reason(chunk)
+                text, tokens = chunk["text"], len(chunk["output_ids"])
+                if finish == "length" and not task.ignore_eos:
+                    text, tokens, finish = self._up_to_end(chunk)
+                block = blocks.take(text, tokens)
+                if block is not None:
+                    yield block
+                if finish is not None or blocks.stopped:
+                    yield TextEnd(
+                        finish_reason="stop" if blocks.stopped else finish or "stop",
+                        prompt_tokens=chunk["meta_info"]["prompt_tokens"],
+                        completion_tokens=tokens,
+                        algorithm=self._algorithm,
+                        denoising_steps=steps,
+                        ignored=_ignored(task),
+                        timing=Timing(engine_s=time.monotonic() - started),
+                    )
+                    return
+        raise GenerationFailed("The text engine ended the request without an answer.")
+
+    async def warm_up(self) -> None:
+        """One request alone, then as many as run together: the kernels for both are compiled on first use."""
+        for count in dict.fromkeys((1, self.concurrency)):
+            async with asyncio.TaskGroup() as group:
+                for i in range(count):
+                    group.create_task(self._warm(f"warm-up {i}"))
+
+    async def check_health(self) -> None:
+        self._check_alive()
+
+    def close(self) -> None:
+        """Ends the engine's processes at once."""
+        self._died = self._died or "The engine was closed."
+        self._processes.kill()
+        # its own end kills every child of this process, ours or not
+        atexit.unregister(self._engine.shutdown)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _warm(self, prompt: str) -> None:
+        task = TextTask(
+            id=prompt, model=self.card.model, prompt=prompt, max_tokens=self._warm_up_tokens, ignore_eos=True
+        )
+        async for _ in self.generate(task):
+            pass
+
+    async def _chunks(self, task: TextTask) -> AsyncGenerator[Chunk]:
+        """SGLang's answers, and EngineDied when a process ends meanwhile: SGLang itself would wait for ever."""
+        request_id = uuid.uuid4().hex
+        queue: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue()
+        pump = asyncio.create_task(self._pump(task, request_id, queue))
+        self._open.add(queue)
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._watch_processes())
+        try:
+            while (answer := await queue.get()) is not None:
+                if isinstance(answer, BaseException):
+                    raise answer
+                yield answer
+        finally:
+            self._open.discard(queue)
+            given_up = time.monotonic() + ABORT_S
+            while not pump.done() and self._died is None and time.monotonic() < given_up:
+                # asked again, because a request that was never handed on cannot be aborted yet
+                self._engine.tokenizer_manager.abort_request(request_id)
+                await asyncio.wait({pump}, timeout=WATCH_S)
+            pump.cancel()
+
+    async def _pump(self, task: TextTask, request_id: str, queue: asyncio.Queue[Chunk | BaseException | None]) -> None:
+        try:
+            stream = await self._engine.async_generate(
+                **self._prompt(task), sampling_params=_sampling_parameters(task), stream=True, rid=request_id
+            )
+            async for chunk in stream:
+                queue.put_nowait(cast(Chunk, chunk))
+        except ValueError as error:
+            # the prompt and max_tokens do not fit, in SGLang's words
+            queue.put_nowait(InvalidRequest(str(error), param="max_tokens"))
+        except Exception as error:  # noqa: BLE001 - it is handed to the reader of the queue
+            failed = GenerationFailed(f"The text engine failed: {error}")
+            failed.__cause__ = error
+            queue.put_nowait(failed)
+        queue.put_nowait(None)
+
+    async def _watch_processes(self) -> None:
+        while self._open:
+            await asyncio.sleep(WATCH_S)
+            if (name := self._processes.ended()) is not None:
+                self._died = f"A worker process {name} ended."
+                for queue in self._open:
+                    queue.put_nowait(EngineDied(self._died))
+                return
+
+    def _check_alive(self) -> None:
+        if self._died is None and (name := self._processes.ended()) is not None:
+            self._died = f"A worker process {name} ended."
+        if self._died is not None:
+            raise EngineDied(self._died)
+
+    def _prompt(self, task: TextTask) -> dict[str, Any]:
+        if not task.messages:
+            return {"prompt": task.prompt}
+        if task.raw_prompt or not self._tokenizer.chat_template:
+            return {"prompt": "\n".join(message.content for message in task.messages)}
+        messages = [{"role": message.role, "content": message.content} for message in task.messages]
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        # as ids, because the template has written the special tokens that tokenizing a prompt would add again
+        return {"input_ids": self._tokenizer.encode(text, add_special_tokens=False)}
+
+    def _up_to_end(self, chunk: Chunk) -> tuple[str, int, FinishReason]:
+        """The text before an end-of-sequence token that SGLang did not look for in the block of the last token."""
+        ids = list(chunk["output_ids"])
+        end = first_end(ids, self._ends)
+        if end is None:
+            return chunk["text"], len(ids), "length"
+        return self._tokenizer.decode(ids[:end], skip_special_tokens=True), end + 1, "stop"
+
+
+def _engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "model_path": settings.model,
+        # LLaDA2 checkpoints bring their configuration as code
+        "trust_remote_code": True,
+        "dllm_algorithm": settings.algorithm,
+        # unset, SGLang runs one request at a time
+        "max_running_requests": settings.max_running_requests,
+        # CUDA graphs need flashinfer; capturing graphs for the prefill takes minutes and gains nothing here
+        "attention_backend": "flashinfer",
+        "cuda_graph_backend_prefill": "disabled",
+        "grammar_backend": "none",
+        "skip_server_warmup": True,
+        "port": free_ports(1)[0],
+        "log_level": "warning",
+        **sglang_arguments("text", settings.gpus, settings.parallel, 1.0),
+    }
+    if settings.algorithm_config:
+        arguments["dllm_algorithm_config"] = str(algorithms.write(settings.algorithm_config, folder))
+    if settings.max_total_tokens is not None:
+        arguments["max_total_tokens"] = settings.max_total_tokens
+    return arguments | settings.engine_args
+
+
+def _end_tokens(manager: Any) -> frozenset[int]:
+    ends = set(manager.model_config.hf_eos_token_id or ())
+    if manager.tokenizer.eos_token_id is not None:
+        ends.add(manager.tokenizer.eos_token_id)
+    return frozenset(ends)
+
+
+def _sampling_parameters(task: TextTask) -> dict[str, Any]:
+    return {
+        "max_new_tokens": task.max_tokens,
+        "stop": list(task.stop) or None,
+        "ignore_eos": task.ignore_eos,
+        "temperature": 0.0,
+    }
+
+
+def _finish_reason(chunk: Chunk) -> FinishReason | None:
+    """None while it goes on. Raises what an abort by the engine means."""
+    reason = chunk["meta_info"]["finish_reason"]
+    if reason is None:
+        return None
+    if reason["type"] == "abort":
+        message = reason.get("message") or "The text engine ended the request."
+        raise InvalidRequest(message) if reason.get("status_code") == 400 else GenerationFailed(message)
+    return "length" if reason["type"] == "length" else "stop"
+
+
+def _ignored(task: TextTask) -> tuple[str, ...]:
+    """The parameters with which the caller asked for sampling. A temperature of 0 is what the engine does."""
+    asked = {
+        "temperature": task.temperature not in (None, 0, 1),
+        "top_p": task.top_p not in (None, 1),
+        "top_k": task.top_k not in (None, 0, 1, -1),
+        "seed": task.seed is not None,
+    }
+    return tuple(name for name, was in asked.items() if was)
