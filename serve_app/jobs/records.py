@@ -26,7 +26,7 @@ _ID_LENGTH = len(PREFIX) + 12 + 20
 
 def new_job_id(now: float | None = None) -> str:
     """A fresh id that sorts by time: "video_", 12 hex digits of Unix milliseconds and 20 random ones."""
-    milliseconds = int((time.time() if now is None else now) * 1000)
+    milliseconds = round((time.time() if now is None else now) * 1000)
     return f"{PREFIX}{milliseconds:012x}{secrets.token_hex(10)}"
 
 

@@ -17,7 +17,8 @@ REQUEST = Request(task=TASK, owner="public", dispatcher="d1", created_at=50, exp
 
 
 def attempt(number: int = 1, **values: Any) -> AttemptRecord:
-    return AttemptRecord(**{"number": number, "started_at": 60.0, "beat_at": 95.0, **values})
+    defaults: dict[str, Any] = {"number": number, "started_at": 60.0, "beat_at": 95.0}
+    return AttemptRecord(**{**defaults, **values})
 
 
 def failed(number: int = 1, **values: Any) -> AttemptRecord:
