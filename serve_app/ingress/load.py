@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from serve_app.autoscaling import CostModel, Work
+from serve_app.autoscaling import CostModel, Demand, Work
 from serve_app.errors import QueueFull
 from serve_app.settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.tasks import Kind
@@ -27,6 +27,8 @@ class Load:
     kind: Kind
     limit: int
     lanes: int
+    lanes_per_replica: int = 1
+    target_wait_s: float = 30.0
     costs: CostModel = field(default_factory=CostModel)
     under_way: list[Work] = field(default_factory=list[Work])
 
@@ -35,7 +37,7 @@ class Load:
         """Room for what can run on the most replicas, and `max_queued` that wait."""
         per_replica = model.max_running_requests if isinstance(model, TextSettings) else 1
         lanes = model.replicas.max * per_replica
-        return cls(kind=kind, limit=lanes + model.max_queued, lanes=lanes)
+        return cls(kind, lanes + model.max_queued, lanes, per_replica, model.replicas.target_wait_s)
 
     @property
     def waiting_s(self) -> float:
@@ -63,6 +65,11 @@ class Load:
             yield
         finally:
             self.under_way.remove(work)
+
+    def demand(self) -> Demand:
+        """What is under way, as the autoscaling policy wants to know it."""
+        seconds = (self.costs.seconds(work) for work in self.under_way)
+        return Demand.of(seconds, self.target_wait_s, self.lanes_per_replica)
 
     def finished(self, work: Work, engine_s: float) -> None:
         """Learns what this work cost."""

@@ -1,22 +1,10 @@
-"""A stored object as an HTTP response: byte ranges and validators of RFC 9110, sections 13 and 14."""
+"""Byte ranges of RFC 9110, section 14. Pure: headers in, what to send out."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from email.utils import formatdate
-from pathlib import PurePosixPath
-
-from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-
-from serve_app.errors import InvalidRequest
-from serve_app.ingress.errors import error_body
-from serve_app.storage import ObjectStore
 
 RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})", re.IGNORECASE)
-CACHE = "private, max-age=3600, immutable"
-"""A key's object never changes; it may be deleted."""
 
 
 class Unsatisfiable(Exception):
@@ -55,38 +43,3 @@ def not_modified(if_none_match: str | None, etag: str) -> bool:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return "*" in tags or etag in tags
-
-
-async def object_answer(request: Request, store: ObjectStore, key: str) -> Response:
-    """The object, or the part of it that the request asks for; a HEAD has the same headers and no body.
-
-    Its headers let no browser run it. Raises ObjectNotFound.
-    """
-    info = await store.stat(key)
-    etag = f'"{hashlib.sha256(f"{info.key} {info.size} {info.modified}".encode()).hexdigest()[:32]}"'
-    modified = formatdate(info.modified, usegmt=True)
-    name = PurePosixPath(info.key).name
-    headers = {
-        "accept-ranges": "bytes",
-        "etag": etag,
-        "last-modified": modified,
-        "cache-control": CACHE,
-        "content-disposition": f'inline; filename="{name}"',
-        "x-content-type-options": "nosniff",
-        "content-security-policy": "default-src 'none'; sandbox",
-    }
-    if not_modified(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers=headers)
-    status, start, end = 200, 0, info.size
-    try:
-        asked = parse_range(request.headers.get("range"), info.size)
-    except Unsatisfiable:
-        beyond = error_body(InvalidRequest(f"The range lies outside of the {info.size} bytes.", param="Range"))
-        return Response(beyond, 416, {"content-range": f"bytes */{info.size}"}, "application/json")
-    if asked is not None and still_same(request.headers.get("if-range"), etag, modified):
-        status, (start, end) = 206, asked
-        headers["content-range"] = f"bytes {start}-{end - 1}/{info.size}"
-    headers["content-length"] = str(end - start)
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=info.content_type)
-    return StreamingResponse(store.open(info.key, start, end), status, headers, info.content_type)

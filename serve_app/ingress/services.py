@@ -77,9 +77,14 @@ async def always_ready() -> Mapping[Kind, bool]:
     return {}
 
 
+def never() -> bool:
+    """Outside of Serve no one drains us."""
+    return False
+
+
 @dataclass(kw_only=True)
 class Services:
-    """A client is None where its kind is not enabled. `draining` turns /ready to 503 and is set once, at the end."""
+    """A client is None where its kind is not enabled. While `draining`, /ready is 503."""
 
     settings: Settings
     store: ObjectStore
@@ -91,7 +96,7 @@ class Services:
     readiness: Readiness = always_ready
     loads: dict[Kind, Load] = field(default_factory=dict[Kind, Load])
     started_at: float = 0.0
-    draining: bool = False
+    draining: Callable[[], bool] = never
 
     def served(self, kind: Kind) -> tuple[str, ...]:
         """The names of the models of one kind; none where it is not enabled."""

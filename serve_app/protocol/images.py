@@ -13,13 +13,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from serve_app.errors import InvalidRequest
 from serve_app.protocol.common import MAX_SEED, NvExt, Seed, Wire, at_most, checked_prompt, draw_seed, parse_size
 from serve_app.settings import ImageSettings
-from serve_app.tasks import GeneratedImage, ImageFormat, ImagePreview, ImageResult, ImageTask
+from serve_app.tasks import GeneratedImage, ImageFormat, ImagePreview, ImageResult, ImageTask, StoredObject
 
 AUTO = "auto"
 PATCH = 16
 """Pixels of a side of what FLUX calls an image token; `usage` counts these."""
-URLOf = Callable[[str], str]
-"""Says where the object of a key can be fetched."""
+URLOf = Callable[[StoredObject], str]
 
 
 class ImageExtension(NvExt):
@@ -297,7 +296,7 @@ def _description(asked: ImageRequest, task: ImageTask) -> Description:
 
 def _data(image: GeneratedImage, url_of: URLOf) -> ImageData:
     if image.object is not None:
-        return {"url": url_of(image.object.key), "revised_prompt": None}
+        return {"url": url_of(image.object), "revised_prompt": None}
     return {"b64_json": _base64(image.data or b""), "revised_prompt": None}
 
 

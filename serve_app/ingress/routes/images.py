@@ -14,13 +14,13 @@ from starlette.types import ASGIApp
 
 from serve_app.autoscaling import work_of
 from serve_app.errors import InvalidRequest, UnsupportedParameter
+from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import Body, read_body
 from serve_app.ingress.inputs import InputImage, read_image
 from serve_app.ingress.load import Load
 from serve_app.ingress.services import ImageClient, Services
 from serve_app.ingress.streaming import EventStream, event
-from serve_app.ingress.urls import media_url
 from serve_app.protocol.common import choose_model, parse
 from serve_app.protocol.images import (
     EditRequest,
@@ -105,7 +105,7 @@ async def _answer(
         inputs=inputs,
     )
     load = services.loads["image"]
-    urls = partial(media_url, request, services)
+    urls = partial(url_of, services, request)
     if asked.stream:
         return EventStream(_events(client, load, asked, task, urls, int(created)))
     work = work_of(task)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from serve_app.errors import ObjectNotFound
-from serve_app.ingress.ranges import object_answer
+from serve_app.ingress.files import file_answer
 from serve_app.ingress.services import PUBLIC, Services
 from serve_app.storage import check_key
 
@@ -25,6 +25,6 @@ def routes(services: Services) -> list[BaseRoute]:
         owns = caller != PUBLIC and key.startswith(f"{MEDIA}{caller.owner}/")
         if services.signer is not None and not owns:
             services.signer.verify(key, request.query_params)
-        return await object_answer(request, services.store, key)
+        return await file_answer(request, services.store, await services.store.stat(key))
 
     return [Route("/v1/media/{key:path}", fetch, methods=["GET", "HEAD"])]

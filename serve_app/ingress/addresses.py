@@ -7,14 +7,15 @@ import re
 from starlette.requests import Request
 
 from serve_app.ingress.services import Services
+from serve_app.tasks import StoredObject
 
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 SCHEMES = ("http", "https")
 
 
-def media_url(request: Request, services: Services, key: str) -> str:
-    """Where an object can be fetched as it stands: the store's own URL, or ours with the address the caller used."""
-    url = services.store.url(key, expires_s=services.settings.media.url_ttl_s)
+def url_of(services: Services, request: Request, stored: StoredObject) -> str:
+    """Where `stored` can be fetched as it stands: the store's own URL, or ours with the address the caller used."""
+    url = services.store.url(stored.key, expires_s=services.settings.media.url_ttl_s)
     return base_url(request) + url if url.startswith("/") else url
 
 
