@@ -54,10 +54,13 @@ class Sweep:
         """Renews the lease on the jobs in hand, for ever."""
         while True:
             try:
-                await self._jobs.renew(self.id)
+                await self.keep_lease_once()
             except ServeError as error:
                 logger.warning("sweep: the lease was not renewed: %s", error.message)
             await asyncio.sleep(self._settings.heartbeat_s)
+
+    async def keep_lease_once(self) -> None:
+        await self._jobs.renew(self.id)
 
     async def once(self) -> None:
         """One sweep: dispatches orphans in the background, and removes what has expired where that is due."""

@@ -1,0 +1,145 @@
+"""The sweep over a real job store; a job is run by the test's own few lines instead of an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from serve_app.deployments.sweeper import DISPATCHED_AT_ONCE, Sweep
+from serve_app.errors import JobNotFound, QueueFull
+from serve_app.jobs import Job, JobStore
+from serve_app.settings import Settings
+from serve_app.storage import LocalStore, open_store
+from tests.jobs.conftest import JOBS, make_result, make_task
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate({"media": {"root": (tmp_path / "media").as_uri()}, "jobs": JOBS})
+
+
+@pytest.fixture
+def jobs(settings: Settings) -> JobStore:
+    return JobStore(open_store(settings), settings)
+
+
+class Runner:
+    """Completes the jobs it is given, after `refusals` QueueFulls and one at a time."""
+
+    def __init__(self, jobs: JobStore, refusals: int = 0) -> None:
+        self.ran: list[str] = []
+        self.at_once = self.most_at_once = 0
+        self._jobs = jobs
+        self._refusals = refusals
+        self._free = asyncio.Semaphore(1)
+
+    async def __call__(self, owner: str, job_id: str) -> None:
+        if self._refusals:
+            self._refusals -= 1
+            raise QueueFull("Full.")
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            async with self._free:
+                attempt = await self._jobs.start(owner, job_id)
+                if attempt is not None:
+                    await asyncio.sleep(0.02)
+                    self.ran.append(job_id)
+                    await attempt.complete(make_result(attempt.task))
+        finally:
+            self.at_once -= 1
+
+
+@asynccontextmanager
+async def running(*sweeps: Sweep) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(work) for sweep in sweeps for work in (sweep.run(), sweep.keep_lease())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def create(jobs: JobStore, number: int, dispatcher: str = "gone") -> list[Job]:
+    return [await jobs.create(make_task(), owner="public", dispatcher=dispatcher) for _ in range(number)]
+
+
+async def finished(jobs: JobStore, made: list[Job]) -> None:
+    async with asyncio.timeout(20):
+        for job in made:
+            while (await jobs.get(job.owner, job.id)).status != "completed":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+async def test_jobs_of_a_dead_dispatcher_are_run_once_each(jobs: JobStore, settings: Settings) -> None:
+    await jobs.renew("gone")
+    made = await create(jobs, 20)
+    runner = Runner(jobs)
+    async with running(Sweep(jobs, runner, settings)):
+        await finished(jobs, made)
+    assert sorted(runner.ran) == sorted(job.id for job in made)
+    assert runner.most_at_once <= DISPATCHED_AT_ONCE
+    assert all([(await jobs.get("public", job.id)).attempts == 1 for job in made])
+
+
+async def test_jobs_of_a_living_dispatcher_are_left_to_it(jobs: JobStore, settings: Settings) -> None:
+    [job] = await create(jobs, 1, dispatcher="alive")
+    runner = Runner(jobs)
+    async with running(Sweep(jobs, runner, settings)):
+        for _ in range(10):
+            await jobs.renew("alive")
+            await asyncio.sleep(0.1)
+    assert runner.ran == []
+    assert (await jobs.get("public", job.id)).status == "queued"
+
+
+async def test_a_dispatch_that_was_refused_is_made_again(jobs: JobStore, settings: Settings) -> None:
+    made = await create(jobs, 2)
+    async with running(Sweep(jobs, Runner(jobs, refusals=3), settings)):
+        await finished(jobs, made)
+
+
+async def test_two_sweepers_at_once_do_no_harm(jobs: JobStore, settings: Settings) -> None:
+    made = await create(jobs, 10)
+    runner = Runner(jobs)
+    async with running(Sweep(jobs, runner, settings), Sweep(jobs, runner, settings)):
+        await finished(jobs, made)
+
+
+async def test_a_sweeper_takes_over_from_one_that_died(jobs: JobStore, settings: Settings) -> None:
+    [job] = await create(jobs, 1)
+    never = asyncio.Event()
+
+    async def hang(owner: str, job_id: str) -> None:
+        del owner, job_id
+        await never.wait()
+
+    first = Sweep(jobs, hang, settings)
+    await first.keep_lease_once()
+    await asyncio.sleep(0.5)
+    await first.once()
+    runner = Runner(jobs)
+    async with running(Sweep(jobs, runner, settings)):
+        await finished(jobs, [job])
+    never.set()
+    await first.settled()
+
+
+async def test_what_has_expired_goes(tmp_path: Path) -> None:
+    settings = Settings.model_validate(
+        {"media": {"root": (tmp_path / "media").as_uri(), "ttl_s": 0.3}, "jobs": {**JOBS, "stale_s": 60}}
+    )
+    store = open_store(settings)
+    assert isinstance(store, LocalStore)
+    jobs = JobStore(store, settings)
+    [job] = await create(jobs, 1)
+    async with running(Sweep(jobs, Runner(jobs), settings)):
+        await asyncio.sleep(1)
+    with pytest.raises(JobNotFound):
+        await jobs.get("public", job.id)
+    assert await store.list("jobs") == []
