@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
 from serve_app.ingress.auth import AuthMiddleware, Keys
 from serve_app.ingress.middleware import Envelope
 from serve_app.ingress.quotas import QuotaMiddleware, Quotas
-from serve_app.ingress.routes import chat, completions, health, images, media, models
+from serve_app.ingress.routes import chat, completions, health, images, media, models, videos
 from serve_app.ingress.services import Services
 
 
@@ -17,13 +17,15 @@ def create_http_app(services: Services, *, behind_serve: bool = False) -> ASGIAp
     access = services.settings.access
     keys = Keys.load(access)
     # a path with a slash too many is an error like any other, not a redirect
-    app: ASGIApp = Router(_routes(services), redirect_slashes=False)
+    routes = _routes(services)
+    app: ASGIApp = Router(routes, redirect_slashes=False)
     if keys is not None:
         app = QuotaMiddleware(app, Quotas(access))
         app = AuthMiddleware(app, keys)
-    return Envelope(app, adds_request_id=not behind_serve)
+    templates = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+    return Envelope(app, templates=templates, adds_request_id=not behind_serve)
 
 
 def _routes(services: Services) -> list[BaseRoute]:
-    modules = (chat, completions, images, models, health, media)
+    modules = (chat, completions, images, videos, models, health, media)
     return [route for module in modules for route in module.routes(services)]

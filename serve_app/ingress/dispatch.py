@@ -36,22 +36,13 @@ POLL_S = 0.5
 The end of an attempt that it did start wakes it at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class InputImage:
-    """An image that passed `media.images.check_image`; `format` is a file extension."""
-
-    data: bytes
-    format: str
-    content_type: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """All that a job is made of. `details` are kept beside the task for the ingress."""
+    """All that a job is made of. `image` is an encoded image that has been checked."""
 
     task: VideoTask
     owner: str
-    image: InputImage | None = None
+    image: bytes | None = None
     remixed_from: str | None = None
     user: str | None = None
 
@@ -117,9 +108,10 @@ class Dispatcher:
 
     async def _store_job(self, new: NewJob) -> Job:
         task = new.task
-        if image := new.image:
-            task = replace(task, input_key=f"jobs/{new.owner}/{task.id}/input.{image.format}")
-            await self._store.put(f"jobs/{new.owner}/{task.id}/input.{image.format}", image.data, image.content_type)
+        if new.image is not None:
+            key = f"jobs/{new.owner}/{task.id}/input"
+            await self._store.put(key, new.image, "application/octet-stream")
+            task = replace(task, input_key=key)
         return await self._jobs.create(
             task, owner=new.owner, dispatcher=self.id, remixed_from=new.remixed_from, user=new.user
         )

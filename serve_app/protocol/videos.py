@@ -7,22 +7,21 @@ framework, no storage and no engine: where a result can be fetched comes in as a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from serve_app.errors import InvalidRequest
+from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
 from serve_app.jobs import Job, Page, Status
 from serve_app.protocol.common import NvExt, Seed, Wire, at_most, checked_prompt, choose_model, parse_size, refuse
+from serve_app.protocol.images import Reference, URLOf
 from serve_app.settings import VideoLimits, VideoSettings
 from serve_app.tasks import ModelCard, VideoTask
 
 Guidance = Annotated[float, Field(ge=0, le=100)]
 WholeSeconds = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
-Variant = Literal["video", "thumbnail", "spritesheet"]
-Order = Literal["asc", "desc"]
 
 
 class VideoNvExt(NvExt):
@@ -45,12 +44,6 @@ class VideoNvExt(NvExt):
     )
 
 
-class ImageReference(NvExt):
-    """OpenAI's reference object, of which `image_url` is served."""
-
-    image_url: str = Field(min_length=1, description="An https or data URL.")
-
-
 class VideoRequest(Wire):
     """The body of POST /v1/videos and /v1/videos/sync."""
 
@@ -58,7 +51,7 @@ class VideoRequest(Wire):
     model: str | None = None
     seconds: WholeSeconds | None = Field(default=None, description="Length in whole seconds, as a number or a string.")
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, both even; or auto.")
-    input_reference: str | ImageReference | None = Field(
+    input_reference: Reference | None = Field(
         default=None, description="The first frame: an https or data URL, or in multipart an upload."
     )
     response_format: Literal["url", "b64_json"] | None = None
@@ -68,10 +61,14 @@ class VideoRequest(Wire):
     nvext: VideoNvExt | None = None
 
     @property
+    def sounds_synchronous(self) -> bool:
+        """Whether it names what only Dynamo has, whose calls are synchronous."""
+        return any(each is not None for each in (self.nvext, self.response_format, self.stream, self.output_format))
+
+    @property
     def reference_url(self) -> str | None:
         """The URL of the input image, where one was given as a URL."""
-        reference = self.input_reference
-        return reference.image_url if isinstance(reference, ImageReference) else reference
+        return self.input_reference.image_url if self.input_reference else None
 
     def to_task(self, settings: VideoSettings, *, id: str, caller: str, seed: int, submitted_at: float) -> VideoTask:
         """A task with every default filled; `seed` is used where the caller gave none. InvalidRequest names limits."""
@@ -121,6 +118,22 @@ class VideoRequest(Wire):
                 param="seconds",
             )
         return frames
+
+
+class ListQuery(Wire):
+    """The query of GET /v1/videos."""
+
+    after: str | None = Field(
+        default=None, pattern=r"^video_[0-9a-f]{32}$", description="The last id of the page before."
+    )
+    limit: int = Field(default=20, ge=1, le=100)
+    order: Literal["asc", "desc"] = Field(default="desc", description="By the time of creation.")
+
+
+class ContentQuery(Wire):
+    """The query of GET /v1/videos/{id}/content."""
+
+    variant: Literal["video", "thumbnail", "spritesheet"] = "video"
 
 
 class RemixRequest(Wire):
@@ -173,17 +186,16 @@ class Dispatch:
     applied: str = ""
 
 
-SYNCHRONOUS_FIELDS = ("nvext", "response_format", "stream", "output_format")
 _WAIT = re.compile(r'wait(?:\s*=\s*"?([0-9]{1,9})"?)?$')
 
 
-def dispatch(prefer: str, *, is_form: bool, data: Mapping[str, Any], sync_wait_s: float) -> Dispatch:
+def dispatch(prefer: str, asked: VideoRequest, *, is_form: bool, sync_wait_s: float) -> Dispatch:
     """Which way a POST /v1/videos goes: by its Prefer header (RFC 7240), else by the fields it names.
 
-    `data` is the body as parsed, before validation; null is as good as absent. Preferences that make no sense are
-    ignored, as the RFC asks. `respond-async, wait=5` waits for five seconds, then gives the job: section 4.3.
+    A field that is null is as good as absent. Preferences that make no sense are ignored, as the RFC asks.
+    `respond-async, wait=5` waits for five seconds, then gives the job: section 4.3.
     """
-    streams = data.get("stream") in (True, "true", "True", "1")
+    streams = bool(asked.stream)
     asynchronous, waits, seconds = _preferences(prefer)
     if seconds is not None:
         waited = min(float(seconds), sync_wait_s)
@@ -192,7 +204,7 @@ def dispatch(prefer: str, *, is_form: bool, data: Mapping[str, Any], sync_wait_s
         return Dispatch("job", applied="respond-async")
     if streams or waits:
         return Dispatch("events" if streams else "wait", sync_wait_s, applied="wait" if waits else "")
-    synchronous = not is_form and any(data.get(name) is not None for name in SYNCHRONOUS_FIELDS)
+    synchronous = not is_form and asked.sounds_synchronous
     return Dispatch("wait", sync_wait_s) if synchronous else Dispatch("job")
 
 
@@ -258,14 +270,14 @@ class Video(BaseModel):
     nvext: VideoFacts
 
     @classmethod
-    def from_job(cls, job: Job, url: Callable[[str], str], *, b64_json: str | None = None) -> Video:
-        """`url` tells where a stored key can be fetched; with `b64_json` the file itself stands in `data` instead."""
+    def from_job(cls, job: Job, url_of: URLOf, *, b64_json: str | None = None) -> Video:
+        """`url_of` says where the file can be fetched; with `b64_json` the file itself stands in `data` instead."""
         task, result = job.task, job.result
         data: list[VideoData] = []
         if result and b64_json is not None:
             data = [VideoData(fps=task.fps, b64_json=b64_json)]
         elif result:
-            data = [VideoData(fps=task.fps, url=url(result.video.key))]
+            data = [VideoData(fps=task.fps, url=url_of(result.video))]
         return cls(
             id=job.id,
             model=task.model,
@@ -293,6 +305,20 @@ class Video(BaseModel):
         )
 
 
+class VideoProgress(BaseModel):
+    """An event on the way of a job; the last event is the Video itself, with its `type`."""
+
+    type: Literal["video.progress"] = "video.progress"
+    id: str
+    object: Literal["video"] = "video"
+    status: Status
+    progress: int
+
+    @classmethod
+    def from_job(cls, job: Job) -> VideoProgress:
+        return cls(id=job.id, status=job.status, progress=job.progress)
+
+
 class VideoList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Video]
@@ -301,8 +327,8 @@ class VideoList(BaseModel):
     has_more: bool
 
     @classmethod
-    def from_page(cls, page: Page, url: Callable[[str], str]) -> VideoList:
-        videos = [Video.from_job(job, url) for job in page.jobs]
+    def from_page(cls, page: Page, url_of: URLOf) -> VideoList:
+        videos = [Video.from_job(job, url_of) for job in page.jobs]
         ids = [video.id for video in videos] or [None]
         return cls(data=videos, first_id=ids[0], last_id=ids[-1], has_more=page.has_more)
 
@@ -311,3 +337,17 @@ class VideoDeleted(BaseModel):
     id: str
     deleted: Literal[True] = True
     object: Literal["video.deleted"] = "video.deleted"
+
+
+def failure_of(job: Job) -> ServeError:
+    """The error of a failed job as a synchronous caller gets it: of the class that has its code, naming the job."""
+    assert job.error is not None, "only a failed job has an error"
+    code = job.error.code
+    kind = next((each for each in _errors(ServeError) if each.code == code), GenerationFailed)
+    return kind(f"Video '{job.id}' failed: {job.error.message}")
+
+
+def _errors(base: type[ServeError]) -> Iterator[type[ServeError]]:
+    yield base
+    for below in base.__subclasses__():
+        yield from _errors(below)

@@ -28,15 +28,15 @@ def task(**body: Any) -> VideoTask:
 @pytest.mark.parametrize(
     ("prefer", "is_form", "data", "expected"),
     [
-        ("", True, {"prompt": "p", "nvext": {"fps": "8"}, "response_format": "url"}, JOB),
-        ("", False, {"prompt": "p", "seconds": 4, "size": "64x64", "model": "m", "user": "u"}, JOB),
-        ("", False, {"prompt": "p", "nvext": {}}, WAIT),
-        ("", False, {"prompt": "p", "response_format": "url"}, WAIT),
-        ("", False, {"prompt": "p", "output_format": "mp4"}, WAIT),
-        ("", False, {"prompt": "p", "stream": False}, WAIT),
-        ("", False, {"prompt": "p", "nvext": None, "stream": None}, JOB),
-        ("", False, {"prompt": "p", "stream": True}, Dispatch("events", 900)),
-        ("", True, {"prompt": "p", "stream": "true"}, Dispatch("events", 900)),
+        ("", True, {"nvext": {"fps": "8"}, "response_format": "url"}, JOB),
+        ("", False, {"seconds": 4, "size": "64x64", "model": "m", "user": "u"}, JOB),
+        ("", False, {"nvext": {}}, WAIT),
+        ("", False, {"response_format": "url"}, WAIT),
+        ("", False, {"output_format": "mp4"}, WAIT),
+        ("", False, {"stream": False}, WAIT),
+        ("", False, {"nvext": None, "stream": None}, JOB),
+        ("", False, {"stream": True}, Dispatch("events", 900)),
+        ("", True, {"stream": "true"}, Dispatch("events", 900)),
         ("respond-async", False, {"nvext": {}, "stream": True}, Dispatch("job", applied="respond-async")),
         ("Respond-Async", True, {}, Dispatch("job", applied="respond-async")),
         ("wait", True, {}, Dispatch("wait", 900, applied="wait")),
@@ -53,7 +53,8 @@ def task(**body: Any) -> VideoTask:
     ],
 )
 def test_which_way_a_post_goes(prefer: str, is_form: bool, data: dict[str, Any], expected: Dispatch) -> None:
-    assert dispatch(prefer, is_form=is_form, data=data, sync_wait_s=900) == expected
+    asked = parse(VideoRequest, {"prompt": "p", **data}, form=is_form)
+    assert dispatch(prefer, asked, is_form=is_form, sync_wait_s=900) == expected
 
 
 def test_a_task_has_every_default_of_the_model() -> None:

@@ -1,0 +1,230 @@
+"""The same request sent twice is one piece of work: by `Idempotency-Key`, and for OpenAI's own retries without one.
+
+Claims lie in the object store, so that any ingress replica finds them. Requests are compared as parsed: validated
+fields and the digest of each file, never bytes, for a client draws a new multipart boundary on each retry. A request
+that failed is run again, not replayed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import GenericAlias
+from typing import Any, Generic, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from starlette.requests import Request
+
+from serve_app.errors import InvalidRequest, JobNotFound, ObjectNotFound, StorageFailed, Unavailable
+from serve_app.ingress.body import Upload
+from serve_app.jobs import Claim, Job, JobStore, new_job_id
+from serve_app.settings import JobSettings
+from serve_app.storage import ObjectStore
+
+T = TypeVar("T")
+logger = logging.getLogger("serve_app.ingress")
+
+HEADER = "Idempotency-Key"
+RETRY_HEADER = "x-stainless-retry-count"
+"""Sent by OpenAI's clients with every request, 0 on the first: they resend without an idempotency key."""
+RETRY_WINDOW_S = 600.0
+MAX_KEY_CHARS = 255
+BIRTH_S = 5.0
+"""How long we wait for a job that another request has claimed the key for and is about to store."""
+POLL_S = 0.2
+JSON = "application/json"
+
+
+def fingerprint(route: str, body: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
+    """What makes two requests the same: where they go, their fields as parsed, and their files' content."""
+    fields = body.model_dump(mode="json", exclude_none=True)
+    digests = {name: [hashlib.sha256(file.data).hexdigest() for file in each] for name, each in files.items()}
+    return hashlib.sha256(orjson.dumps([route, fields, digests], option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+class Idempotency:
+    """One an ingress process; all that it knows lies in the store."""
+
+    def __init__(self, store: ObjectStore, jobs: JobStore, settings: JobSettings) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._settings = settings
+
+    async def job(self, request: Request, print_: str, make: Callable[[str], Awaitable[Job]]) -> Job:
+        """The job of an equal request before this one, else the one that `make` makes under the id it is given."""
+        owner: str = request.state.caller.owner
+        if (key := _key(request)) is not None:
+            return await self._claimed_job(owner, key, print_, make)
+        if (retries := request.headers.get(RETRY_HEADER, "")).isdecimal():
+            return await self._retried_job(owner, int(retries) > 0, print_, make)
+        return await make(new_job_id())
+
+    async def result(
+        self, request: Request, print_: str, kind: type[T], make: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
+        """The result of an equal request with the same key, whether stored or still being made, else that of `make`.
+
+        `kind` is a dataclass: its result is kept as JSON for as long as media are.
+        """
+        key = _key(request)
+        if key is None:
+            return await make()
+        owner: str = request.state.caller.owner
+        answers = _Answers(self._store, owner, kind, self._settings)
+        while True:
+            claim = await self._claim(owner, key, print_, f"answer-{uuid.uuid4().hex}", answers.has_failed)
+            if claim.fresh:
+                return await self._make(owner, key, claim, answers, make)
+            if (answer := await answers.get(claim.job_id)) is not None:
+                return answer
+            await asyncio.sleep(POLL_S)
+
+    # --- jobs ---
+
+    async def _claimed_job(self, owner: str, key: str, print_: str, make: Callable[[str], Awaitable[Job]]) -> Job:
+        job_id = new_job_id()
+        claim = await self._claim(owner, key, print_, job_id, None)
+        if not claim.fresh:
+            return await self._born(owner, claim.job_id)
+        try:
+            return await make(job_id)
+        except Exception:
+            await self._jobs.release(owner, key, claim)
+            raise
+
+    async def _retried_job(self, owner: str, is_retry: bool, print_: str, make: Callable[[str], Awaitable[Job]]) -> Job:
+        """The newest equal request is remembered by each first try, and looked up by each retry."""
+        name = f"idempotency/{owner}/{hashlib.sha256(f'retry {print_}'.encode()).hexdigest()}.json"
+        if is_retry and (job := await self._remembered(owner, name)) is not None:
+            return job
+        job_id = new_job_id()
+        await self._store.put(name, orjson.dumps({"job_id": job_id, "created_at": time.time()}), JSON)
+        return await make(job_id)
+
+    async def _remembered(self, owner: str, name: str) -> Job | None:
+        try:
+            before = orjson.loads(await self._store.get(name))
+        except ObjectNotFound:
+            return None
+        if time.time() - before["created_at"] > RETRY_WINDOW_S:
+            return None
+        try:
+            job = await self._jobs.get(owner, before["job_id"])
+        except JobNotFound:
+            return None
+        return None if job.status == "failed" else job
+
+    async def _born(self, owner: str, job_id: str) -> Job:
+        deadline = time.monotonic() + BIRTH_S
+        while True:
+            try:
+                return await self._jobs.get(owner, job_id)
+            except JobNotFound:
+                if time.monotonic() > deadline:
+                    raise Unavailable(
+                        f"Another request with this {HEADER} is being taken in.", retry_after_s=5
+                    ) from None
+            await asyncio.sleep(POLL_S)
+
+    # --- results ---
+
+    async def _make(
+        self,
+        owner: str,
+        key: str,
+        claim: Claim,
+        answers: _Answers[T],
+        make: Callable[[], Coroutine[Any, Any, T]],
+    ) -> T:
+        beating = asyncio.create_task(answers.beat(claim.job_id))
+        try:
+            result = await make()
+            await answers.put(claim.job_id, result)
+            return result
+        except BaseException:
+            # also when our client went away: who waits for this answer, or asks again, makes it anew
+            await asyncio.shield(asyncio.create_task(self._jobs.release(owner, key, claim)))
+            raise
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
+
+    async def _claim(
+        self, owner: str, key: str, print_: str, id: str, failed: Callable[[Claim], Awaitable[bool]] | None
+    ) -> Claim:
+        """InvalidRequest where the key stands for another request, also for one that failed."""
+
+        async def can_be_passed(held: Claim) -> bool:
+            return held.fingerprint == print_ and await (failed or self._job_has_failed(owner))(held)
+
+        claim = await self._jobs.claim(owner, key, print_, id, failed=can_be_passed)
+        if claim.fingerprint != print_:
+            raise InvalidRequest(
+                f"This {HEADER} was used for another request; use a new one for each request.", param=HEADER
+            )
+        return claim
+
+    def _job_has_failed(self, owner: str) -> Callable[[Claim], Awaitable[bool]]:
+        async def has_failed(held: Claim) -> bool:
+            try:
+                return (await self._jobs.get(owner, held.job_id)).status == "failed"
+            except JobNotFound:
+                return time.time() - held.created_at > BIRTH_S
+
+        return has_failed
+
+
+class _Answers(Generic[T]):
+    """The results of one kind for one owner, and the heartbeats of those who are making them."""
+
+    def __init__(self, store: ObjectStore, owner: str, kind: type[T], settings: JobSettings) -> None:
+        self._store = store
+        self._owner = owner
+        self._settings = settings
+        # pydantic takes a configuration for a tuple, not for a dataclass: bytes are kept as base64
+        config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+        one_tuple: Any = GenericAlias(tuple, (kind,))
+        self._json: TypeAdapter[tuple[T]] = TypeAdapter(one_tuple, config=config)
+
+    async def put(self, id: str, result: T) -> None:
+        await self._store.put(self._name(id), self._json.dump_json((result,)), JSON)
+
+    async def get(self, id: str) -> T | None:
+        try:
+            return self._json.validate_json(await self._store.get(self._name(id)))[0]
+        except ObjectNotFound:
+            return None
+
+    async def beat(self, id: str) -> None:
+        """Says until cancelled that the result is being made."""
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_s)
+            try:
+                await self._store.put(self._name(f"{id}-beat"), b"{}", JSON)
+            except StorageFailed as error:
+                logger.warning("no heartbeat for %s: %s", id, error.message)
+
+    async def has_failed(self, claim: Claim) -> bool:
+        """Whether no result came of a claim and no one is making it any more."""
+        if await self._store.exists(self._name(claim.job_id)):
+            return False
+        try:
+            alive_at = (await self._store.stat(self._name(f"{claim.job_id}-beat"))).modified
+        except ObjectNotFound:
+            alive_at = claim.created_at
+        return time.time() - alive_at > self._settings.stale_s
+
+    def _name(self, id: str) -> str:
+        return f"idempotency/{self._owner}/{id}.json"
+
+
+def _key(request: Request) -> str | None:
+    key = request.headers.get(HEADER)
+    if key is not None and not 1 <= len(key) <= MAX_KEY_CHARS:
+        raise InvalidRequest(f"{HEADER} must have 1 to {MAX_KEY_CHARS} characters.", param=HEADER)
+    return key

@@ -1,0 +1,271 @@
+"""/v1/videos: everything is a job, and a synchronous request waits on one."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from serve_app.errors import InvalidRequest, ObjectNotFound, TimedOut
+from serve_app.ingress.addresses import url_of
+from serve_app.ingress.answers import json_answer, server_timing
+from serve_app.ingress.body import Body, read_body
+from serve_app.ingress.dispatch import Dispatcher, NewJob
+from serve_app.ingress.files import file_answer
+from serve_app.ingress.idempotency import Idempotency, fingerprint
+from serve_app.ingress.inputs import read_image
+from serve_app.ingress.services import Services
+from serve_app.ingress.streaming import EventStream, event
+from serve_app.jobs import Job
+from serve_app.protocol.common import checked_prompt, choose_model, draw_seed, parse
+from serve_app.protocol.images import URLOf
+from serve_app.protocol.videos import (
+    ContentQuery,
+    Dispatch,
+    ListQuery,
+    RemixRequest,
+    Video,
+    VideoDeleted,
+    VideoList,
+    VideoProgress,
+    VideoRequest,
+    check_capabilities,
+    dispatch,
+    failure_of,
+)
+from serve_app.tasks import VideoResult, VideoTask
+
+EVENTS_POLL_S = 0.5
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    videos = Videos(services)
+    one = "/v1/videos/{id}"
+    return [
+        Route("/v1/videos", by_method(POST=videos.create, GET=videos.list), methods=["POST", "GET"]),
+        Route("/v1/videos/sync", videos.create_sync, methods=["POST"]),
+        Route(one, by_method(GET=videos.get, DELETE=videos.delete), methods=["GET", "DELETE"]),
+        Route(f"{one}/content", videos.content, methods=["GET"]),
+        Route(f"{one}/cancel", videos.cancel, methods=["POST"]),
+        Route(f"{one}/remix", videos.remix, methods=["POST"]),
+        Route(f"{one}/events", videos.events, methods=["GET"]),
+    ]
+
+
+class Videos:
+    """The handlers. One an ingress process, for the dispatcher that it holds."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._jobs = services.jobs
+        self._once = Idempotency(services.store, services.jobs, services.settings.jobs)
+        self._dispatcher: Dispatcher | None = None
+        if services.video is not None:
+            self._dispatcher = Dispatcher(
+                services.store, services.jobs, services.video, services.loads["video"], services.settings.jobs
+            )
+
+    async def create(self, request: Request) -> ASGIApp:
+        body, asked, way = await self._parsed(request)
+        job = await self._new_job(request, body, asked)
+        if way.way == "events":
+            return EventStream(self._progress(request, job, way.wait_s, asked.response_format))
+        if way.way == "wait":
+            job = await self._ended(job, way)
+        return await self._answer(request, job, way, asked.response_format)
+
+    async def create_sync(self, request: Request) -> ASGIApp:
+        body, asked, way = await self._parsed(request)
+        if asked.stream:
+            raise InvalidRequest("'stream' is for /v1/videos; this answers with the video itself.", param="stream")
+        patience = way if way.patient else Dispatch("wait", self._settings.limits.sync_wait_s)
+        job = await self._ended(await self._new_job(request, body, asked), patience)
+        if job.result is None:
+            return await self._answer(request, job, patience)
+        data = await self._services.store.get(job.result.video.key)
+        return Response(data, media_type=job.result.video.content_type, headers=_facts(job, job.result))
+
+    async def list(self, request: Request) -> Response:
+        query = parse(ListQuery, dict(request.query_params), form=True)
+        page = await self._jobs.list(_owner(request), after=query.after, limit=query.limit, order=query.order)
+        return json_answer(VideoList.from_page(page, self._url(request)).model_dump())
+
+    async def get(self, request: Request) -> Response:
+        return await self._answer(request, await self._job(request))
+
+    async def delete(self, request: Request) -> Response:
+        id = request.path_params["id"]
+        await self._jobs.delete(_owner(request), id)
+        return json_answer(VideoDeleted(id=id).model_dump())
+
+    async def cancel(self, request: Request) -> Response:
+        job = await self._jobs.cancel(_owner(request), request.path_params["id"])
+        return await self._answer(request, job)
+
+    async def remix(self, request: Request) -> Response:
+        source = await self._job(request)
+        asked = parse(RemixRequest, (await read_body(request, self._settings.limits)).data)
+        prompt = checked_prompt("prompt", asked.prompt, self._settings.video.limits.prompt_chars)
+        choose_model(source.task.model, self._services.served("video"))
+        key = source.task.input_key
+        image = await self._services.store.get(key) if key else None
+
+        async def make(id: str) -> Job:
+            task = replace(
+                source.task,
+                id=id,
+                prompt=prompt,
+                submitted_at=time.time(),
+                traceparent=request.state.traceparent,
+            )
+            new = NewJob(task=task, owner=source.owner, image=image, remixed_from=source.id, user=source.user)
+            return await self._dispatch(new)
+
+        print_ = fingerprint(request.url.path, asked, {})
+        return await self._answer(request, await self._once.job(request, print_, make))
+
+    async def events(self, request: Request) -> ASGIApp:
+        return EventStream(self._progress(request, await self._job(request)))
+
+    async def content(self, request: Request) -> ASGIApp:
+        variant = parse(ContentQuery, dict(request.query_params), form=True).variant
+        job = await self._job(request)
+        if job.result is None:
+            raise ObjectNotFound(f"Video '{job.id}' is {job.status}: it has no content.")
+        stored = {
+            "video": job.result.video,
+            "thumbnail": job.result.thumbnail,
+            "spritesheet": job.result.spritesheet,
+        }[variant]
+        store, media = self._services.store, self._settings.media
+        if not store.local and media.redirect:
+            return RedirectResponse(store.url(stored.key, expires_s=media.url_ttl_s), 307)
+        return await file_answer(request, store, await store.stat(stored.key))
+
+    # --- making jobs ---
+
+    async def _parsed(self, request: Request) -> tuple[Body, VideoRequest, Dispatch]:
+        body = await read_body(request, self._settings.limits, files=True)
+        asked = parse(VideoRequest, body.data, form=body.is_form)
+        prefer = ", ".join(request.headers.getlist("prefer"))
+        sync_wait_s = self._settings.limits.sync_wait_s
+        return body, asked, dispatch(prefer, asked, is_form=body.is_form, sync_wait_s=sync_wait_s)
+
+    async def _new_job(self, request: Request, body: Body, asked: VideoRequest) -> Job:
+        """InvalidRequest for all that can be known before: no job is made only to fail."""
+        owner = _owner(request)
+        choose_model(asked.model, self._services.served("video"))
+        task = asked.to_task(self._settings.video, id="", caller=owner, seed=draw_seed(), submitted_at=time.time())
+        task = replace(task, traceparent=request.state.traceparent)
+        uploads = body.files.get("input_reference", [])
+        await self._check_capabilities(task, has_image=bool(uploads or asked.reference_url))
+
+        async def make(id: str) -> Job:
+            image = await read_image("input_reference", uploads, asked.reference_url, self._settings)
+            data = image.data if image else None
+            return await self._dispatch(NewJob(task=replace(task, id=id), owner=owner, image=data, user=asked.user))
+
+        return await self._once.job(request, fingerprint("/v1/videos", asked, body.files), make)
+
+    async def _check_capabilities(self, task: VideoTask, *, has_image: bool) -> None:
+        # asking the model wakes it from zero replicas, so only where its answer matters
+        if has_image or task.boundary_ratio is not None or task.guidance_scale_2 is not None:
+            assert self._services.video is not None, "a model that is served has a client"
+            check_capabilities(task, await self._services.video.describe(), has_image=has_image)
+
+    async def _dispatch(self, new: NewJob) -> Job:
+        assert self._dispatcher is not None, "a model that is served has a dispatcher"
+        return await self._dispatcher.create(new)
+
+    # --- answering ---
+
+    async def _job(self, request: Request) -> Job:
+        return await self._jobs.get(_owner(request), request.path_params["id"])
+
+    async def _ended(self, job: Job, way: Dispatch) -> Job:
+        """The job at its end; as it stands, where the caller is patient and the time is over."""
+        assert self._dispatcher is not None, "a job that was made has a dispatcher"
+        job = await self._dispatcher.wait(job, way.wait_s)
+        if job.error is not None:
+            raise failure_of(job)
+        if not job.finished and not way.patient:
+            raise TimedOut(
+                f"Video '{job.id}' did not end within {way.wait_s:g} s. It goes on: GET /v1/videos/{job.id}."
+            )
+        return job
+
+    async def _answer(
+        self, request: Request, job: Job, way: Dispatch | None = None, response_format: str | None = None
+    ) -> Response:
+        timing = job.result.timing if job.result else None
+        response = json_answer((await self._video(request, job, response_format)).model_dump(), timing=timing)
+        if way is not None and way.applied:
+            response.headers["Preference-Applied"] = way.applied
+        if not job.finished and self._dispatcher is not None:
+            response.headers["openai-poll-after-ms"] = str(self._dispatcher.poll_after_ms(job))
+        return response
+
+    async def _video(self, request: Request, job: Job, response_format: str | None = None) -> Video:
+        if job.result is not None and response_format == "b64_json":
+            data = await self._services.store.get(job.result.video.key)
+            encoded = (await asyncio.to_thread(base64.b64encode, data)).decode()
+            return Video.from_job(job, self._url(request), b64_json=encoded)
+        return Video.from_job(job, self._url(request))
+
+    async def _progress(
+        self, request: Request, job: Job, wait_s: float = math.inf, response_format: str | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """An event for each change, and the full object at the end, or when `wait_s` is over."""
+        deadline = time.monotonic() + wait_s
+        shown: tuple[str, int] | None = None
+        while not job.finished and time.monotonic() < deadline:
+            if shown != (shown := (job.status, job.progress)):
+                yield event(VideoProgress.from_job(job).model_dump(), "video.progress")
+            job = await self._look_again(job)
+        video = await self._video(request, job, response_format)
+        name = f"video.{job.status}"
+        yield event({"type": name, **video.model_dump()}, name)
+
+    async def _look_again(self, job: Job) -> Job:
+        if self._dispatcher is not None:
+            return await self._dispatcher.look_again(job, EVENTS_POLL_S)
+        await asyncio.sleep(EVENTS_POLL_S)
+        return await self._jobs.get(job.owner, job.id)
+
+    def _url(self, request: Request) -> URLOf:
+        return partial(url_of, self._services, request)
+
+
+def _owner(request: Request) -> str:
+    return request.state.caller.owner
+
+
+def _facts(job: Job, result: VideoResult) -> dict[str, str]:
+    """What the JSON would have said of the video, as headers."""
+    return {
+        "x-job-id": job.id,
+        "x-job-model": job.task.model,
+        "x-job-seed": str(job.task.seed),
+        "x-job-inference-time-s": f"{result.timing.engine_s:.3f}",
+        "server-timing": server_timing(result.timing),
+    }
+
+
+def by_method(**handlers: Callable[[Request], Awaitable[ASGIApp]]) -> Callable[[Request], Awaitable[ASGIApp]]:
+    """One endpoint for the methods of one path, so that a 405 lists all of them."""
+
+    async def handle(request: Request) -> ASGIApp:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await handlers[method](request)
+
+    return handle
