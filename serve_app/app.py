@@ -19,7 +19,7 @@ from serve_app.deployments.sweeper import Sweeper
 from serve_app.deployments.text import TextDeployment
 from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.deployment import Ingress
-from serve_app.settings import ModelSettings, Profile, Replicas, Settings, resolve
+from serve_app.settings import Profile, Replicas, Settings, resolve
 from serve_app.tasks import Kind
 
 logger = logging.getLogger("serve_app")
