@@ -104,6 +104,7 @@ def _outcome(finished: asyncio.Task[bytes], scope: Scope, started: bool) -> tupl
         raise error
     request_id: str = scope["state"]["request_id"]
     ours = as_serve_error(error, method=scope["method"], path=scope["path"], request_id=request_id)
+    scope["state"]["error_code"] = ours.code
     return error_event(ours), True
 
 
