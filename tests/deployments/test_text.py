@@ -1,0 +1,98 @@
+"""The text deployment over the demo model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from serve_app.deployments.text import TextDeployment
+from serve_app.errors import TimedOut
+from serve_app.tasks import TextBlock, TextEnd, TextStep, TextTask
+from tests.deployments.conftest import Configure, ledger_rows
+
+
+def make_task(**changes: Any) -> TextTask:
+    values: dict[str, Any] = {"id": "chatcmpl-1", "model": "demo/llada2-tiny", "max_tokens": 64, "prompt": "A river"}
+    return TextTask(**{**values, **changes})
+
+
+@pytest.fixture
+async def text(configure: Configure) -> AsyncIterator[TextDeployment]:
+    deployment = TextDeployment(configure())
+    await deployment.check_health()
+    yield deployment
+    await deployment.close()
+
+
+async def test_describes_its_model_by_the_name_that_callers_use(text: TextDeployment) -> None:
+    card = await text.describe()
+    assert (card.model, card.kind, card.engine) == ("demo/llada2-tiny", "text", "diffusers")
+
+
+async def test_completes_and_tells_where_the_time_went(text: TextDeployment, configure: Configure) -> None:
+    result = await text.complete(make_task(submitted_at=time.time() - 1, seed=3))
+    assert len(result.text) == 64
+    timing = result.end.timing
+    assert 1 <= timing.queue_s < 30
+    assert timing.engine_s > 0
+    await text.close()
+    [row] = ledger_rows(configure())
+    assert (row["id"], row["kind"], row["outcome"], row["seed"]) == ("chatcmpl-1", "text", "completed", 3)
+    assert row["engine_s"] == pytest.approx(timing.engine_s)
+    assert row["prompt"] is None
+    assert "river" not in row["parameters"]
+
+
+async def test_streams_block_by_block(text: TextDeployment) -> None:
+    events = [event async for event in text.stream(make_task(show_steps=True))]
+    blocks = [event for event in events if isinstance(event, TextBlock)]
+    assert len(blocks) > 1
+    assert any(isinstance(event, TextStep) for event in events)
+    assert isinstance(events[-1], TextEnd)
+    assert sum(isinstance(event, TextEnd) for event in events) == 1
+    whole = await text.complete(make_task())
+    assert "".join(block.text for block in blocks) == whole.text
+
+
+async def test_one_waits_for_the_other(text: TextDeployment) -> None:
+    now = time.time()
+    results = await asyncio.gather(*(text.complete(make_task(submitted_at=now)) for _ in range(3)))
+    queues = sorted(result.end.timing.queue_s for result in results)
+    assert queues[0] < queues[1] < queues[2]
+
+
+async def test_a_reader_that_leaves_frees_the_engine(text: TextDeployment, configure: Configure) -> None:
+    events = text.stream(make_task(max_tokens=2048))
+    async for _ in events:
+        break
+    await events.aclose()
+    began = time.monotonic()
+    await text.complete(make_task(max_tokens=32))
+    assert time.monotonic() - began < 5
+    await text.close()
+    assert [row["outcome"] for row in ledger_rows(configure())] == ["cancelled", "completed"]
+
+
+async def test_a_caller_that_leaves_stops_the_engine(text: TextDeployment, configure: Configure) -> None:
+    call = asyncio.create_task(text.complete(make_task(max_tokens=2048)))
+    await asyncio.sleep(0.3)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await text.complete(make_task(max_tokens=32))
+    await text.close()
+    assert [row["outcome"] for row in ledger_rows(configure())] == ["cancelled", "completed"]
+
+
+async def test_the_time_limit_stops_it(configure: Configure) -> None:
+    settings = configure(text={"time_limit_s": 0.2})
+    deployment = TextDeployment(settings)
+    await deployment.check_health()
+    with pytest.raises(TimedOut, match=r"0\.2 s"):
+        await deployment.complete(make_task(max_tokens=2048))
+    await deployment.close()
+    assert [row["outcome"] for row in ledger_rows(settings)] == ["timeout"]

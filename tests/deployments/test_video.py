@@ -1,0 +1,257 @@
+"""The video deployment over the demo model: jobs from the store to the end, whatever comes between."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from serve_app.deployments.video import VideoDeployment
+from serve_app.errors import JobNotFound, Unavailable
+from serve_app.jobs import Job, JobStore
+from serve_app.media.videos import probe
+from serve_app.settings import Settings
+from serve_app.storage import ObjectStore, open_store
+from tests.deployments.conftest import Configure, eventually, ledger_rows, open_jobs
+from tests.jobs.conftest import make_task
+from tests.s3_server import S3Server
+
+LONG: dict[str, Any] = {"width": 256, "height": 256, "num_frames": 17, "num_inference_steps": 100}
+"""A video that would take minutes: whoever stops it stops it in the middle."""
+
+
+@pytest.fixture
+def settings(configure: Configure) -> Settings:
+    return configure()
+
+
+@pytest.fixture
+def jobs(settings: Settings) -> JobStore:
+    return open_jobs(settings)
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    return open_store(settings)
+
+
+@pytest.fixture
+async def video(settings: Settings) -> AsyncIterator[VideoDeployment]:
+    deployment = VideoDeployment(settings)
+    await deployment.check_health()
+    yield deployment
+    await deployment.close()
+
+
+async def create(jobs: JobStore, **changes: Any) -> Job:
+    return await jobs.create(make_task(**changes), owner="public", dispatcher="d1")
+
+
+async def running(jobs: JobStore, job: Job) -> None:
+    async def check() -> bool:
+        return (await jobs.get("public", job.id)).status == "in_progress"
+
+    await eventually(check)
+
+
+async def test_makes_a_video_with_thumbnail_and_spritesheet(configure: Configure, any_media: dict[str, str]) -> None:
+    settings = configure(media=any_media)
+    jobs, store, deployment = open_jobs(settings), open_store(settings), VideoDeployment(settings)
+    job = await create(jobs, width=72, num_frames=6, num_inference_steps=2, submitted_at=time.time() - 1)
+    await deployment.run("public", job.id)
+    await deployment.close()
+
+    done = await jobs.get("public", job.id)
+    assert (done.status, done.progress, done.attempts) == ("completed", 100, 1)
+    assert done.result is not None
+    info = probe(await store.get(done.result.video.key))
+    assert (info.width, info.height, info.frames, info.fps) == (72, 64, 6, 8)
+    assert Image.open(io.BytesIO(await store.get(done.result.thumbnail.key))).format == "WEBP"
+    assert Image.open(io.BytesIO(await store.get(done.result.spritesheet.key))).format == "JPEG"
+    stat = await store.stat(done.result.video.key)
+    assert (stat.content_type, stat.metadata, stat.size) == ("video/mp4", {"id": job.id}, done.result.video.size)
+    timing = done.result.timing
+    assert timing.queue_s >= 1
+    assert min(timing.engine_s, timing.encode_s, timing.storage_s) > 0
+
+
+async def test_the_same_seed_gives_the_same_bytes(video: VideoDeployment, jobs: JobStore, store: ObjectStore) -> None:
+    files: list[bytes] = []
+    for seed in (1, 1, 2):
+        job = await create(jobs, seed=seed)
+        await video.run("public", job.id)
+        result = (await jobs.get("public", job.id)).result
+        assert result is not None
+        files.append(await store.get(result.video.key))
+    assert files[0] == files[1] != files[2]
+
+
+async def test_begins_with_the_input_image(video: VideoDeployment, jobs: JobStore, store: ObjectStore) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (250, 10, 10)).save(buffer, "PNG")
+    task = make_task()
+    key = f"jobs/public/{task.id}/input.png"
+    await store.put(key, buffer.getvalue(), "image/png")
+    job = await create(jobs, id=task.id, input_key=key)
+    await video.run("public", job.id)
+    assert (await jobs.get("public", job.id)).status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"input_key": "jobs/public/nowhere/input.png"}, "invalid_value"),
+        ({"boundary_ratio": 0.5}, "unsupported_parameter"),
+    ],
+)
+async def test_what_no_attempt_can_mend_is_final(
+    video: VideoDeployment, jobs: JobStore, settings: Settings, wrong: dict[str, Any], code: str
+) -> None:
+    job = await create(jobs, **wrong)
+    await video.run("public", job.id)
+    failed = await jobs.get("public", job.id)
+    assert (failed.status, failed.attempts) == ("failed", 1)
+    assert failed.error is not None
+    assert failed.error.code == code
+    assert await jobs.start("public", job.id) is None
+    await video.close()
+    assert [row["outcome"] for row in ledger_rows(settings)] == [code]
+
+
+async def test_progress_rises_and_a_heartbeat_goes_on(video: VideoDeployment, jobs: JobStore) -> None:
+    job = await create(jobs, **{**LONG, "num_inference_steps": 12})
+    run = asyncio.create_task(video.run("public", job.id))
+    seen: list[int] = []
+    while not run.done():
+        await asyncio.sleep(0.05)
+        seen.append((await jobs.get("public", job.id)).progress)
+        assert await jobs.orphans() == []
+        await jobs.renew("d1")
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2
+    assert (await jobs.get("public", job.id)).status == "completed"
+
+
+class TestCancel:
+    async def test_stops_the_engine(self, video: VideoDeployment, jobs: JobStore, settings: Settings) -> None:
+        job = await create(jobs, **LONG)
+        run = asyncio.create_task(video.run("public", job.id))
+        await running(jobs, job)
+        await jobs.cancel("public", job.id)
+        async with asyncio.timeout(10):
+            await run
+        follower = await create(jobs)
+        await video.run("public", follower.id)
+        assert (await jobs.get("public", follower.id)).status == "completed"
+        assert (await jobs.get("public", job.id)).status == "failed"
+        await video.close()
+        assert [row["outcome"] for row in ledger_rows(settings)] == ["cancelled", "completed"]
+
+    async def test_a_queued_one_never_starts(self, video: VideoDeployment, jobs: JobStore) -> None:
+        job = await create(jobs, **LONG)
+        await jobs.cancel("public", job.id)
+        async with asyncio.timeout(10):
+            await video.run("public", job.id)
+        assert (await jobs.get("public", job.id)).attempts == 0
+
+    async def test_delete_leaves_nothing_behind(
+        self, video: VideoDeployment, jobs: JobStore, store: ObjectStore
+    ) -> None:
+        job = await create(jobs, **LONG)
+        run = asyncio.create_task(video.run("public", job.id))
+        await running(jobs, job)
+        await jobs.delete("public", job.id)
+        async with asyncio.timeout(10):
+            await run
+        with pytest.raises(JobNotFound):
+            await jobs.get("public", job.id)
+        assert await store.list("jobs") == []
+        assert await store.list("media") == []
+
+    async def test_the_time_limit_is_final(self, configure: Configure) -> None:
+        settings = configure(video={"time_limit_s": 0.5})
+        jobs, deployment = open_jobs(settings), VideoDeployment(settings)
+        job = await create(jobs, **LONG)
+        await deployment.run("public", job.id)
+        await deployment.close()
+        failed = await jobs.get("public", job.id)
+        assert failed.status == "failed"
+        assert failed.error is not None
+        assert failed.error.code == "timeout"
+
+
+class TestCallers:
+    async def test_one_who_leaves_does_not_stop_the_job(self, video: VideoDeployment, jobs: JobStore) -> None:
+        job = await create(jobs, num_inference_steps=20)
+        call = asyncio.create_task(video.run("public", job.id))
+        await running(jobs, job)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+        async def completed() -> bool:
+            return (await jobs.get("public", job.id)).status == "completed"
+
+        await eventually(completed)
+
+    async def test_two_for_one_job_make_one_attempt(self, video: VideoDeployment, jobs: JobStore) -> None:
+        job = await create(jobs)
+        await asyncio.gather(*(video.run("public", job.id) for _ in range(4)))
+        await video.run("public", job.id)
+        assert (await jobs.get("public", job.id)).attempts == 1
+
+
+class TestLeaving:
+    async def test_hands_back_what_runs_and_refuses_what_waits(self, settings: Settings, jobs: JobStore) -> None:
+        leaving = VideoDeployment(settings)
+        runs, waits = await create(jobs, **LONG), await create(jobs)
+        first = asyncio.create_task(leaving.run("public", runs.id))
+        await running(jobs, runs)
+        second = asyncio.create_task(leaving.run("public", waits.id))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            await leaving.close()
+        await first
+        with pytest.raises(Unavailable):
+            await second
+        back = await jobs.get("public", runs.id)
+        assert (back.status, back.attempts) == ("queued", 0)
+        assert (await jobs.get("public", waits.id)).attempts == 0
+
+        other = VideoDeployment(settings)
+        await other.run("public", waits.id)
+        await other.close()
+        assert (await jobs.get("public", waits.id)).status == "completed"
+
+    async def test_keeps_its_ledger(self, settings: Settings, jobs: JobStore) -> None:
+        deployment = VideoDeployment(settings)
+        job = await create(jobs)
+        await deployment.run("public", job.id)
+        await deployment.close()
+        [row] = ledger_rows(settings)
+        result = (await jobs.get("public", job.id)).result
+        assert result is not None
+        assert (row["id"], row["kind"], row["outcome"], row["key"]) == (job.id, "video", "completed", result.video.key)
+        assert row["bytes"] == result.video.size + result.thumbnail.size + result.spritesheet.size
+
+
+async def test_an_outage_of_the_store_at_the_end_costs_time_only(configure: Configure, s3_server: S3Server) -> None:
+    settings = configure(media={"root": f"s3://{s3_server.bucket}/outage"}, jobs={"stale_s": 60})
+    jobs, deployment = open_jobs(settings), VideoDeployment(settings)
+    job = await create(jobs, num_inference_steps=30)
+    run = asyncio.create_task(deployment.run("public", job.id))
+    await running(jobs, job)
+    await asyncio.to_thread(s3_server.stop)
+    await asyncio.sleep(3)
+    assert not run.done()
+    await asyncio.to_thread(s3_server.start)
+    async with asyncio.timeout(60):
+        await run
+    await deployment.close()
+    done = await jobs.get("public", job.id)
+    assert (done.status, done.attempts) == ("completed", 1)
