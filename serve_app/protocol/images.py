@@ -6,9 +6,10 @@ import base64
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import InvalidRequest
 from serve_app.protocol.common import MAX_SEED, NvExt, Seed, Wire, at_most, checked_prompt, draw_seed, parse_size

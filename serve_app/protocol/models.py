@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal
+
+from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import ModelNotFound
 from serve_app.settings import Settings
