@@ -1,0 +1,26 @@
+"""How a generation's parameters are written into the files it made. Knows text, no file format.
+
+Files hold only what is the same in two runs of one request, so that the same seed keeps giving the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+
+_LONGEST_VALUE = 4000
+"""Characters; a JPEG's EXIF holds 64 KB in all, and a prompt and a negative prompt must both fit."""
+
+
+def cleaned(facts: dict[str, str]) -> dict[str, str]:
+    """`facts` sorted by name, without what file formats choke on: NUL, lone surrogates, endless values."""
+    return {name: _writable(facts[name]) for name in sorted(facts)}
+
+
+def as_json(facts: dict[str, str]) -> str:
+    """`facts` as one line for formats that hold a single comment."""
+    return json.dumps(cleaned(facts), ensure_ascii=False, separators=(",", ":"))
+
+
+def _writable(value: str) -> str:
+    text = value.replace("\0", "").encode(errors="replace").decode()
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

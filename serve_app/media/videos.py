@@ -1,0 +1,196 @@
+"""Encodes and reads H.264 MP4 files by imageio-ffmpeg's bundled ffmpeg. Knows frames and files; no engine, no store.
+
+ffmpeg is called without a shell and gets no text from callers but the metadata comment. It ends with the call: when
+we are interrupted it is killed.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import re
+import subprocess
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from serve_app.errors import GenerationFailed, InvalidRequest
+from serve_app.media.facts import as_json
+
+Frames = NDArray[np.uint8]
+"""uint8 RGB of (frames, height, width, 3)."""
+
+# A fixed number: x264's output depends on it, and the same request must give the same bytes on every machine.
+_THREADS = 4
+_TIME_LIMIT_S = 600
+_THUMBNAIL_SIDE = 512
+_TILE_SIDE = 240
+_TILES = 16
+
+# BT.709 is what players assume; swscale alone would convert by BT.601 and write no tag.
+_ENCODER = [
+    *("-vf", "scale=out_color_matrix=bt709:out_range=tv"),
+    *("-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-pix_fmt", "yuv420p", "-threads", str(_THREADS)),
+    *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+    *("-flags:v", "+bitexact"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """`frames` is the number that really decodes."""
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    codec: str
+    pix_fmt: str
+
+
+def encode_video(frames: Frames, fps: int, provenance: dict[str, str] | None = None) -> bytes:
+    """An MP4 of exactly these frames at `fps`, playable while it loads; the bytes depend on the arguments alone."""
+    _, height, width, _ = frames.shape
+    if width % 2 or height % 2:
+        raise InvalidRequest(f"A video needs an even width and height, not {width}x{height}.", param="size")
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
+    pixels = memoryview(np.ascontiguousarray(frames)).cast("B")
+    return _written([*source, *_ENCODER], provenance, pixels)
+
+
+def remux(path: Path, provenance: dict[str, str] | None = None) -> bytes:
+    """The video of `path` as it is encoded, in a file like those of `encode_video`."""
+    return _written(["-i", _local(path), "-map", "0:v:0", "-c", "copy"], provenance)
+
+
+def probe(video: bytes | Path) -> VideoInfo:
+    """What the first video stream holds, after decoding all of it; raises InvalidRequest where it does not decode."""
+    with _as_file(video) as path:
+        # a checksum line for each decoded frame on stdout, the stream's description on stderr
+        done = _ffmpeg(
+            "info", "-xerror", "-i", _local(path), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framecrc", "-"
+        )
+    found = _STREAM.search(done.stderr.decode(errors="replace"))
+    if done.returncode or found is None:
+        raise InvalidRequest("The file is not a video that can be decoded.")
+    count = sum(1 for line in done.stdout.splitlines() if line and not line.startswith(b"#"))
+    return VideoInfo(
+        frames=count,
+        fps=float(found["fps"]),
+        width=int(found["width"]),
+        height=int(found["height"]),
+        codec=found["codec"],
+        pix_fmt=found["pix_fmt"],
+    )
+
+
+def thumbnail(video: Frames | Path) -> bytes:
+    """A WebP of the first frame, at most 512 pixels a side."""
+    image = _first_frame(video) if isinstance(video, Path) else Image.fromarray(video[0])
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    out = io.BytesIO()
+    image.save(out, "WEBP", quality=85, method=2)
+    return out.getvalue()
+
+
+def spritesheet(video: Frames | Path) -> bytes:
+    """A JPEG contact sheet of up to 16 frames spread evenly, first and last among them, row by row."""
+    small = list(_small_frames(video)) if isinstance(video, Path) else None
+    count = len(video) if small is None else len(small)
+    chosen = np.linspace(0, count - 1, min(count, _TILES)).round().astype(int)
+    tiles = [Image.fromarray(video[i]) if small is None else small[i] for i in chosen]
+    for tile in tiles:
+        tile.thumbnail((_TILE_SIDE, _TILE_SIDE), Image.Resampling.BILINEAR)
+    columns = math.ceil(math.sqrt(len(tiles)))
+    width, height = tiles[0].size
+    sheet = Image.new("RGB", (columns * width, math.ceil(len(tiles) / columns) * height))
+    for index, tile in enumerate(tiles):
+        sheet.paste(tile, (index % columns * width, index // columns * height))
+    out = io.BytesIO()
+    sheet.save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+_STREAM = re.compile(
+    r"Stream #0:\d+.*?: Video: (?P<codec>\w+).*?, (?P<pix_fmt>\w+)(?:\([^)]*\))?,.*? (?P<width>\d+)x(?P<height>\d+)"
+    r".*?, (?P<fps>[\d.]+) fps"
+)
+
+
+@functools.cache
+def _program() -> str:
+    return imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def _ffmpeg(loglevel: str, *arguments: str, pixels: memoryview | bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    threads = ["-threads", str(_THREADS), "-filter_threads", str(_THREADS)]
+    command = [_program(), "-hide_banner", "-nostdin", "-y", "-loglevel", loglevel, *threads, *arguments]
+    try:
+        return subprocess.run(command, input=pixels, capture_output=True, timeout=_TIME_LIMIT_S, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired as exc:
+        raise GenerationFailed(f"ffmpeg took more than {_TIME_LIMIT_S} s.") from exc
+
+
+def _written(arguments: list[str], provenance: dict[str, str] | None, pixels: memoryview | bytes = b"") -> bytes:
+    """The MP4 that ffmpeg makes; it goes through a file because its index is moved to the front at the end."""
+    comment = ["-metadata", f"comment={as_json(provenance)}"] if provenance else []
+    with tempfile.TemporaryDirectory(prefix="diffusion-serve-") as folder:
+        path = Path(folder) / "video.mp4"
+        form = ["-an", "-map_metadata", "-1", *comment, "-fflags", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
+        done = _ffmpeg("error", *arguments, *form, str(path), pixels=pixels)
+        if done.returncode:
+            raise GenerationFailed(f"The video could not be encoded: {_last_line(done.stderr)}")
+        return path.read_bytes()
+
+
+def _first_frame(path: Path) -> Image.Image:
+    done = _ffmpeg(
+        "error", "-i", _local(path), "-map", "0:v:0", "-frames:v", "1", "-f", "image2pipe", "-c:v", "ppm", "-"
+    )
+    if done.returncode or not done.stdout:
+        raise GenerationFailed(f"The video has no first frame: {_last_line(done.stderr)}")
+    return Image.open(io.BytesIO(done.stdout), formats=["PPM"])
+
+
+def _small_frames(path: Path) -> Iterator[Image.Image]:
+    """Every frame, scaled into a square of the tiles' side."""
+    scale = f"scale={_TILE_SIDE}:{_TILE_SIDE}:force_original_aspect_ratio=decrease"
+    done = _ffmpeg(
+        "error", "-i", _local(path), "-map", "0:v:0", "-vf", scale, "-fps_mode", "passthrough",
+        "-f", "image2pipe", "-c:v", "ppm", "-",
+    )  # fmt: skip
+    if done.returncode or not done.stdout:
+        raise GenerationFailed(f"The video has no frames: {_last_line(done.stderr)}")
+    stream = io.BytesIO(done.stdout)
+    while header := re.match(rb"P6\s+(\d+)\s+(\d+)\s+255\s", done.stdout[stream.tell() : stream.tell() + 32]):
+        width, height = int(header[1]), int(header[2])
+        stream.seek(header.end(), io.SEEK_CUR)
+        yield Image.frombytes("RGB", (width, height), stream.read(width * height * 3))
+
+
+def _local(path: Path) -> str:
+    """`path` so that ffmpeg takes it for a file, whatever it is called."""
+    return f"file:{path}"
+
+
+def _last_line(stderr: bytes) -> str:
+    return (stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+
+
+@contextmanager
+def _as_file(video: bytes | Path) -> Generator[Path]:
+    if isinstance(video, Path):
+        yield video
+        return
+    with tempfile.NamedTemporaryFile(prefix="diffusion-serve-", suffix=".mp4") as file:
+        file.write(video)
+        file.flush()
+        yield Path(file.name)
