@@ -174,5 +174,5 @@ def _exif(provenance: dict[str, str] | None) -> bytes:
     if not provenance:
         return b""
     exif = Image.Exif()
-    exif[ExifTags.Base.ImageDescription] = as_json(provenance)
+    exif[ExifTags.Base.ImageDescription] = as_json(provenance).encode()  # as text, Pillow would write ASCII alone
     return exif.tobytes()

@@ -12,7 +12,7 @@ import math
 import re
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def encode_video(frames: Frames, fps: int, provenance: dict[str, str] | None = N
     if width % 2 or height % 2:
         raise InvalidRequest(f"A video needs an even width and height, not {width}x{height}.", param="size")
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
-    pixels = memoryview(np.ascontiguousarray(frames)).cast("B")
+    pixels = np.ascontiguousarray(frames).data.cast("B")
     return _written([*source, *_ENCODER], provenance, pixels)
 
 
@@ -103,10 +103,11 @@ def thumbnail(video: Frames | Path) -> bytes:
 
 def spritesheet(video: Frames | Path) -> bytes:
     """A JPEG contact sheet of up to 16 frames spread evenly, first and last among them, row by row."""
-    small = list(_small_frames(video)) if isinstance(video, Path) else None
-    count = len(video) if small is None else len(small)
-    chosen = np.linspace(0, count - 1, min(count, _TILES)).round().astype(int)
-    tiles = [Image.fromarray(video[i]) if small is None else small[i] for i in chosen]
+    if isinstance(video, Path):
+        small = _small_frames(video)
+        tiles = [small[place] for place in _spread(len(small))]
+    else:
+        tiles = [Image.fromarray(video[place]) for place in _spread(len(video))]
     for tile in tiles:
         tile.thumbnail((_TILE_SIDE, _TILE_SIDE), Image.Resampling.BILINEAR)
     columns = math.ceil(math.sqrt(len(tiles)))
@@ -160,7 +161,13 @@ def _first_frame(path: Path) -> Image.Image:
     return Image.open(io.BytesIO(done.stdout), formats=["PPM"])
 
 
-def _small_frames(path: Path) -> Iterator[Image.Image]:
+def _spread(count: int) -> list[int]:
+    """Up to _TILES of the places 0..count-1, evenly, first and last among them."""
+    places: list[int] = np.linspace(0, count - 1, min(count, _TILES)).round().astype(int).tolist()
+    return places
+
+
+def _small_frames(path: Path) -> list[Image.Image]:
     """Every frame, scaled into a square of the tiles' side."""
     scale = f"scale={_TILE_SIDE}:{_TILE_SIDE}:force_original_aspect_ratio=decrease"
     done = _ffmpeg(
@@ -170,10 +177,12 @@ def _small_frames(path: Path) -> Iterator[Image.Image]:
     if done.returncode or not done.stdout:
         raise GenerationFailed(f"The video has no frames: {_last_line(done.stderr)}")
     stream = io.BytesIO(done.stdout)
+    frames: list[Image.Image] = []
     while header := re.match(rb"P6\s+(\d+)\s+(\d+)\s+255\s", done.stdout[stream.tell() : stream.tell() + 32]):
         width, height = int(header[1]), int(header[2])
         stream.seek(header.end(), io.SEEK_CUR)
-        yield Image.frombytes("RGB", (width, height), stream.read(width * height * 3))
+        frames.append(Image.frombytes("RGB", (width, height), stream.read(width * height * 3)))
+    return frames
 
 
 def _local(path: Path) -> str:
