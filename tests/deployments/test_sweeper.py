@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class Runner:
 
 
 @asynccontextmanager
-async def running(*sweeps: Sweep) -> AsyncIterator[None]:
+async def running(*sweeps: Sweep) -> AsyncGenerator[None]:
     tasks = [asyncio.create_task(work) for sweep in sweeps for work in (sweep.run(), sweep.keep_lease())]
     try:
         yield
