@@ -1,0 +1,190 @@
+"""Fetches an input image that a caller named by URL, trusting neither the URL nor the server behind it.
+
+The name is resolved once and the connection goes to an address that was checked, so that a name which changes its
+mind between check and use (DNS rebinding) gains nothing; TLS still verifies the name. No proxies, cookies or
+compression. What the image is for is not known here. See OWASP's Server-Side Request Forgery Prevention Cheat Sheet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+import httpcore
+import httpx
+
+from serve_app.errors import InvalidRequest, UnsafeURL
+from serve_app.media.images import check_image
+from serve_app.settings import FetchSettings
+
+_LONGEST_URL = 8192
+_REDIRECTS = (301, 302, 303, 307, 308)
+_DATA = re.compile(r"data:image/(?:png|jpeg|jpg|webp);base64,", re.IGNORECASE)
+_HEADERS = [(b"Accept", b"image/png, image/jpeg, image/webp"), (b"Accept-Encoding", b"identity")]
+
+# https://www.iana.org/assignments/iana-ipv4-special-registry, and what clouds answer to from inside
+_REFUSED_IPV4 = [
+    ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # shared (carrier-grade NAT; Alibaba's metadata)
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's host agent, public by number only
+        "169.254.0.0/16",  # link-local (metadata of AWS, Google, Azure)
+        "172.16.0.0/12",
+        "192.0.0.0/24",  # protocol assignments (Oracle's metadata)
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+    )
+]
+# Only global unicast is let through: that alone refuses loopback, link-local, unique-local, multicast, IPv4-mapped
+# and NAT64 (64:ff9b::/96, 64:ff9b:1::/48).
+_GLOBAL_IPV6 = ip_network("2000::/3")
+_REFUSED_IPV6 = [
+    ip_network(network)
+    for network in (
+        "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
+    )
+]
+
+
+async def fetch_image(
+    url: str, settings: FetchSettings, max_bytes: int, max_pixels: int, *, param: str | None = None
+) -> bytes:
+    """The checked image behind an https or data URL; UnsafeURL or InvalidRequest name `param`."""
+    if _DATA.match(url):
+        data = _decoded(url, max_bytes, param)
+    else:
+        try:
+            async with asyncio.timeout(settings.timeout_s):
+                data = await _downloaded(url, settings, max_bytes, param)
+        except TimeoutError as exc:
+            raise InvalidRequest(
+                f"The image could not be fetched within {settings.timeout_s:g} s.", param=param
+            ) from exc
+    info = await asyncio.to_thread(check_image, data, max_bytes, max_pixels, param=param)
+    return info.data
+
+
+def refused(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is one that a stranger's URL must not reach: anything but public unicast."""
+    if isinstance(address, IPv4Address):
+        return any(address in network for network in _REFUSED_IPV4)
+    return address not in _GLOBAL_IPV6 or any(address in network for network in _REFUSED_IPV6)
+
+
+def checked_url(url: str, settings: FetchSettings, param: str | None) -> httpx.URL:
+    """`url` parsed, if its form alone does not rule it out."""
+    allowed = "an https, http or data URL" if settings.allow_http else "an https or data URL"
+    try:
+        parsed = httpx.URL(url[: _LONGEST_URL + 1])
+    except httpx.InvalidURL as exc:
+        raise UnsafeURL(f"The image must be {allowed}.", param=param) from exc
+    if parsed.scheme not in (("https", "http") if settings.allow_http else ("https",)) or not parsed.host:
+        raise UnsafeURL(f"The image must be {allowed}.", param=param)
+    if len(url) > _LONGEST_URL:
+        raise UnsafeURL(f"The image URL is longer than {_LONGEST_URL} characters.", param=param)
+    if parsed.userinfo:
+        raise UnsafeURL("The image URL must not hold a user name or password.", param=param)
+    return parsed
+
+
+class _CheckedBackend(httpcore.AnyIOBackend):
+    """Connects to the address that it resolved and checked, never to a name."""
+
+    def __init__(self, allow_hosts: tuple[str, ...]) -> None:
+        self._allowed = {host.lower() for host in allow_hosts}
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        # One bad address is enough: a public name with a private address beside it has no honest reason.
+        if host.lower() not in self._allowed and any(refused(ip_address(address)) for address in addresses):
+            raise UnsafeURL("The image URL leads to an address that is not public.")
+        failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
+        for address in addresses:
+            try:
+                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
+                failure = exc
+        raise failure or httpcore.ConnectError("the name has no address")
+
+
+async def _downloaded(url: str, settings: FetchSettings, max_bytes: int, param: str | None) -> bytes:
+    target = checked_url(url, settings, param)
+    # takes tens of milliseconds of reading certificates; SSL_CERT_FILE may name a private authority's
+    tls = await asyncio.to_thread(httpx.create_ssl_context)
+    backend = _CheckedBackend(settings.allow_hosts)
+    try:
+        async with httpcore.AsyncConnectionPool(ssl_context=tls, network_backend=backend) as pool:
+            for _ in range(settings.max_redirects + 1):
+                found = await _requested(pool, target, settings.timeout_s, max_bytes, param)
+                if isinstance(found, bytes):
+                    return found
+                target = checked_url(str(_joined(target, found, param)), settings, param)
+    except UnsafeURL as exc:
+        exc.param = exc.param or param
+        raise
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError, UnicodeError) as exc:
+        raise InvalidRequest("The image could not be fetched from its URL.", param=param) from exc
+    raise UnsafeURL(f"The image URL redirects more than {settings.max_redirects} times.", param=param)
+
+
+async def _requested(
+    pool: httpcore.AsyncConnectionPool, target: httpx.URL, timeout_s: float, max_bytes: int, param: str | None
+) -> bytes | str:
+    """The body of the answer, or where it redirects to."""
+    address = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
+    headers = [(b"Host", target.netloc), *_HEADERS]
+    limits = dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)
+    async with pool.stream("GET", address, headers=headers, extensions={"timeout": limits}) as response:
+        answered = {name.lower(): value for name, value in response.headers}
+        if response.status in _REDIRECTS and b"location" in answered:
+            return answered[b"location"].decode("latin-1")
+        if response.status != 200:
+            raise InvalidRequest(f"The image URL answered with status {response.status}.", param=param)
+        body = bytearray()
+        async for chunk in response.aiter_stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise InvalidRequest(f"The image is larger than the limit of {max_bytes} bytes.", param=param)
+        return bytes(body)
+
+
+def _joined(target: httpx.URL, location: str, param: str | None) -> httpx.URL:
+    try:
+        return target.join(location)
+    except httpx.InvalidURL as exc:
+        raise UnsafeURL("The image URL redirects to something that is not a URL.", param=param) from exc
+
+
+def _decoded(url: str, max_bytes: int, param: str | None) -> bytes:
+    """The bytes of a base64 data URL (RFC 2397), which must be exact: no line breaks, no missing padding."""
+    begin = url.index(",") + 1
+    if len(url) - begin > (max_bytes + 2) // 3 * 4:
+        raise InvalidRequest(f"The image is larger than the limit of {max_bytes} bytes.", param=param)
+    try:
+        return base64.b64decode(url[begin:], validate=True)
+    except ValueError as exc:
+        raise InvalidRequest("The image's data URL is not valid base64.", param=param) from exc
