@@ -7,6 +7,7 @@ Serve waits. The replica's own object knows; it is read here and nowhere else (R
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable
 from typing import Any, Protocol, TypeVar, cast
 
 
@@ -23,10 +24,16 @@ def served(cls: type[C]) -> type[C]:
     The plain class has none, because outside Serve no one would await it.
     """
 
-    async def close_at_the_end(self: Closable) -> None:
-        await self.close()
+    closed: set[int] = set()
 
-    members = {"__del__": close_at_the_end, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    def close_once(self: Closable) -> Awaitable[None] | None:
+        # Serve awaits what its own call gives; Python calls it again, to no purpose, when the object goes
+        if id(self) in closed:
+            return None
+        closed.add(id(self))
+        return self.close()
+
+    members = {"__del__": close_once, "__module__": cls.__module__, "__doc__": cls.__doc__}
     return cast("type[C]", type(cls.__name__, (cls,), members))
 
 

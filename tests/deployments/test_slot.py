@@ -1,0 +1,121 @@
+"""The slot around an engine, with an engine of the test's own that can be told to die."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from serve_app.deployments.replica import grace_s, served
+from serve_app.deployments.slot import Slot
+from serve_app.errors import EngineDied, TimedOut
+from serve_app.settings import VideoSettings
+from serve_app.tasks import ModelCard
+
+MODEL = VideoSettings(gpus=2, time_limit_s=0.1)
+
+
+class Mortal:
+    card = ModelCard(model="mortal", kind="video", engine="none")
+
+    def __init__(self) -> None:
+        self.warmed_up = 0
+        self.closed = False
+        self.dead = False
+
+    async def warm_up(self) -> None:
+        await asyncio.sleep(0.01)
+        self.warmed_up += 1
+
+    async def check_health(self) -> None:
+        if self.dead:
+            raise EngineDied("The worker process is gone.")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def die(slot: Slot[Mortal]) -> None:
+    async with slot.turn():
+        raise EngineDied("The worker process is gone.")
+
+
+async def test_the_first_health_check_warms_up_once() -> None:
+    engine = Mortal()
+    slot = Slot(engine, MODEL)
+    assert engine.warmed_up == 0
+    await asyncio.gather(*(slot.check_health() for _ in range(5)))
+    assert engine.warmed_up == 1
+
+
+async def test_an_engine_that_died_in_a_generation_is_never_asked_again() -> None:
+    slot = Slot(Mortal(), MODEL)
+    await slot.check_health()
+    with pytest.raises(EngineDied):
+        await die(slot)
+    with pytest.raises(EngineDied, match="worker process"):
+        await slot.check_health()
+    with pytest.raises(EngineDied):
+        await die(slot)
+
+
+async def test_an_engine_found_dead_fails_those_who_wait_and_those_who_come() -> None:
+    engine = Mortal()
+    slot = Slot(engine, MODEL)
+    async with slot.turn():
+        waiting = asyncio.create_task(die(slot))
+        await asyncio.sleep(0)
+        engine.dead = True
+        with pytest.raises(EngineDied):
+            await slot.check_health()
+    with pytest.raises(EngineDied):
+        await waiting
+
+
+async def test_the_next_turn_begins_when_the_one_before_ends() -> None:
+    slot = Slot(Mortal(), MODEL)
+    order: list[str] = []
+
+    async def one(name: str) -> None:
+        async with slot.turn():
+            order.append(f"{name} begins")
+            await asyncio.sleep(0.01)
+            order.append(f"{name} ends")
+
+    await asyncio.gather(one("a"), one("b"))
+    assert order == ["a begins", "a ends", "b begins", "b ends"]
+
+
+async def test_a_turn_tells_its_time_and_its_gpus() -> None:
+    async with Slot(Mortal(), MODEL).turn() as turn:
+        timing = turn.timing(turn.taken_at - 3, engine_s=5)
+        assert (timing.queue_s, timing.engine_s, timing.gpu_s) == (pytest.approx(3), 5, 10)
+        # a caller's clock that is ahead of ours
+        assert turn.timing(turn.taken_at + 3).queue_s == 0
+
+
+async def test_the_time_limit_is_told_from_other_time_outs() -> None:
+    slot = Slot(Mortal(), MODEL)
+    with pytest.raises(TimedOut, match=r"0\.1 s"):
+        async with slot.until(slot.deadline()):
+            await asyncio.sleep(5)
+    with pytest.raises(TimeoutError):
+        async with slot.until(slot.deadline()):
+            raise TimeoutError("of the engine's own")
+
+
+async def test_outside_serve_no_one_is_stopping_us() -> None:
+    assert grace_s() is None
+
+
+async def test_what_serve_wraps_is_closed_by_its_destructor() -> None:
+    class Closing:
+        closed = False
+
+        async def close(self) -> None:
+            type(self).closed = True
+
+    cls = served(Closing)
+    await cls().__del__()  # type: ignore[attr-defined]
+    assert cls.closed
+    assert cls.__name__ == "Closing"
