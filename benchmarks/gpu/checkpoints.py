@@ -1,0 +1,252 @@
+"""Write checkpoints of published shapes with random weights; tiny ones of the same layout for tests.
+
+    python -m benchmarks.gpu.checkpoints flux|wan-1.3b|wan-14b|wan-ti2v|llada FOLDER [--tiny]
+
+Name the folder as the hub does: SGLang picks its native pipeline by that name. `llada` writes configuration and
+tokenizer alone (the engine fills in weights with load_format "dummy"); `wan-ti2v` is there tiny only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+BF16 = torch.bfloat16
+TEXT_TINY = {"vocab_size": 128, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+T5_XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+LLADA_CODE = """from transformers import PretrainedConfig
+
+
+class LLaDA2MoeConfig(PretrainedConfig):
+    model_type = "llada2_moe"
+"""
+LLADA_END, LLADA_START = 156892, 156891
+
+
+def random_model(cls: Any, config: Any, device: str, *, from_config: bool = False) -> Any:
+    """A model made on `device` without ever holding its weights elsewhere."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = cls.from_config(config) if from_config else cls(config)
+    model = model.to(BF16).to_empty(device=device)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim >= 2:
+                weight.normal_(0, 0.02)
+            else:
+                weight.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+        for name, buffer in model.named_buffers():
+            if "position_ids" in name:
+                buffer.copy_(torch.arange(buffer.shape[-1], device=device).expand_as(buffer))
+    return model.eval()
+
+
+def write_flux(folder: Path, device: str, *, tiny: bool) -> None:
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    clip = {"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "projection_dim": 768}
+    clip |= {"num_attention_heads": 12, "num_hidden_layers": 12, "bos_token_id": 512, "eos_token_id": 513}
+    t5 = T5_XXL | {"vocab_size": 32128}
+    dit: dict[str, Any] = {"num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128}
+    dit |= {"num_attention_heads": 24, "joint_attention_dim": 4096, "pooled_projection_dim": 768}
+    axes, blocks, groups, layers = (16, 56, 56), (128, 256, 512, 512), 32, 2
+    if tiny:
+        clip |= {"vocab_size": 514, "hidden_size": 32, "intermediate_size": 64, "projection_dim": 32}
+        clip |= {"num_attention_heads": 4, "num_hidden_layers": 2}
+        t5 = TEXT_TINY
+        dit = {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 64}
+        dit |= {"num_attention_heads": 2, "joint_attention_dim": 32, "pooled_projection_dim": 32}
+        axes, blocks, groups, layers = (8, 28, 28), (8, 8, 8, 8), 1, 1
+    dit |= {"patch_size": 1, "in_channels": 64, "guidance_embeds": True, "axes_dims_rope": axes}
+    vae = AutoencoderKL(
+        sample_size=1024,
+        block_out_channels=blocks,
+        layers_per_block=layers,
+        latent_channels=16,
+        norm_num_groups=groups,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        shift_factor=0.1159,
+        scaling_factor=0.3611,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=vae.to(device, BF16),
+        text_encoder=random_model(CLIPTextModel, CLIPTextConfig(**clip), device),
+        tokenizer=_clip_tokenizer(folder.parent / f"{folder.name}-clip"),
+        text_encoder_2=random_model(T5EncoderModel, T5Config(**t5, feed_forward_proj="gated-gelu"), device),
+        tokenizer_2=_t5_tokenizer(),
+        transformer=random_model(FluxTransformer2DModel, dit, device, from_config=True),
+    ).save_pretrained(folder, max_shard_size="10GB")
+
+
+def write_wan(folder: Path, device: str, *, size: str, tiny: bool) -> None:
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    t5 = T5_XXL | {"vocab_size": 256384}
+    dit: dict[str, Any] = {"text_dim": 4096, "attention_head_dim": 128, "in_channels": 16, "out_channels": 16}
+    dit |= {
+        "1.3b": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+        "14b": {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
+        "ti2v": {},
+    }[size]
+    vae: dict[str, Any] = {}
+    if tiny:
+        t5 = TEXT_TINY
+        dit |= {"text_dim": 32, "attention_head_dim": 64, "num_attention_heads": 2, "ffn_dim": 64, "num_layers": 2}
+        vae = {"base_dim": 8, "z_dim": 16, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
+    if size == "ti2v":
+        # the 5B model's layout: 48 latent channels, each latent pixel 16x16, the first frame given as a clean latent
+        dit |= {"in_channels": 48, "out_channels": 48}
+        vae = {"base_dim": 16, "decoder_base_dim": 16, "z_dim": 48, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
+        vae |= {"temperal_downsample": [False, True, True], "is_residual": True, "in_channels": 12, "out_channels": 12}
+        vae |= {"patch_size": 2, "scale_factor_spatial": 16, "latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}
+    dit |= {"patch_size": (1, 2, 2), "freq_dim": 256, "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads"}
+    WanPipeline(
+        tokenizer=_t5_tokenizer(),
+        text_encoder=random_model(UMT5EncoderModel, UMT5Config(**t5, feed_forward_proj="gated-gelu"), device),
+        vae=AutoencoderKLWan(**vae).to(device),
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        transformer=random_model(WanTransformer3DModel, dit, device, from_config=True),
+        expand_timesteps=size == "ti2v",
+    ).save_pretrained(folder, max_shard_size="10GB")
+
+
+def write_llada(folder: Path, *, tiny: bool) -> None:
+    """LLaDA2.0-mini: 16 billion parameters in 256 experts, of which 8 take part."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {
+        "architectures": ["LLaDA2MoeModelLM"],
+        "model_type": "llada2_moe",
+        "auto_map": {"AutoConfig": "configuration_llada2_moe.LLaDA2MoeConfig"},
+        "vocab_size": 157184,
+        "hidden_size": 2048,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 20,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "use_qkv_bias": False,
+        "use_bias": False,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "embedding_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "output_dropout": 0.0,
+        "max_position_embeddings": 32768,
+        "rope_theta": 600000.0,
+        "rope_scaling": None,
+        "use_cache": True,
+        "use_sliding_window": False,
+        "norm_head": False,
+        "use_qk_norm": True,
+        "num_experts": 256,
+        "num_shared_experts": 1,
+        "num_experts_per_tok": 8,
+        "n_group": 8,
+        "topk_group": 4,
+        "moe_intermediate_size": 512,
+        "first_k_dense_replace": 1,
+        "moe_shared_expert_intermediate_size": 512,
+        "norm_topk_prob": True,
+        "routed_scaling_factor": 2.5,
+        "score_function": "sigmoid",
+        "moe_router_enable_expert_bias": True,
+        "router_dtype": "fp32",
+        "partial_rotary_factor": 0.5,
+        "rotary_dim": 64,
+        "head_dim_": 128,
+        "pad_token_id": LLADA_END,
+        "eos_token_id": LLADA_END,
+        "bos_token_id": LLADA_START,
+        "torch_dtype": "bfloat16",
+    }
+    if tiny:
+        config |= {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4}
+        config |= {"num_key_value_heads": 2, "head_dim": 64, "rotary_dim": 32, "num_experts": 16, "n_group": 4}
+        config |= {"topk_group": 2, "moe_intermediate_size": 128, "moe_shared_expert_intermediate_size": 128}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "configuration_llada2_moe.py").write_text(LLADA_CODE)
+    end = {"eos_token_id": LLADA_END, "pad_token_id": LLADA_END}
+    (folder / "generation_config.json").write_text(json.dumps(end))
+    _llada_tokenizer(folder)
+
+
+def _llada_tokenizer(folder: Path) -> None:
+    """Bytes, then names without meaning up to the special tokens, which stand where the published ones do."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {byte: place for place, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    vocabulary |= {f"t{place}": place for place in range(len(vocabulary), LLADA_START)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|startoftext|>",
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|r1|>", "<|r2|>", "<|mask|>"],
+    )
+    wrapped.chat_template = (
+        "{% for m in messages %}<role>{{ m['role'] }}</role>{{ m['content'] }}{% endfor %}<role>assistant</role>"
+    )
+    wrapped.save_pretrained(folder)
+
+
+def _clip_tokenizer(folder: Path) -> Any:
+    from transformers import CLIPTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
+    tokens = letters + [f"{letter}</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer.from_pretrained(str(folder), model_max_length=77)
+
+
+def _t5_tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import T5TokenizerFast
+
+    letters = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-"
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -5.0) for letter in letters)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return T5TokenizerFast(tokenizer_object=tokenizer, model_max_length=512, extra_ids=0, **special)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=["flux", "wan-1.3b", "wan-14b", "wan-ti2v", "llada"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tiny", action="store_true")
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.kind == "flux":
+        write_flux(args.folder, device, tiny=args.tiny)
+    elif args.kind == "llada":
+        write_llada(args.folder, tiny=args.tiny)
+    else:
+        size = args.kind.removeprefix("wan-")
+        write_wan(args.folder, device, size=size, tiny=args.tiny or size == "ti2v")
+    print("wrote", args.folder)
+
+
+if __name__ == "__main__":
+    main()
