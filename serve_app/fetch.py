@@ -13,6 +13,7 @@ import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import cast
 
 import httpcore
 import httpx
@@ -103,11 +104,13 @@ def checked_url(url: str, settings: FetchSettings, param: str | None) -> httpx.U
     return parsed
 
 
-class _CheckedBackend(httpcore.AnyIOBackend):
+class _CheckedBackend(httpcore.AsyncNetworkBackend):
     """Connects to the address that it resolved and checked, never to a name."""
 
     def __init__(self, allow_hosts: tuple[str, ...]) -> None:
         self._allowed = {host.lower() for host in allow_hosts}
+        # httpcore defines it under a try-import, which pyright reads as a plain object
+        self._network = cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
 
     async def connect_tcp(
         self,
@@ -125,7 +128,7 @@ class _CheckedBackend(httpcore.AnyIOBackend):
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in addresses:
             try:
-                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
                 failure = exc
         raise failure or httpcore.ConnectError("the name has no address")
