@@ -62,7 +62,7 @@ def _model(kind: Kind, settings: Settings) -> Application:
     lanes = settings.text.max_running_requests if kind == "text" else 1
     deployment = serve.deployment(served(CLASSES[kind])).options(
         name=kind.capitalize(),
-        ray_actor_options={"num_cpus": chosen.cpus, "num_gpus": chosen.gpus, "resources": chosen.resources},
+        ray_actor_options=_actor(chosen.cpus, chosen.labels, num_gpus=chosen.gpus, resources=chosen.resources),
         # beside those that run, one waits its turn, so that the engine never idles while a result is encoded
         max_ongoing_requests=lanes + 1,
         autoscaling_config=_autoscaling(chosen.replicas, lanes, AutoscalingPolicy(policy_kwargs={"kind": kind})),
@@ -71,6 +71,11 @@ def _model(kind: Kind, settings: Settings) -> Application:
         graceful_shutdown_timeout_s=GRACE_S,
     )
     return deployment.bind(settings)
+
+
+def _actor(cpus: float, labels: dict[str, str], **rest: Any) -> dict[str, Any]:
+    """What a replica asks of its Ray node."""
+    return {"num_cpus": cpus, "label_selector": labels, **rest}
 
 
 def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy | None = None) -> AutoscalingConfig:
@@ -88,7 +93,9 @@ def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy |
 
 
 def _sweeper(settings: Settings, video: Application) -> Application:
-    deployment = serve.deployment(served(Sweeper)).options(name="Sweeper", ray_actor_options={"num_cpus": 0.05})
+    deployment = serve.deployment(served(Sweeper)).options(
+        name="Sweeper", ray_actor_options=_actor(0.05, settings.ingress.labels)
+    )
     return deployment.bind(settings, video)
 
 
@@ -96,7 +103,7 @@ def _ingress(settings: Settings, models: dict[Kind, Application], sweeper: Appli
     at_once = settings.ingress.max_ongoing_requests
     deployment = serve.deployment(serve.ingress()(Ingress)).options(
         name="Ingress",
-        ray_actor_options={"num_cpus": settings.ingress.cpus},
+        ray_actor_options=_actor(settings.ingress.cpus, settings.ingress.labels),
         max_ongoing_requests=at_once,
         # Serve asks a deployment for its autoscaling statistics, ours of the waiting work, only if it has this
         autoscaling_config=_autoscaling(settings.ingress.replicas, max(1, at_once // 4)),

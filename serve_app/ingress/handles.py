@@ -193,5 +193,5 @@ def is_ready(status: DeploymentStatusOverview, *, least: int) -> bool:
     stays ready, or a request that wakes it from zero would take the whole endpoint out of its load balancer.
     """
     state = str(status.status.value)
-    running = sum(number for name, number in status.replica_states.items() if str(name.value) == "RUNNING")
+    running = sum(number for name, number in status.replica_states.items() if name == "RUNNING")
     return state in ("HEALTHY", "UPSCALING", "DOWNSCALING") or running >= max(least, 1)
