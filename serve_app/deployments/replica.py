@@ -23,12 +23,12 @@ def served(cls: type[C]) -> type[C]:
 
     The plain class has none, because outside Serve no one would await it.
     """
-
     closed: set[int] = set()
 
     def close_once(self: Closable) -> Awaitable[None] | None:
         # Serve awaits what its own call gives; Python calls it again, to no purpose, when the object goes
         if id(self) in closed:
+            closed.remove(id(self))
             return None
         closed.add(id(self))
         return self.close()
