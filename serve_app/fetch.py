@@ -24,6 +24,7 @@ from serve_app.settings import FetchSettings
 
 _LONGEST_URL = 8192
 _REDIRECTS = (301, 302, 303, 307, 308)
+_HOST = re.compile(rb"[a-z0-9._-]+|[0-9a-f:.]+")  # a name or an IPv6 address, as httpx leaves them
 _DATA = re.compile(r"data:image/(?:png|jpeg|jpg|webp);base64,", re.IGNORECASE)
 _HEADERS = [(b"Accept", b"image/png, image/jpeg, image/webp"), (b"Accept-Encoding", b"identity")]
 
@@ -95,8 +96,10 @@ def checked_url(url: str, settings: FetchSettings, param: str | None) -> httpx.U
         parsed = httpx.URL(url[: _LONGEST_URL + 1])
     except httpx.InvalidURL as exc:
         raise UnsafeURL(f"The image must be {allowed}.", param=param) from exc
-    if parsed.scheme not in (("https", "http") if settings.allow_http else ("https",)) or not parsed.host:
+    if parsed.scheme not in (("https", "http") if settings.allow_http else ("https",)):
         raise UnsafeURL(f"The image must be {allowed}.", param=param)
+    if not _HOST.fullmatch(parsed.raw_host) or not 0 < (parsed.port or 443) < 65536:
+        raise UnsafeURL("The image URL names no valid host.", param=param)
     if len(url) > _LONGEST_URL:
         raise UnsafeURL(f"The image URL is longer than {_LONGEST_URL} characters.", param=param)
     if parsed.userinfo:
