@@ -1,0 +1,121 @@
+"""`diffusion-serve render`: the Serve config of a cluster, from the deployments file that runs on a laptop.
+
+A cluster differs from a laptop in a few keys, so a cluster's file holds only those and is laid over deployments.yaml.
+The result is checked as `diffusion-serve check` does, then printed as it stands (for `serve deploy`) or inside a
+RayService of KubeRay. Knows the shape of these files, not what their keys mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serve_app.check import check_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `diffusion-serve render`."""
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="a deployments file, then files with the keys that differ"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--patch", metavar="NAME", help="as a patch of the RayService of that name, for kustomize")
+    form.add_argument(
+        "--rayservice", type=Path, metavar="FILE", help="as this RayService manifest with the config in it"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to the terminal")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints or writes the rendered config; 1 where it has problems, which go to standard error."""
+    config = merged([_read(path) for path in args.files])
+    report = check_config(config)
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    if not report.ok:
+        return 1
+    text = made_by(args) + _rendered(args, config)
+    if args.output is None:
+        sys.stdout.write(text)
+    else:
+        args.output.write_text(text, encoding="utf-8")
+    return 0
+
+
+def made_by(args: argparse.Namespace) -> str:
+    """The comment that says how to make the file again; a test runs the command that it names."""
+    words = ["diffusion-serve", "render", *(str(path) for path in args.files)]
+    words += ["--patch", args.patch] if args.patch else []
+    words += ["--rayservice", str(args.rayservice)] if args.rayservice else []
+    words += ["--output", str(args.output)] if args.output else []
+    return f"# Made by: {' '.join(words)}\n# Edit those files and run that again.\n"
+
+
+def merged(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Later files laid over earlier ones: mappings key by key, lists of named items by name, all else replaced."""
+    result: dict[str, Any] = {}
+    for config in configs:
+        result = _laid_over(result, config)
+    return result
+
+
+def as_patch(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A RayService that holds nothing but the config, to be merged into the whole one."""
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {"name": name},
+        "spec": {"serveConfigV2": _Literal(dump(config))},
+    }
+
+
+def dump(value: object) -> str:
+    """YAML in the order of the keys, multi-line strings as blocks."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _rendered(args: argparse.Namespace, config: dict[str, Any]) -> str:
+    if args.patch:
+        return dump(as_patch(config, args.patch))
+    if args.rayservice:
+        return dump(_laid_over(_read(args.rayservice), {"spec": {"serveConfigV2": _Literal(dump(config))}}))
+    return dump(config)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    if isinstance(below, dict) and isinstance(above, dict):
+        return below | {key: _laid_over(below.get(key), value) for key, value in above.items()}
+    if _named(below) and _named(above):
+        by_name = {item["name"]: item for item in below}
+        for item in above:
+            by_name[item["name"]] = _laid_over(by_name.get(item["name"]), item)
+        return list(by_name.values())
+    return above
+
+
+def _named(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "name" in item for item in value)
+
+
+class _Literal(str):
+    """A string that is written as a block, line by line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+def _block(dumper: yaml.SafeDumper, text: _Literal) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
+
+
+_Dumper.add_representer(_Literal, _block)

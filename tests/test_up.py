@@ -1,0 +1,135 @@
+"""Command-line options to a deployments file: each of Dynamo's names does what it does there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve_app.cli import main
+from serve_app.settings import Settings, resolve
+from serve_app.up import add_arguments, deployments_file, s3_variables
+
+
+def asked(*arguments: str, **environ: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return deployments_file(parser.parse_args(arguments), environ)
+
+
+def settings(*arguments: str, **environ: str) -> Settings:
+    return resolve(Settings.model_validate(asked(*arguments, **environ)["applications"][0]["args"]), "gpu")
+
+
+def test_nothing_asked_serves_all_three_on_loopback() -> None:
+    assert list(settings().kinds()) == ["text", "image", "video"]
+    assert asked()["http_options"] == {"host": "127.0.0.1", "port": 8000}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        (["--dllm-algorithm", "LowConfidence"], ["text"]),
+        (["--image-diffusion-worker"], ["image"]),
+        (["--video-generation-worker"], ["video"]),
+        (["--image-diffusion-worker", "--video-generation-worker"], ["image", "video"]),
+    ],
+)
+def test_a_worker_flag_serves_that_kind_only(arguments: list[str], kinds: list[str]) -> None:
+    assert list(settings(*arguments).kinds()) == kinds
+
+
+def test_text_options(tmp_path: Path) -> None:
+    parameters = tmp_path / "joint.yaml"
+    parameters.write_text("threshold: 0.5\nmax_post_edit_steps: 8\n")
+    text = settings(
+        "--dllm-algorithm", "JointThreshold", "--dllm-algorithm-config", str(parameters), "--model-path", "/m/llada",
+        "--served-model-name", "llada", "--tp-size", "2",
+    ).text  # fmt: skip
+    assert (text.algorithm, text.algorithm_config) == ("JointThreshold", {"threshold": 0.5, "max_post_edit_steps": 8})
+    assert (text.model, text.name, text.gpus, text.parallel) == ("/m/llada", "llada", 2, "tensor")
+
+
+def test_text_from_the_environment(tmp_path: Path) -> None:
+    parameters = tmp_path / "low.yaml"
+    parameters.write_text("threshold: 0.9\n")
+    text = settings(DLLM_ALGORITHM="LowConfidence", DLLM_ALGORITHM_CONFIG=str(parameters), TP_SIZE="4").text
+    assert (text.algorithm, text.algorithm_config, text.gpus) == ("LowConfidence", {"threshold": 0.9}, 4)
+    assert settings("--tp", "1", TP_SIZE="4").text.gpus == 1
+
+
+@pytest.mark.parametrize(
+    ("fs_url", "http_url"), [("--fs-url", "--http-url"), ("--media-output-fs-url", "--media-output-http-url")]
+)
+def test_media_options(fs_url: str, http_url: str) -> None:
+    media = settings(fs_url, "s3://bucket/media", http_url, "https://cdn.example.com").media
+    assert (media.root, media.public_url) == ("s3://bucket/media", "https://cdn.example.com")
+
+
+def test_image_and_video_defaults() -> None:
+    chosen = settings(
+        "--image-diffusion-worker", "--video-generation-worker", "--width", "640", "--height", "384",
+        "--num-inference-steps", "20", "--num-frames", "33",
+    )  # fmt: skip
+    assert (chosen.image.defaults.width, chosen.image.defaults.height) == (640, 384)
+    assert (chosen.video.defaults.num_inference_steps, chosen.video.defaults.num_frames) == (20, 33)
+
+
+@pytest.mark.parametrize(("size", "name", "gpus"), [("1b", "1.3B", 1), ("14b", "14B", 2)])
+def test_wan_sizes(size: str, name: str, gpus: int) -> None:
+    asked_for = asked("--video-generation-worker", "--wan-size", size)["applications"][0]["args"]
+    assert asked_for["profile"] == "gpu"
+    video = settings("--video-generation-worker", "--wan-size", size).video
+    assert (video.model, video.gpus) == (f"Wan-AI/Wan2.1-T2V-{name}-Diffusers", gpus)
+
+
+def test_port_from_option_then_environment() -> None:
+    assert asked("--http-port", "9000", HTTP_PORT="8001")["http_options"]["port"] == 9000
+    assert asked(HTTP_PORT="8001")["http_options"]["port"] == 8001
+    assert asked(HTTP_PORT="8001", DYN_HTTP_PORT="8002")["http_options"]["port"] == 8002
+
+
+def test_options_are_laid_over_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        "http_options: {port: 8123}\n"
+        "applications: [{name: mine, import_path: 'serve_app.app:build', args: {image: {max_queued: 7}}}]\n"
+    )
+    mine = asked("--config", str(config), "--image-diffusion-worker", "--width", "128")
+    assert mine["http_options"] == {"port": 8123}
+    assert mine["applications"][0]["args"]["image"] == {"max_queued": 7, "defaults": {"width": 128}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "message"),
+    [
+        (["--model-path", "m"], {}, "exactly one kind"),
+        (["--image-diffusion-worker", "--video-generation-worker", "--served-model-name", "m"], {}, "exactly one kind"),
+        (["--dllm-algorithm-config", "/nowhere.yaml"], {}, "nowhere"),
+        ([], {"HTTP_PORT": "eighty"}, "HTTP_PORT is not a number"),
+    ],
+)
+def test_contradictions_are_named(arguments: list[str], environ: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        asked(*arguments, **environ)
+
+
+def test_s3_names_of_dynamo_beside_aws() -> None:
+    dynamo = {"FSSPEC_S3_KEY": "k", "FSSPEC_S3_SECRET": "s", "FSSPEC_S3_ENDPOINT_URL": "http://s3"}
+    aws = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_ENDPOINT_URL": "http://s3"}
+    assert s3_variables(dynamo) == aws
+    assert s3_variables(dynamo | {"AWS_ACCESS_KEY_ID": "mine"}) == {k: v for k, v in aws.items() if "KEY_ID" not in k}
+
+
+def test_print_shows_a_file_that_check_accepts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--print", "--video-generation-worker", "--wan-size", "14b"]) == 0
+    printed = tmp_path / "deployments.yaml"
+    printed.write_text(capsys.readouterr().out)
+    assert main(["check", str(printed)]) == 0
+
+
+def test_impossible_options_are_problems(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--print", "--image-diffusion-worker", "--width", "-1"]) == 1
+    assert "width" in capsys.readouterr().err
