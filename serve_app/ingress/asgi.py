@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 from serve_app.ingress.auth import AuthMiddleware, Keys
 from serve_app.ingress.middleware import Envelope
 from serve_app.ingress.quotas import QuotaMiddleware, Quotas
-from serve_app.ingress.routes import chat, completions, health, images, media, models, videos
+from serve_app.ingress.routes import chat, completions, docs, health, images, media, models, videos
 from serve_app.ingress.services import Services
 
 
@@ -27,5 +27,5 @@ def create_http_app(services: Services, *, behind_serve: bool = False) -> ASGIAp
 
 
 def _routes(services: Services) -> list[BaseRoute]:
-    modules = (chat, completions, images, videos, models, health, media)
+    modules = (chat, completions, images, videos, models, health, media, docs)
     return [route for module in modules for route in module.routes(services)]

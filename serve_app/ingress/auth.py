@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from serve_app.settings import AccessSettings, secret
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json", "/docs"})
 MEDIA_PATH = "/v1/media/"
-CHALLENGE = 'Bearer realm="diffusion-serve"'
+SHA256_HEX = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class Keys:
@@ -69,10 +70,9 @@ def _parse(text: str, separator: str, source: str, *, hashed: bool) -> dict[byte
         name, colon, value = (part.strip() for part in entry.partition(":"))
         if not (name and colon and value):  # never show the entry: it may hold a key
             raise ValueError(f"{source}: an entry is not 'name:{'sha256-hex' if hashed else 'key'}'")
-        digest = bytes.fromhex(value) if hashed else hashlib.sha256(value.encode()).digest()
-        if len(digest) != hashlib.sha256().digest_size:
+        if hashed and not SHA256_HEX.fullmatch(value):
             raise ValueError(f"{source}: the hash of '{name}' is not a SHA-256 in hex")
-        names[digest] = name
+        names[bytes.fromhex(value) if hashed else hashlib.sha256(value.encode()).digest()] = name
     if not names:
         raise ValueError(f"{source}: holds no API key")
     return names

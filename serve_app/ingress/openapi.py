@@ -242,9 +242,10 @@ PATH_PARAMETERS: dict[str, Json] = {
 def document(settings: Settings) -> Json:
     """The whole document, for an app with these settings."""
     kinds = settings.kinds()
-    operations: list[Operation] = [*OTHERS]
+    operations: list[Operation] = []
     for kind, of_kind in (("text", TEXT), ("image", IMAGES), ("video", VIDEOS)):
         operations += of_kind if kind in kinds else ()
+    operations += OTHERS
     schemas, refs = _schemas(operations)
     for component, bounds in _bounds(settings).items():
         if component in schemas:
