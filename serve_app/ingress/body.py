@@ -81,32 +81,34 @@ def parse_json(raw: bytes, depth: int) -> dict[str, Any]:
 
 
 async def _read(request: Request, limits: RequestLimits) -> bytes:
+    """Every byte of the body. A body given up on in the middle marks the connection, which is then closed."""
     too_large = TooLarge(f"The body is larger than {limits.body_bytes} bytes (limits.body_bytes).")
     chunks: list[bytes] = []
     size = 0
+    request.state.close = True
     try:
         async with asyncio.timeout(limits.body_timeout_s):
-            while True:
+            more = True
+            # a client that is still sending does not see the answer, so it is heard out, but not for ever
+            while more and size <= 2 * limits.body_bytes:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
-                chunk: bytes = message.get("body", b"")
-                size += len(chunk)
-                if size <= limits.body_bytes:
-                    chunks.append(chunk)
-                else:
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > limits.body_bytes:
                     chunks.clear()
-                    # a client that is still sending does not see the answer: hear it out, but not for ever
-                    if size > 2 * limits.body_bytes or not message.get("more_body", False):
-                        raise too_large
-                if not message.get("more_body", False):
-                    return b"".join(chunks)
+                more = message.get("more_body", False)
     except TimeoutError:
-        if size > limits.body_bytes:
-            raise too_large from None
-        raise InvalidRequest(
-            f"The body did not arrive within {limits.body_timeout_s:g} s (limits.body_timeout_s)."
-        ) from None
+        if size <= limits.body_bytes:
+            raise InvalidRequest(
+                f"The body did not arrive within {limits.body_timeout_s:g} s (limits.body_timeout_s)."
+            ) from None
+        raise too_large from None
+    request.state.close = more
+    if size > limits.body_bytes:
+        raise too_large
+    return b"".join(chunks)
 
 
 async def _parse(parser: Any, raw: bytes, *args: Any) -> Any:

@@ -58,7 +58,8 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 spent_ms = b"%d" % ((time.perf_counter() - began) * 1000)
-                message["headers"] = [*message["headers"], *id_header, (b"openai-processing-ms", spent_ms)]
+                close = [(b"connection", b"close")] if state.get("close") else []
+                message["headers"] = [*message["headers"], *id_header, (b"openai-processing-ms", spent_ms), *close]
             await send(message)
 
         token = telemetry.request_id.set(request_id)

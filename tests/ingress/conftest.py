@@ -1,0 +1,197 @@
+"""The HTTP application on a real loopback server, over the real deployments in the same process; no Ray.
+
+One thread with an event loop of its own holds the engines for the whole session; `serving` puts further applications
+with other settings before the same engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import uvicorn
+
+from serve_app.deployments.image import ImageDeployment
+from serve_app.deployments.text import TextDeployment
+from serve_app.deployments.video import VideoDeployment
+from serve_app.ingress.asgi import create_http_app
+from serve_app.ingress.services import Services
+from serve_app.jobs import JobStore
+from serve_app.settings import Settings, resolve
+from serve_app.storage import LocalStore, open_store
+
+T = TypeVar("T")
+
+BASE: dict[str, Any] = {
+    "text": {"limits": {"n": 4, "max_tokens": 256, "prompt_chars": 2000}, "defaults": {"max_tokens": 32}},
+    "image": {"limits": {"n": 4, "steps": 20, "max_side": 256}, "defaults": {"width": 64, "height": 64}},
+    "video": {"limits": {"frames": 33, "max_side": 256}, "defaults": {"width": 64, "height": 64, "num_frames": 5}},
+    "limits": {"body_bytes": 4 * 1024 * 1024, "image_bytes": 1024 * 1024, "body_timeout_s": 2.0},
+}
+"""Small limits, so that going beyond them is quick."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """An application that answers at `url`."""
+
+    url: str
+    services: Services
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=60, **options)
+
+
+class Loop:
+    """A thread with an event loop that lives as long as the session."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="server")
+        self._thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.submit(work).result(timeout=120)
+
+    def close(self) -> None:
+        async def cancel_what_is_left() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.loop.shutdown_asyncgens()
+            await self.loop.shutdown_default_executor()
+
+        self.run(cancel_what_is_left())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        both[key] = merged(both[key], value) if isinstance(value, dict) and key in both else value
+    return both
+
+
+def free_socket() -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+@pytest.fixture(scope="session")
+def server_loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("media")
+
+
+Configure = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session")
+def configure(demo_home: Path, media_root: Path) -> Configure:
+    """`configure(limits={"n": 1}, ...)`: the demo profile with small limits, and what is given laid over it."""
+
+    def make(**changes: Any) -> Settings:
+        media = {"root": media_root.as_uri()}
+        written = merged({"home": str(demo_home), "media": media, **BASE}, changes)
+        return resolve(Settings.model_validate(written), "demo")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def services(server_loop: Loop, configure: Configure) -> Iterator[Services]:
+    """The real deployments on the demo checkpoints, and a store and jobs beside them."""
+    settings = configure()
+
+    async def load() -> Services:
+        store = open_store(settings)
+        text, image, video = TextDeployment(settings), ImageDeployment(settings), VideoDeployment(settings)
+        for deployment in (text, image, video):
+            await deployment.check_health()
+        return Services(
+            settings=settings,
+            store=store,
+            jobs=JobStore(store, settings),
+            text=text,
+            image=image,
+            video=video,
+            signer=store.signer if isinstance(store, LocalStore) else None,
+            started_at=time.time(),
+        )
+
+    loaded = server_loop.run(load())
+    yield loaded
+
+    async def close() -> None:
+        for deployment in (loaded.text, loaded.image, loaded.video):
+            assert isinstance(deployment, TextDeployment | ImageDeployment | VideoDeployment)
+            await deployment.close()
+
+    server_loop.run(close())
+
+
+Serving = Callable[..., AbstractContextManager[Running]]
+
+
+@pytest.fixture(scope="session")
+def serving(server_loop: Loop, services: Services, configure: Configure) -> Serving:
+    """`with serving(limits={...}) as running`: an application with those settings over the same engines."""
+
+    @contextmanager
+    def serve(changed: Callable[[Services], Services] | None = None, **changes: Any) -> Generator[Running]:
+        settings = configure(**changes)
+        store = open_store(settings)
+        signer = store.signer if isinstance(store, LocalStore) else None
+        own = replace(services, settings=settings, store=store, jobs=JobStore(store, settings), signer=signer, loads={})
+        own = changed(own) if changed else own
+        config = uvicorn.Config(create_http_app(own), log_config=None, ws="none", timeout_graceful_shutdown=5)
+        server, sock = uvicorn.Server(config), free_socket()
+        ended = server_loop.submit(server.serve(sockets=[sock]))
+        while not server.started:
+            if ended.done():
+                ended.result()
+            time.sleep(0.01)
+        try:
+            yield Running(f"http://127.0.0.1:{sock.getsockname()[1]}", own)
+        finally:
+            server.should_exit = True
+            ended.result(timeout=30)
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def running(serving: Serving) -> Iterator[Running]:
+    """The application that most tests talk to."""
+    with serving() as one:
+        yield one
+
+
+@pytest.fixture
+async def client(running: Running) -> Any:
+    async with running.client() as one:
+        yield one

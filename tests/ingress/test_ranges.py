@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from serve_app.ingress.ranges import Unsatisfiable, not_modified, parse_range, still_same
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("bytes=0-3", (0, 4)),
+        ("bytes=4-", (4, 10)),
+        ("bytes=-3", (7, 10)),
+        ("bytes=-30", (0, 10)),
+        ("bytes=8-30", (8, 10)),
+        ("Bytes = 0-0", (0, 1)),
+        # what is malformed or several is ignored, and the whole is sent
+        ("bytes=5-2", None),
+        ("bytes=-", None),
+        ("bytes=0-1,3-4", None),
+        ("lines=0-1", None),
+        ("bytes=a-b", None),
+    ],
+)
+def test_single_ranges(header: str | None, expected: tuple[int, int] | None) -> None:
+    assert parse_range(header, 10) == expected
+
+
+@pytest.mark.parametrize("header", ["bytes=10-", "bytes=99-100", "bytes=-0"])
+def test_a_range_behind_the_end_cannot_be_served(header: str) -> None:
+    with pytest.raises(Unsatisfiable):
+        parse_range(header, 10)
+
+
+def test_no_suffix_of_nothing() -> None:
+    with pytest.raises(Unsatisfiable):
+        parse_range("bytes=-1", 0)
+
+
+def test_validators() -> None:
+    assert still_same(None, '"a"', "date")
+    assert still_same('"a"', '"a"', "date")
+    assert still_same("date", '"a"', "date")
+    assert not still_same('W/"a"', '"a"', "date")
+    assert not_modified('"b", W/"a"', '"a"')
+    assert not_modified("*", '"a"')
+    assert not not_modified('"b"', '"a"')
+    assert not not_modified(None, '"a"')

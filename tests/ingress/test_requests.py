@@ -1,0 +1,238 @@
+"""What holds for every endpoint: ids, times, methods, bodies, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.ingress.conftest import Running, Serving
+
+CHAT = "/v1/chat/completions"
+IMAGES = "/v1/images/generations"
+JSON = {"content-type": "application/json"}
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+
+
+def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The error object, after checking that all that an error promises is there."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"]
+    assert int(answer.headers["openai-processing-ms"]) >= 0
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert "Traceback" not in answer.text
+    return error
+
+
+async def test_a_valid_request_id_is_kept_and_another_is_replaced(client: httpx.AsyncClient) -> None:
+    kept = await client.get("/health", headers={"x-request-id": "My-id_1.2"})
+    assert kept.headers["x-request-id"] == "My-id_1.2"
+    assert int(kept.headers["openai-processing-ms"]) >= 0
+    for bad in ("a b", "x" * 129, "<script>", "é".encode("latin-1"), "a;b", ""):
+        answer = await client.get("/health", headers={"x-request-id": bad})
+        assert answer.headers["x-request-id"].startswith("req_")
+    one, other = await client.get("/health"), await client.get("/health")
+    assert one.headers["x-request-id"] != other.headers["x-request-id"]
+
+
+async def test_unknown_paths_are_404(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/v1", "/v1/chat", "/v1/models/", "/v1/chat/completions/", "/v2/models", "/%2e%2e/etc/passwd"):
+        error = error_of(await client.get(path), 404)
+        assert error["type"] == "invalid_request_error", path
+
+
+async def test_other_methods_are_405_and_the_allowed_ones_are_told(client: httpx.AsyncClient) -> None:
+    for path, allowed in ((CHAT, "POST"), (IMAGES, "POST"), ("/v1/models", "GET"), ("/health", "GET")):
+        answer = await client.delete(path)
+        error = error_of(answer, 405)
+        assert allowed in answer.headers["allow"]
+        assert allowed in error["message"]
+    assert error_of(await client.get(CHAT), 405)["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "path"),
+    [
+        ("text/plain", CHAT),
+        ("", CHAT),
+        ("application/x-www-form-urlencoded", CHAT),
+        ("multipart/form-data; boundary=x", CHAT),
+        ("application/jsonp", IMAGES),
+        ("application/xml", IMAGES),
+    ],
+)
+async def test_other_content_types_are_415(client: httpx.AsyncClient, content_type: str, path: str) -> None:
+    answer = await client.post(path, content=json.dumps(HELLO), headers={"content-type": content_type})
+    assert "application/json" in error_of(answer, 415)["message"]
+
+
+async def test_a_content_type_may_have_parameters(client: httpx.AsyncClient) -> None:
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    answer = await client.post(CHAT, content=json.dumps(HELLO), headers=headers)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"a": NaN}',
+        b'{"model": "a", "model": "b"}',
+        b'{"prompt": "\\udfff"}',
+        b"\xff\xfe{}",
+        b'{"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+        b"{" + b",".join(b'"f%d": 1' % i for i in range(10_000)) + b"}",
+    ],
+)
+async def test_hostile_json_is_400_and_the_server_goes_on(client: httpx.AsyncClient, body: bytes) -> None:
+    for path in (CHAT, "/v1/completions", IMAGES):
+        assert error_of(await client.post(path, content=body, headers=JSON), 400)["type"] == "invalid_request_error"
+    assert (await client.get("/health")).status_code == 200
+
+
+async def test_a_large_body_is_413_however_it_is_sent(client: httpx.AsyncClient) -> None:
+    body = json.dumps(HELLO | {"user": "x" * 5 * 1024 * 1024}).encode()
+    error = error_of(await client.post(CHAT, content=body, headers=JSON), 413)
+    assert "limits.body_bytes" in error["message"]
+
+    async def chunks() -> Any:
+        for start in range(0, len(body), 100_000):
+            yield body[start : start + 100_000]
+
+    error_of(await client.post(CHAT, content=chunks(), headers=JSON), 413)
+
+
+async def test_an_endless_body_ends(running: Running) -> None:
+    """A client that never stops sending is cut off, and others are served meanwhile."""
+
+    async def endless() -> Any:
+        while True:
+            yield b" " * 65536
+
+    async with running.client() as client:
+        with pytest.raises(httpx.TransportError):
+            raise httpx.ReadError((await client.post(CHAT, content=endless(), headers=JSON)).text)
+        assert (await client.get("/health")).status_code == 200
+
+
+async def test_a_slow_body_is_400_and_holds_nobody_up(running: Running) -> None:
+    """limits.body_timeout_s is 2 s here; the body of this client never ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(running.url).port)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    writer.write(head.encode() + b'{"a"')
+    await writer.drain()
+    began = time.monotonic()
+    async with running.client() as client:
+        assert (await client.post(CHAT, json=HELLO)).status_code == 200
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert time.monotonic() - began < 6
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"limits.body_timeout_s" in await reader.read(4096)
+    writer.close()
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_no_one(running: Running) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(running.url).port)
+    writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode())
+    writer.write(b'Content-Length: 1000\r\n\r\n{"a"')
+    await writer.drain()
+    writer.close()
+    async with running.client() as client:
+        assert (await client.get("/health")).status_code == 200
+
+
+async def test_header_injection_changes_nothing(client: httpx.AsyncClient) -> None:
+    model = "x\r\nSet-Cookie: a=b"
+    answer = await client.post(CHAT, json=HELLO | {"model": model})
+    error_of(answer, 404)
+    assert "set-cookie" not in answer.headers
+    assert "set-cookie" not in (await client.get("/v1/models/x%0d%0aSet-Cookie:%20a=b")).headers
+
+
+async def test_twenty_kinds_of_bad_input(client: httpx.AsyncClient, running: Running) -> None:
+    """Each is 4xx in OpenAI's shape and names its field, and the server goes on."""
+    model = running.services.settings.image.name
+    bad: list[tuple[str, dict[str, Any], int, str]] = [
+        (IMAGES, {"prompt": 5}, 400, "prompt"),
+        (IMAGES, {"prompt": ""}, 400, "prompt"),
+        (IMAGES, {}, 400, "prompt"),
+        (IMAGES, {"prompt": "x" * 5000}, 400, "prompt"),
+        (IMAGES, {"prompt": "a", "size": "axb"}, 400, "size"),
+        (IMAGES, {"prompt": "a", "size": "1x1"}, 400, "size"),
+        (IMAGES, {"prompt": "a", "size": "9999x9999"}, 400, "size"),
+        (IMAGES, {"prompt": "a", "size": 512}, 400, "size"),
+        (IMAGES, {"prompt": "a", "n": 0}, 400, "n"),
+        (IMAGES, {"prompt": "a", "n": 5}, 400, "n"),
+        (IMAGES, {"prompt": "a", "n": "1"}, 400, "n"),
+        (IMAGES, {"prompt": "a", "model": "dall-e-3"}, 404, "model"),
+        (
+            IMAGES,
+            {"prompt": "a", "model": model, "nvext": {"num_inference_steps": -1}},
+            400,
+            "nvext.num_inference_steps",
+        ),
+        (IMAGES, {"prompt": "a", "nvext": {"num_inference_steps": 21}}, 400, "nvext.num_inference_steps"),
+        (IMAGES, {"prompt": "a", "nvext": {"stepz": 4}}, 400, "nvext.stepz"),
+        (IMAGES, {"prompt": "a", "nvext": 4}, 400, "nvext"),
+        (IMAGES, {"prompt": "a", "nvext": {"seed": 1.5}}, 400, "nvext.seed"),
+        (IMAGES, {"prompt": "a", "response_format": "png"}, 400, "response_format"),
+        (IMAGES, {"prompt": "a", "output_format": "bmp"}, 400, "output_format"),
+        (IMAGES, {"prompt": "a", "partial_images": -1}, 400, "partial_images"),
+        (CHAT, {"messages": []}, 400, "messages"),
+        (CHAT, HELLO | {"model": running.services.settings.image.name}, 404, "model"),
+        (CHAT, HELLO | {"temperature": 3}, 400, "temperature"),
+        (CHAT, HELLO | {"max_tokens": 100_000}, 400, "max_tokens"),
+        (CHAT, HELLO | {"tool_choice": "required"}, 400, "tool_choice"),
+        ("/v1/completions", {"prompt": "a", "echo": True}, 400, "echo"),
+        ("/v1/images/edits", {"prompt": "a"}, 400, "image"),
+    ]
+    for path, body, status, param in bad:
+        assert error_of(await client.post(path, json=body), status)["param"] == param, body
+    assert (await client.post(CHAT, json=HELLO)).status_code == 200
+
+
+async def test_a_full_queue_is_429_with_a_time_to_come_back(serving: Serving) -> None:
+    with serving(text={"max_queued": 1, "max_running_requests": 1}) as running:
+        body = HELLO | {"max_tokens": 96}
+        async with running.client() as client:
+            answers = await asyncio.gather(*(client.post(CHAT, json=body) for _ in range(6)))
+        statuses = sorted(answer.status_code for answer in answers)
+        assert statuses == [200, 200, 429, 429, 429, 429]
+        for answer in answers:
+            if answer.status_code == 429:
+                assert error_of(answer, 429)["code"] == "queue_full"
+                assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_mistake_of_ours_is_500_without_internals(serving: Serving) -> None:
+    class Broken:
+        async def describe(self) -> Any:
+            raise NotImplementedError
+
+        async def complete(self, task: Any) -> Any:
+            raise RuntimeError(f"secret of {task.id}")
+
+        def stream(self, task: Any) -> Any:
+            raise RuntimeError("secret")
+
+    def broken(services: Any) -> Any:
+        services.text = Broken()
+        return services
+
+    with serving(broken) as running:
+        async with running.client() as client:
+            answer = await client.post(CHAT, json=HELLO, headers={"x-request-id": "find-me"})
+            error = error_of(answer, 500)
+            assert "secret" not in answer.text
+            assert "find-me" in error["message"]
+            error_of(await client.post(CHAT, json=HELLO | {"stream": True}), 500)
