@@ -17,7 +17,7 @@ from serve_app import telemetry
 from serve_app.errors import ServeError
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings
-from serve_app.storage import open_store
+from serve_app.storage import ObjectStore, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +103,10 @@ class Sweeper:
         async def dispatch(owner: str, job_id: str) -> None:
             await video.run.remote(owner, job_id)
 
-        self.sweep = Sweep(JobStore(open_store(settings), settings), dispatch, settings)
-        self._tasks = [asyncio.ensure_future(self.sweep.keep_lease()), asyncio.ensure_future(self.sweep.run())]
+        store = open_store(settings)
+        self.sweep = Sweep(JobStore(store, settings), dispatch, settings)
+        work = (self.sweep.keep_lease(), self.sweep.run(), _warmed_up(store))
+        self._tasks = [asyncio.ensure_future(each) for each in work]
 
     async def check_health(self) -> None:
         """Raises what ended the sweeping, if anything did, so that Serve replaces the replica."""
@@ -116,3 +118,11 @@ class Sweeper:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
+
+
+async def _warmed_up(store: ObjectStore) -> None:
+    """Sweeps the store's leftovers and has it log what it cannot do; one that is away does so at its first use."""
+    try:
+        await store.warm_up()
+    except ServeError as error:
+        logger.warning("sweep: the store is not ready: %s", error.message)

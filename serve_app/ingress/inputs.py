@@ -41,4 +41,4 @@ async def read_image(param: str, uploads: Sequence[Upload], url: str | None, set
     except ServeError as error:
         error.param = error.param or param
         raise
-    return InputImage(data, info.width, info.height)
+    return InputImage(info.data, info.width, info.height)
