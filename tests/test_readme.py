@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+
 from serve_app.media.videos import probe
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,10 @@ README = (ROOT / "README.md").read_text()
 SERVER = "http://localhost:8000"
 SERVE = "make serve"
 START_S = 900.0  # a first start installs the lock file
+# Runs its arguments with SIGINT as it is in a terminal: a shell that has the tests in its background ignores it.
+INTERRUPTIBLE = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 SH_BLOCKS: list[str] = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 PYTHON_BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
