@@ -48,7 +48,7 @@ class SGLangTextEngine:
         # a child that breaks sends us SIGQUIT, which would end the replica without a word: we watch them instead
         ctypes.CDLL(None).signal(int(signal.SIGQUIT), int(signal.SIG_IGN))
         self._folder = Path(tempfile.mkdtemp(prefix="diffusion-serve-"))
-        self._engine = Engine(**_engine_arguments(settings, self._folder))
+        self._engine = Engine(**engine_arguments(settings, self._folder))
         self._engine.tokenizer_manager._subprocess_watchdog.stop()  # it, too, would send SIGQUIT
         self._processes = Processes((pid, "of the text engine") for pid in self._engine.get_all_child_pids())
         self._tokenizer = self._engine.tokenizer_manager.tokenizer
@@ -185,7 +185,8 @@ class SGLangTextEngine:
         return self._tokenizer.decode(ids[:end], skip_special_tokens=True), end + 1, "stop"
 
 
-def _engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
+def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
+    """What `sgl.Engine` is started with; `folder` takes the algorithm's parameters, which SGLang reads from a file."""
     arguments: dict[str, Any] = {
         "model_path": settings.model,
         # LLaDA2 checkpoints bring their configuration as code

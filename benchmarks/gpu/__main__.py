@@ -1,0 +1,347 @@
+"""Measure this project beside the bare engines on a machine with GPUs, with random weights of the published shapes.
+
+    python -m benchmarks.gpu all [--folder /dev/shm] [--results benchmarks/results/h200.jsonl]
+
+`all` is `models`, `start`, `time`, `stop` and `two-gpus` after one another; each can be run by itself, and what `start`
+started goes on running until `stop`. The application serves all three models on GPU 0 (cluster/one-gpu.yaml); the bare
+engines, and the text engine with the settings of Dynamo's launch script, hold the same models on the last GPU, so that
+nothing is loaded twice on one card. They take turns: nothing else computes while one of them is timed. With one GPU
+both sides share it, which holds for the small checkpoints (`--tiny`) only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from benchmarks.gpu.app import ROOT, App
+from benchmarks.gpu.bare import Bare
+from benchmarks.gpu.measure import Row, dump, in_turns, post, prompts, table, tokens_per_second
+from serve_app.engines.sglang.processes import descendants
+
+FLUX, WAN, WAN_14B = (
+    "black-forest-labs/FLUX.1-dev",
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers",
+)
+LLADA = "inclusionAI/LLaDA2.0-mini-preview"
+CHECKPOINTS = {"flux": FLUX, "wan-1.3b": WAN, "wan-14b": WAN_14B, "llada": LLADA}
+TOKENS = 256
+TEXT = {"max_running_requests": 32, "max_total_tokens": 131072, "engine_args": {"load_format": "dummy"}}
+
+
+def make_models(folder: Path, *, tiny: bool, only: list[str]) -> None:
+    """All checkpoints at once, the two largest on GPUs of their own."""
+    running: list[subprocess.Popen[bytes]] = []
+    for i, name in enumerate(only):
+        command = [sys.executable, "-m", "benchmarks.gpu.checkpoints", name, str(folder / CHECKPOINTS[name])]
+        env = os.environ | {"CUDA_VISIBLE_DEVICES": str(i % gpu_count())} if gpu_count() else os.environ
+        running.append(subprocess.Popen([*command, "--tiny"] if tiny else command, cwd=ROOT, env=env))
+    for name, process in zip(only, running, strict=True):
+        if process.wait() != 0:
+            raise SystemExit(f"the checkpoint {name} could not be made")
+
+
+def application(folder: Path, kinds: list[str], port: int, *, tiny: bool) -> dict[str, Any]:
+    """cluster/one-gpu.yaml with our folders in place of the hub's names, which stay what callers ask for."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "cluster" / "one-gpu.yaml").read_text())
+    config["http_options"]["port"] = port
+    args = config["applications"][0]["args"]
+    args["home"] = str(folder / "home")
+    args["media"] = {"root": (folder / "media").as_uri()}
+    named = {"text": LLADA, "image": FLUX, "video": WAN}
+    for kind, hub in named.items():
+        args[kind] |= {"model": str(folder / hub), "served_name": hub, "enabled": kind in kinds}
+    args["text"] |= TEXT
+    # the shapes that are timed, run once before the replica is ready
+    args["video"]["warm_up_sizes"] = [[832, 480, 17]]
+    if tiny:
+        args["image"]["warm_up_sizes"], args["video"]["warm_up_sizes"] = [[128, 128]], [[128, 96, 5]]
+    return config
+
+
+def start(folder: Path, state: Path, kinds: list[str], port: int, *, tiny: bool, wait_s: float) -> None:
+    """The application on GPU 0 and the bare engines on the last one; returns when all have loaded or time is up."""
+    state.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    gpus = gpu_count()
+    app = App(application(folder, kinds, port, tiny=tiny), state / "app", state / "app.log", gpus="0" if gpus else None)
+    pids = {"app": app.process.pid}
+    for name in bare_names(kinds):
+        pids[name] = _start_bare(name, folder, state, str(gpus - 1) if gpus else None).pid
+    (state / "pids.json").write_text(json.dumps(pids))
+    waiting = app.wait_ready(wait_s)
+    print(f"application after {time.monotonic() - began:.0f} s: {'not ready: ' + str(waiting) if waiting else 'ready'}")
+    while time.monotonic() - began < wait_s:
+        loading = [name for name in bare_names(kinds) if not _loaded(state, name) and _alive(pids[name])]
+        if not loading:
+            break
+        time.sleep(1)
+    for name in bare_names(kinds):
+        print(f"bare {name}:", "loaded" if _loaded(state, name) else "NOT LOADED", f"{time.monotonic() - began:.0f} s")
+
+
+def bare_names(kinds: list[str]) -> list[str]:
+    return [*kinds, "dynamo"] if "text" in kinds else list(kinds)
+
+
+def time_all(state: Path, port: int, kinds: list[str], *, tiny: bool, rounds: int) -> list[dict[str, Any]]:
+    """A row for each work; what fails is told and leaves the others alone."""
+    rows: list[Row] = []
+    bares: dict[str, Bare] = {}
+    for name in bare_names(kinds):
+        try:
+            bares[name] = Bare(state / f"{name}.socket", 1 if tiny else 5)
+        except TimeoutError as error:
+            print(error)
+    base = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=base, timeout=900) as client:
+        steps = {
+            "image": lambda: time_images(client, bares.get("image"), rows, rounds, tiny=tiny),
+            "video": lambda: time_videos(client, bares.get("video"), rows, max(2, rounds - 1), tiny=tiny),
+            "text": lambda: time_text(base, client, bares.get("text"), bares.get("dynamo"), rows),
+        }
+        for kind in kinds:
+            try:
+                steps[kind]()
+            except Exception as error:  # noqa: BLE001 - one work must not take the others with it
+                print(f"{kind} FAILED: {error!r}")
+    for bare in bares.values():
+        bare.close()
+    lines = [row.as_json() for row in rows if row.ours or row.bare]
+    gpu = {"gpu": gpu_name()}
+    return [line | gpu for line in lines]
+
+
+def time_images(client: httpx.Client, bare: Bare | None, rows: list[Row], rounds: int, *, tiny: bool) -> None:
+    side = 128 if tiny else 1024
+    prompt = "A sunset over the ocean"
+
+    def ours(steps: int) -> float:
+        nvext = {"num_inference_steps": steps, "seed": 7}
+        body = {"model": FLUX, "prompt": prompt, "size": f"{side}x{side}", "response_format": "url", "nvext": nvext}
+        return post(client, "/v1/images/generations", body)[0]
+
+    def theirs(steps: int, *, save: bool = True) -> float:
+        assert bare is not None
+        shape = {"prompt": prompt, "width": side, "height": side, "num_inference_steps": steps, "guidance_scale": 3.5}
+        return bare.run(shape | {"seed": 7, "save": save})["seconds"]
+
+    first = Row(f"flux {side}x{side} 15 steps first request after ready", ours=[ours(15)])
+    rows.append(first)
+    if bare is not None:
+        theirs(15)
+        theirs(15, save=False)
+    for steps in (15, 28):
+        row = Row(f"flux {side}x{side} {steps} steps", notes={"clients": 1})
+        rows.append(row)
+        save = lambda steps=steps: theirs(steps)  # noqa: E731
+        plain = lambda steps=steps: theirs(steps, save=False)  # noqa: E731
+        in_turns(row, rounds, lambda steps=steps: ours(steps), save if bare else None, plain if bare else None)
+    first.notes["warm_s"] = rows[-2].as_json()["ours_s"]
+    first.notes["ratio"] = round(first.ours[0] / first.notes["warm_s"], 4)
+
+
+def time_videos(client: httpx.Client, bare: Bare | None, rows: list[Row], rounds: int, *, tiny: bool) -> None:
+    width, height, frames, steps = (128, 96, 5, 5) if tiny else (832, 480, 17, 50)
+    prompt = "A curious raccoon exploring a garden"
+
+    def ours() -> float:
+        nvext = {"fps": 8, "num_frames": frames, "num_inference_steps": steps, "seed": 7}
+        body = {"model": WAN, "prompt": prompt, "size": f"{width}x{height}", "response_format": "url", "nvext": nvext}
+        seconds, answer = post(client, "/v1/videos", body)
+        assert answer["status"] == "completed", answer
+        return seconds
+
+    def theirs(*, save: bool = True) -> float:
+        assert bare is not None
+        shape = {"prompt": prompt, "width": width, "height": height, "num_frames": frames, "fps": 8}
+        shape |= {"num_inference_steps": steps, "guidance_scale": 5.0, "seed": 7, "save": save}
+        return bare.run(shape)["seconds"]
+
+    name = f"wan-1.3b {width}x{height} {frames} frames {steps} steps"
+    first = Row(f"{name} first request after ready", ours=[ours()])
+    row = Row(name, notes={"clients": 1})
+    rows += [first, row]
+    if bare is not None:
+        theirs()
+        theirs(save=False)
+    in_turns(row, rounds, ours, theirs if bare else None, (lambda: theirs(save=False)) if bare else None)
+    first.notes["warm_s"] = row.as_json()["ours_s"]
+    first.notes["ratio"] = round(first.ours[0] / first.notes["warm_s"], 4)
+
+
+def time_text(base: str, client: httpx.Client, bare: Bare | None, dynamo: Bare | None, rows: list[Row]) -> None:
+    def ours(clients: int, salt: str) -> float:
+        return tokens_per_second(base, LLADA, prompts(clients, salt), TOKENS)
+
+    def theirs(engine: Bare, clients: int, salt: str) -> float:
+        answer = engine.run({"prompts": prompts(clients, salt), "tokens": TOKENS})
+        return answer["tokens"] / answer["seconds"]
+
+    body = {"model": LLADA, "prompt": "first", "max_tokens": TOKENS, "nvext": {"ignore_eos": True}}
+    first = Row(f"dllm first request after ready, {TOKENS} tokens", ours=[post(client, "/v1/completions", body)[0]])
+    rows.append(first)
+    for engine in (bare, dynamo):
+        for clients in (1, 8, 32):
+            if engine is not None:
+                theirs(engine, clients, "warm")
+    for clients, rounds in ((1, 3), (8, 3), (32, 2)):
+        row = Row(f"dllm {clients} clients, {TOKENS} tokens each", unit="tok_s", notes={"clients": clients})
+        rows.append(row)
+        for i in range(rounds):
+            row.ours.append(ours(clients, f"ours {i}"))
+            if bare is not None:
+                row.bare.append(theirs(bare, clients, f"bare {i}"))
+        if dynamo is not None:
+            other = Row(f"dllm {clients} clients against Dynamo's settings", unit="tok_s", notes={"clients": clients})
+            other.ours = list(row.ours)
+            other.other = [theirs(dynamo, clients, "dynamo")]
+            other.notes["bare_tok_s_same_settings_as_ours"] = row.as_json().get("bare_tok_s")
+            rows.append(other)
+    first.notes["warm_s"] = round(TOKENS / rows[1 + rows.index(first)].as_json()["ours_tok_s"], 4)
+    first.notes["ratio"] = round(first.ours[0] / first.notes["warm_s"], 4)
+
+
+def stop(state: Path) -> None:
+    """Ends what `start` started, and says what would not end by itself."""
+    pids: dict[str, int] = json.loads((state / "pids.json").read_text())
+    below = {pid: descendants(pid) for pid in pids.values()}
+    for pid in pids.values():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+    deadline = time.monotonic() + 40
+    while any(_alive(pid) for pid in pids.values()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    for pid, children in below.items():
+        left = [each for each in (*children, pid) if _alive(each)]
+        if left:
+            print("killed what did not end:", left)
+        for each in left:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+
+
+def time_two_gpus(
+    folder: Path, state: Path, port: int, *, tiny: bool, steps: int, which: list[str]
+) -> list[dict[str, Any]]:
+    """Wan 14B through our deployment with each way of splitting one generation over two GPUs."""
+    state.mkdir(parents=True, exist_ok=True)
+    width, height, frames = (128, 96, 5) if tiny else (832, 480, 17)
+    lines: list[dict[str, Any]] = []
+    for parallel in which:
+        config = application(folder, ["video"], port, tiny=tiny)
+        video = config["applications"][0]["args"]["video"]
+        video |= {"model": str(folder / WAN_14B), "served_name": WAN_14B, "gpus": 2, "parallel": parallel}
+        video["warm_up_sizes"] = [[width, height, frames]]
+        began = time.monotonic()
+        app = App(config, state / parallel, state / f"{parallel}.log")
+        try:
+            if waiting := app.wait_ready(260):
+                print(f"wan-14b {parallel}: not ready after {time.monotonic() - began:.0f} s: {waiting}")
+                continue
+            row = Row(f"wan-14b {width}x{height} {frames} frames {steps} steps {parallel}", notes={"gpus": 2})
+            row.notes["ready_after_s"] = round(time.monotonic() - began, 1)
+            nvext = {"fps": 8, "num_frames": frames, "num_inference_steps": steps, "seed": 7}
+            body = {"model": WAN_14B, "prompt": "a fox", "size": f"{width}x{height}", "nvext": nvext}
+            with httpx.Client(base_url=app.base, timeout=600) as client:
+                for i in range(3):
+                    seconds, answer = post(client, "/v1/videos", body)
+                    if i:
+                        row.ours.append(seconds)
+                    row.notes["inference_time_s"] = answer.get("inference_time_s")
+            lines.append(row.as_json() | {"gpu": gpu_name()})
+            print(json.dumps(lines[-1]), flush=True)
+        except Exception as error:  # noqa: BLE001 - the other ways are still measured
+            print(f"wan-14b {parallel} FAILED: {error!r}")
+        finally:
+            print("killed what did not end:", app.stop())
+    return lines
+
+
+def gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def gpu_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+
+
+def _start_bare(name: str, folder: Path, state: Path, gpu: str | None) -> subprocess.Popen[bytes]:
+    kind = "text" if name == "dynamo" else name
+    model = folder / {"text": LLADA, "image": FLUX, "video": WAN}[kind]
+    (state / f"{name}.socket").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "benchmarks.gpu.bare", kind, str(model), str(state / f"{name}.socket")]
+    if kind == "text":
+        command += ["--settings", json.dumps(TEXT | {"gpus": 1})]
+    if name == "dynamo":
+        command.append("--dynamo")
+    env = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
+    with (state / f"bare-{name}.log").open("w") as log:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _loaded(state: Path, name: str) -> bool:
+    return "loaded in" in (state / f"bare-{name}.log").read_text(errors="replace")
+
+
+def _alive(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["all", "models", "start", "time", "stop", "two-gpus"])
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="for checkpoints and media")
+    parser.add_argument("--state", type=Path, default=Path("/tmp/benchmarks-gpu"), help="for logs and sockets")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "h200.jsonl")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--kinds", nargs="+", default=["image", "video", "text"])
+    parser.add_argument("--only", nargs="+", default=list(CHECKPOINTS), help="checkpoints to make")
+    parser.add_argument("--parallel", nargs="+", default=["tensor", "cfg"])
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=20, help="of the 14B model")
+    parser.add_argument("--wait", type=float, default=420.0, help="seconds for everything to load")
+    parser.add_argument("--tiny", action="store_true", help="small checkpoints and shapes: to try the script itself")
+    args = parser.parse_args()
+    every, lines = args.what == "all", list[dict[str, Any]]()
+    if every or args.what == "models":
+        make_models(args.folder, tiny=args.tiny, only=args.only)
+    if every or args.what == "start":
+        start(args.folder, args.state, args.kinds, args.port, tiny=args.tiny, wait_s=args.wait)
+    if every or args.what == "time":
+        lines += time_all(args.state, args.port, args.kinds, tiny=args.tiny, rounds=args.rounds)
+    if every or args.what == "stop":
+        stop(args.state)
+    if args.what == "two-gpus" or (every and gpu_count() >= 2):
+        lines += time_two_gpus(
+            args.folder, args.state, args.port, tiny=args.tiny, steps=args.steps, which=args.parallel
+        )
+    if lines:
+        args.results.parent.mkdir(parents=True, exist_ok=True)
+        with args.results.open("a") as results:
+            results.write(dump(lines))
+        print(table(lines))
+
+
+if __name__ == "__main__":
+    main()

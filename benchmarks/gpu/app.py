@@ -1,0 +1,82 @@
+"""Our application as its users start it: `serve run` on a deployments file, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from serve_app.engines.sglang.processes import descendants
+
+ROOT = Path(__file__).parents[2]
+
+
+class App:
+    """`serve run` of `config`, which must name a port of its own; logs go to `log`."""
+
+    def __init__(self, config: dict[str, Any], folder: Path, log: Path, *, gpus: str | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "deployments.yaml"
+        path.write_text(yaml.safe_dump(config))
+        self.base = f"http://127.0.0.1:{config['http_options']['port']}"
+        env = os.environ | {
+            # a Ray of its own beside others on this machine; the engine's processes at the usual priority
+            "RAY_ADDRESS": "local",
+            "RAY_TMPDIR": str(folder / "ray"),
+            "RAY_worker_niceness": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        }
+        if gpus is not None:
+            env["CUDA_VISIBLE_DEVICES"] = gpus
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ray.serve.scripts", "run", str(path)],
+                cwd=ROOT,
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._log = log
+
+    def wait_ready(self, wait_s: float) -> set[str]:
+        """The kinds that are not ready when all are, or the time is up, or the process has ended."""
+        deadline, waiting = time.monotonic() + wait_s, {"everything"}
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with suppress(httpx.HTTPError):
+                answer = httpx.get(f"{self.base}/ready", timeout=10)
+                if answer.status_code == 200:
+                    return set()
+                waiting = set(re.findall(r"text|image|video", answer.text)) or waiting
+            time.sleep(1)
+        return waiting
+
+    def stop(self) -> list[int]:
+        """Ends it as Ctrl-C does; what is left after 40 s is killed, and its process ids are the answer."""
+        below = descendants(self.process.pid)
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(40)
+        time.sleep(1)
+        left = [pid for pid in (*below, self.process.pid) if _lives(pid)]
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return left
+
+
+def _lives(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
