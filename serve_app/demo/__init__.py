@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +22,7 @@ from tqdm import tqdm
 Advance = Callable[[str], None]
 """Called with the name of a part as soon as it is made."""
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever a checkpoint would come out different: an older one in a cache folder is then made anew."""
 
 _MODULES = {"demo/llada2-tiny": "text", "demo/flux-tiny": "image", "demo/wan-tiny": "video"}
@@ -89,7 +89,7 @@ def _is_complete(folder: Path) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -18,6 +18,7 @@ from serve_app.demo.weights import draw
 
 PARTS = ("model", "tokenizer", "scheduler")
 CONTEXT = 8192
+LAYERS = 2
 _FREQUENCIES = (
     " 18 e10.2 t7.5 a6.5 o6.2 n5.7 i5.7 s5.3 r5.0 h4.9 l3.3 d3.3 u2.3 c2.2 m2.0 f2.0 w1.7 g1.6 p1.5 y1.4 b1.3 v0.8 "
     "k0.6 x0.14 j0.1 q0.09 z0.06"
@@ -40,10 +41,10 @@ def _model() -> ModernBertForMaskedLM:
         vocab_size=tokenizers.BYTE_VOCABULARY,
         hidden_size=64,
         intermediate_size=96,
-        num_hidden_layers=2,
+        num_hidden_layers=LAYERS,
         num_attention_heads=4,
         max_position_embeddings=CONTEXT,
-        global_attn_every_n_layers=1,
+        layer_types=["full_attention"] * LAYERS,
         tie_word_embeddings=False,
         pad_token_id=tokenizers.PAD,
         eos_token_id=tokenizers.EOS,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5TokenizerFast
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5Tokenizer
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
@@ -14,6 +17,8 @@ BYTE_VOCABULARY = 259
 CLIP_BOS, CLIP_EOS = 512, 513
 CLIP_VOCABULARY = 514
 T5_VOCABULARY = 128
+T5_PAD = 0
+T5_MAX_TOKENS = 256
 _T5_CHARACTERS = "\u2581abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-"
 
 
@@ -44,9 +49,17 @@ def clip() -> CLIPTokenizer:
     return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=77)
 
 
-def t5() -> T5TokenizerFast:
+def t5() -> T5Tokenizer:
     """T5's tokenizer with one token a letter, digit or mark."""
     specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    return T5TokenizerFast(
-        vocab=[*specials, *((character, -5.0) for character in _T5_CHARACTERS)], extra_ids=0, model_max_length=512
+    return T5Tokenizer(
+        vocab=[*specials, *((character, -5.0) for character in _T5_CHARACTERS)],
+        extra_ids=0,
+        model_max_length=T5_MAX_TOKENS,
     )
+
+
+def silence_padding(embedding: Any) -> None:
+    """Padding says nothing: FLUX gives its text encoder no mask, and there is more padding than text."""
+    with torch.no_grad():
+        embedding.weight[T5_PAD] = 0.0

@@ -31,8 +31,7 @@ class DiffusersImageEngine:
         loading.quiet()
         source = loading.source(settings)
         loading.pipeline_class(source, "image", ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline"))
-        self._draw: Any = FluxPipeline.from_pretrained(source.model, **source.pipeline_arguments)
-        self._draw.to(source.device)
+        self._draw = loading.load_pipeline(FluxPipeline, source)
         self._edit: Any = FluxImg2ImgPipeline(**self._draw.components)
         self._inpaint: Any = FluxInpaintPipeline(**self._draw.components)
         for pipeline in (self._draw, self._edit, self._inpaint):

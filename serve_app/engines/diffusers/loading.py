@@ -88,10 +88,23 @@ def pipeline_class(source: Source, kind: str, known: tuple[str, ...]) -> str:
             raise ValueError(f"'{source.model}' is no {kind} model: it has no model_index.json")
         name = str(json.loads(index.read_text()).get("_class_name"))
     else:
-        name = str(diffusers.DiffusionPipeline.load_config(source.model).get("_class_name"))
+        name = _hub_class(diffusers.DiffusionPipeline, source.model)
     if name not in known:
         raise ValueError(f"'{source.model}' is a {name}, no {kind} model this engine knows: {', '.join(known)}")
     return name
+
+
+def _hub_class(pipeline: Any, model: str) -> str:
+    return str(pipeline.load_config(model).get("_class_name"))
+
+
+def load_pipeline(cls: Any, source: Source) -> Any:
+    """The pipeline of class `cls` on its device; ValueError where the checkpoint is broken."""
+    try:
+        pipeline = cls.from_pretrained(source.model, **source.pipeline_arguments)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{source.model}' could not be loaded as {cls.__name__}: {error}") from error
+    return pipeline.to(source.device)
 
 
 def quiet() -> None:

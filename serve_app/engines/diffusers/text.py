@@ -261,7 +261,7 @@ def _load(source: loading.Source) -> tuple[Any, Any]:
     except OSError as error:
         raise ValueError(f"'{source.model}' is no text model: {error}") from error
     architecture = (config.architectures or [""])[0]
-    loader = AutoModelForMaskedLM if architecture.endswith("ForMaskedLM") else AutoModelForCausalLM
+    loader: Any = {True: AutoModelForMaskedLM, False: AutoModelForCausalLM}[architecture.endswith("ForMaskedLM")]
     model = loader.from_pretrained(source.model, dtype=source.dtype, **arguments).to(source.device).eval()
     tokenizer = AutoTokenizer.from_pretrained(source.model, **arguments)
     if tokenizer.mask_token_id is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,20 +36,20 @@ class DiffusersVideoEngine:
         source = loading.source(settings)
         name = loading.pipeline_class(source, "video", ("WanPipeline", "WanImageToVideoPipeline"))
         cls = WanPipeline if name == "WanPipeline" else WanImageToVideoPipeline
-        loaded: Any = cls.from_pretrained(source.model, **source.pipeline_arguments)
-        loaded.to(source.device)
+        loaded = loading.load_pipeline(cls, source)
         both = bool(loaded.config.expand_timesteps)
-        self._from_text: Any = _same(WanPipeline, loaded) if both or cls is WanPipeline else None
-        self._from_image: Any = _same(WanImageToVideoPipeline, loaded) if both or cls is not WanPipeline else None
-        self._two_experts = loaded.transformer is not None and loaded.transformer_2 is not None
-        patch: tuple[int, int, int] = (loaded.transformer or loaded.transformer_2).config.patch_size
+        self._from_text: Any = _as(WanPipeline, loaded) if both or cls is WanPipeline else None
+        self._from_image: Any = _as(WanImageToVideoPipeline, loaded) if both or cls is not WanPipeline else None
+        experts = [expert for expert in (loaded.transformer, loaded.transformer_2) if expert is not None]
+        self._two_experts = len(experts) > 1
+        patch: tuple[int, int, int] = experts[0].config.patch_size
         self._multiple = next_multiple(loaded.vae_scale_factor_spatial * patch[1], LEAST_MULTIPLE)
         self._group: int = loaded.vae_scale_factor_temporal
         self._prompt_tokens = min(512, loaded.tokenizer.model_max_length)
         self._shapes = settings.warm_up_sizes or (
             (settings.defaults.width, settings.defaults.height, settings.defaults.num_frames),
         )
-        self._worker = Worker("video-engine", source.threads(loaded.transformer or loaded.transformer_2, loaded.vae))
+        self._worker = Worker("video-engine", source.threads(*experts, loaded.vae))
         capabilities = {"progress", "cancel"}
         if self._from_image is not None:
             capabilities.add("image_to_video")
@@ -131,13 +131,12 @@ class DiffusersVideoEngine:
         return VideoOutput(engine_s=time.perf_counter() - clock, frames=np.ascontiguousarray(pixels))
 
 
-def _same(cls: type[Any], loaded: Any) -> Any:
-    """A pipeline of `cls` over the parts of `loaded`."""
-    pipeline: Any = loaded
-    if not isinstance(loaded, cls):
-        parts = {
-            name: part for name, part in loaded.components.items() if name not in {"image_encoder", "image_processor"}
-        }
+def _as(cls: Any, loaded: Any) -> Any:
+    """A pipeline of `cls` over the parts of `loaded`, which may be one already."""
+    pipeline = loaded
+    if type(loaded) is not cls:
+        of_images = {"image_encoder", "image_processor"}
+        parts = {name: part for name, part in loaded.components.items() if name not in of_images}
         settings = {name: loaded.config[name] for name in ("boundary_ratio", "expand_timesteps")}
         pipeline = cls(**parts, **settings)
     pipeline.set_progress_bar_config(disable=True)
@@ -145,7 +144,7 @@ def _same(cls: type[Any], loaded: Any) -> Any:
 
 
 @contextmanager
-def _boundary(pipeline: Any, ratio: float | None) -> Iterator[None]:
+def _boundary(pipeline: Any, ratio: float | None) -> Generator[None]:
     """Where one expert hands over to the other is the pipeline's configuration, so a request changes it for a while."""
     configured = pipeline.config.boundary_ratio
     if ratio is not None:
