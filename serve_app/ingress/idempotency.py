@@ -11,10 +11,9 @@ import asyncio
 import hashlib
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import GenericAlias
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -40,11 +39,20 @@ POLL_S = 0.2
 JSON = "application/json"
 
 
-def fingerprint(route: str, body: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
+def fingerprint(request: Request, fields: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
     """What makes two requests the same: where they go, their fields as parsed, and their files' content."""
-    fields = body.model_dump(mode="json", exclude_none=True)
+    parsed = fields.model_dump(mode="json", exclude_none=True)
     digests = {name: [hashlib.sha256(file.data).hexdigest() for file in each] for name, each in files.items()}
-    return hashlib.sha256(orjson.dumps([route, fields, digests], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    canonical = orjson.dumps([request.url.path, parsed, digests], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(canonical).hexdigest()
+
+
+class Made(NamedTuple, Generic[T]):
+    """A result, with the id of the request that made it and when that came."""
+
+    id: str
+    created_at: float
+    result: T
 
 
 class Idempotency:
@@ -55,33 +63,47 @@ class Idempotency:
         self._jobs = jobs
         self._settings = settings
 
-    async def job(self, request: Request, print_: str, make: Callable[[str], Awaitable[Job]]) -> Job:
+    async def job(
+        self,
+        request: Request,
+        fields: BaseModel,
+        files: Mapping[str, Sequence[Upload]],
+        make: Callable[[str], Awaitable[Job]],
+    ) -> Job:
         """The job of an equal request before this one, else the one that `make` makes under the id it is given."""
         owner: str = request.state.caller.owner
         if (key := _key(request)) is not None:
-            return await self._claimed_job(owner, key, print_, make)
+            return await self._claimed_job(owner, key, fingerprint(request, fields, files), make)
         if (retries := request.headers.get(RETRY_HEADER, "")).isdecimal():
-            return await self._retried_job(owner, int(retries) > 0, print_, make)
+            return await self._retried_job(owner, int(retries) > 0, fingerprint(request, fields, files), make)
         return await make(new_job_id())
 
     async def result(
-        self, request: Request, print_: str, kind: type[T], make: Callable[[], Coroutine[Any, Any, T]]
-    ) -> T:
-        """The result of an equal request with the same key, whether stored or still being made, else that of `make`.
+        self,
+        request: Request,
+        fields: BaseModel,
+        files: Mapping[str, Sequence[Upload]],
+        kind: type[T],
+        id: str,
+        make: Callable[[], Coroutine[Any, Any, T]],
+    ) -> Made[T]:
+        """The result of an equal request with the same key, stored or still being made, else that of `make`.
 
-        `kind` is a dataclass: its result is kept as JSON for as long as media are.
+        `kind` is a dataclass, or a list of one: it is kept as JSON for as long as media are. A stream is no result: it
+        is made anew. Where the request has no key this costs nothing.
         """
         key = _key(request)
         if key is None:
-            return await make()
+            return Made(id, time.time(), await make())
         owner: str = request.state.caller.owner
         answers = _Answers(self._store, owner, kind, self._settings)
+        print_ = fingerprint(request, fields, files)
         while True:
-            claim = await self._claim(owner, key, print_, f"answer-{uuid.uuid4().hex}", answers.has_failed)
+            claim = await self._claim(owner, key, print_, id, answers.has_failed)
             if claim.fresh:
-                return await self._make(owner, key, claim, answers, make)
+                return Made(id, claim.created_at, await self._make(owner, key, claim, answers, make))
             if (answer := await answers.get(claim.job_id)) is not None:
-                return answer
+                return Made(claim.job_id, claim.created_at, answer)
             await asyncio.sleep(POLL_S)
 
     # --- jobs ---

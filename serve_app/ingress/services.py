@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from serve_app.ingress.idempotency import Idempotency
 from serve_app.ingress.load import Load
 from serve_app.settings import Settings
 from serve_app.tasks import (
@@ -97,6 +98,7 @@ class Services:
     loads: dict[Kind, Load] = field(default_factory=dict[Kind, Load])
     started_at: float = 0.0
     draining: Callable[[], bool] = never
+    once: Idempotency = field(init=False)
 
     def served(self, kind: Kind) -> tuple[str, ...]:
         """The names of the models of one kind; none where it is not enabled."""
@@ -104,5 +106,6 @@ class Services:
         return () if model is None else (model.name,)
 
     def __post_init__(self) -> None:
+        self.once = Idempotency(self.store, self.jobs, self.settings.jobs)
         for kind, model in self.settings.kinds().items():
             self.loads.setdefault(kind, Load.of(kind, model))

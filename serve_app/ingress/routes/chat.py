@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from functools import partial
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
@@ -16,6 +17,7 @@ from serve_app.ingress.services import Services
 from serve_app.ingress.streaming import EventStream
 from serve_app.protocol.chat import ChatChunks, ChatRequest, from_results
 from serve_app.protocol.common import choose_model, parse
+from serve_app.tasks import TextResult
 
 
 def routes(services: Services) -> list[BaseRoute]:
@@ -41,7 +43,9 @@ def routes(services: Services) -> list[BaseRoute]:
         if asked.stream:
             chunks = ChatChunks(**named, include_usage=asked.include_usage)
             return EventStream(stream(client, load, tasks, chunks, include_usage=asked.include_usage))
-        results = await complete(client, load, tasks)
-        return json_answer(from_results(results, **named), timing=together(results))
+        make = partial(complete, client, load, tasks)
+        made = await services.once.result(request, asked, {}, list[TextResult], id, make)
+        named = Named(id=made.id, created=int(made.created_at), model=model, hints=asked.ignored_hints())
+        return json_answer(from_results(made.result, **named), timing=together(made.result))
 
     return [Route("/v1/chat/completions", create, methods=["POST"])]

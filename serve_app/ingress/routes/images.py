@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
 from starlette.requests import Request
@@ -33,7 +34,7 @@ from serve_app.protocol.images import (
     partial_event,
 )
 from serve_app.settings import Settings
-from serve_app.tasks import ImagePreview, ImageTask
+from serve_app.tasks import ImagePreview, ImageResult, ImageTask
 
 
 def routes(services: Services) -> list[BaseRoute]:
@@ -46,14 +47,15 @@ def routes(services: Services) -> list[BaseRoute]:
         url = asked.input_reference.image_url if asked.input_reference else None
         image = await read_image("input_reference", body.files.get("input_reference", ()), url, settings)
         inputs = None if image is None else await _inputs(client, settings, "input_reference", image, None)
-        return await _answer(services, client, request, asked, inputs)
+        return await _answer(services, client, request, body, asked, inputs)
 
     async def edit(request: Request) -> ASGIApp:
         body = await read_body(request, settings.limits, files=True)
         asked = parse(EditRequest, body.data, form=body.is_form)
         client = _client(services, asked)
         image, mask = await _edit_images(asked, body, settings)
-        return await _answer(services, client, request, asked, await _inputs(client, settings, "image", image, mask))
+        inputs = await _inputs(client, settings, "image", image, mask)
+        return await _answer(services, client, request, body, asked, inputs)
 
     return [
         Route("/v1/images/generations", generate, methods=["POST"]),
@@ -93,7 +95,7 @@ async def _inputs(
 
 
 async def _answer(
-    services: Services, client: ImageClient, request: Request, asked: ImageRequest, inputs: Inputs | None
+    services: Services, client: ImageClient, request: Request, body: Body, asked: ImageRequest, inputs: Inputs | None
 ) -> ASGIApp:
     created = time.time()
     task = asked.to_task(
@@ -108,11 +110,16 @@ async def _answer(
     urls = partial(url_of, services, request)
     if asked.stream:
         return EventStream(_events(client, load, asked, task, urls, int(created)))
-    work = work_of(task)
-    with load.admit(work):
-        result = await client.generate(task)
-    load.finished(work, result.timing.engine_s)
-    return json_answer(from_result(asked, task, result, urls, int(created)), timing=result.timing)
+
+    async def make() -> ImageResult:
+        with load.admit(work_of(task)):
+            result = await client.generate(task)
+        load.finished(work_of(task), result.timing.engine_s)
+        return result
+
+    made = await services.once.result(request, asked, body.files, ImageResult, task.id, make)
+    answer = from_result(asked, replace(task, id=made.id), made.result, urls, int(made.created_at))
+    return json_answer(answer, timing=made.result.timing)
 
 
 async def _events(

@@ -21,7 +21,6 @@ from serve_app.ingress.answers import json_answer, server_timing
 from serve_app.ingress.body import Body, read_body
 from serve_app.ingress.dispatch import Dispatcher, NewJob
 from serve_app.ingress.files import file_answer
-from serve_app.ingress.idempotency import Idempotency, fingerprint
 from serve_app.ingress.inputs import read_image
 from serve_app.ingress.services import Services
 from serve_app.ingress.streaming import EventStream, event
@@ -68,7 +67,7 @@ class Videos:
         self._services = services
         self._settings = services.settings
         self._jobs = services.jobs
-        self._once = Idempotency(services.store, services.jobs, services.settings.jobs)
+        self._once = services.once
         self._dispatcher: Dispatcher | None = None
         if services.video is not None:
             self._dispatcher = Dispatcher(
@@ -131,8 +130,7 @@ class Videos:
             new = NewJob(task=task, owner=source.owner, image=image, remixed_from=source.id, user=source.user)
             return await self._dispatch(new)
 
-        print_ = fingerprint(request.url.path, asked, {})
-        return await self._answer(request, await self._once.job(request, print_, make))
+        return await self._answer(request, await self._once.job(request, asked, {}, make))
 
     async def events(self, request: Request) -> ASGIApp:
         return EventStream(self._progress(request, await self._job(request)))
@@ -175,7 +173,7 @@ class Videos:
             data = image.data if image else None
             return await self._dispatch(NewJob(task=replace(task, id=id), owner=owner, image=data, user=asked.user))
 
-        return await self._once.job(request, fingerprint("/v1/videos", asked, body.files), make)
+        return await self._once.job(request, asked, body.files, make)
 
     async def _check_capabilities(self, task: VideoTask, *, has_image: bool) -> None:
         # asking the model wakes it from zero replicas, so only where its answer matters

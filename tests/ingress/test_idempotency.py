@@ -1,0 +1,232 @@
+"""The same request sent twice is one piece of work."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+
+from serve_app.errors import GenerationFailed
+from serve_app.ingress.idempotency import Idempotency, fingerprint
+from serve_app.ingress.services import PUBLIC, ImageClient, Services
+from serve_app.protocol.videos import RemixRequest
+from serve_app.settings import JobSettings
+from serve_app.tasks import ImageEvent, ImageResult, ImageTask, ModelCard, StoredObject
+from tests.ingress.conftest import Running, Serving
+from tests.ingress.test_videos import BODY, FORM, Held, ended, held, picture
+
+__all__ = ["held"]
+
+IMAGE = {"prompt": "a", "size": "64x64", "nvext": {"num_inference_steps": 1}}
+CHAT = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32, "temperature": 1.0}
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> dict[str, str]:
+    """A key of this test's own."""
+    return {"Idempotency-Key": f"{request.node.name} {secrets.token_hex(4)}"}
+
+
+# --- videos ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_stands_for_one_job(held: tuple[Held, Running], key: dict[str, str]) -> None:
+    replica, running = held
+    form: dict[str, Any] = {name: (None, value) for name, value in FORM.items()}
+    form["input_reference"] = ("a.png", picture(), "image/png")
+    async with running.client() as client:
+        first, again = [(await client.post("/v1/videos", files=form, headers=key)).json() for _ in range(2)]
+        assert first["id"] == again["id"]  # httpx draws a new boundary for each form
+        for change in ({"prompt": (None, "another")}, {"input_reference": ("a.png", picture(size=(32, 32)))}):
+            answer = await client.post("/v1/videos", files={**form, **change}, headers=key)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Idempotency-Key")
+        replica.release()
+        assert (await ended(client, first))["status"] == "completed"
+        assert (await client.post("/v1/videos", files=form, headers=key)).json()["status"] == "completed"
+        assert replica.runs == 1
+
+
+async def test_at_once_they_are_still_one(held: tuple[Held, Running], key: dict[str, str]) -> None:
+    replica, running = held
+    async with running.client() as client:
+        send = [client.post("/v1/videos", json=BODY, headers={**key, "Prefer": "respond-async"}) for _ in range(8)]
+        answers = await asyncio.gather(*send)
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        replica.release()
+        joined = await client.post("/v1/videos", json=BODY, headers=key)
+        assert (joined.json()["id"], joined.json()["status"]) == (answers[0].json()["id"], "completed")
+
+
+async def test_a_job_that_failed_or_is_gone_is_run_again(held: tuple[Held, Running], key: dict[str, str]) -> None:
+    replica, running = held
+    headers = {**key, "Prefer": "respond-async"}
+    async with running.client() as client:
+        first = (await client.post("/v1/videos", json=BODY, headers=headers)).json()
+        await client.post(f"/v1/videos/{first['id']}/cancel")
+        second = (await client.post("/v1/videos", json=BODY, headers=headers)).json()
+        assert first["id"] != second["id"]
+        assert (await client.post("/v1/videos", json=BODY, headers=headers)).json()["id"] == second["id"]
+        other = await client.post("/v1/videos", json={**BODY, "prompt": "other"}, headers=headers)
+        assert other.status_code == 400
+        replica.release()
+
+
+async def test_a_refused_request_does_not_use_up_its_key(held: tuple[Held, Running], key: dict[str, str]) -> None:
+    replica, running = held
+    async with running.client() as client:
+        made = [(await client.post("/v1/videos", json={"prompt": "fill"})).json() for _ in range(3)]
+        headers = {**key, "Prefer": "respond-async"}
+        assert (await client.post("/v1/videos", json=BODY, headers=headers)).status_code == 429
+        await client.post(f"/v1/videos/{made[0]['id']}/cancel")
+        replica.release()
+        for video in made:
+            await ended(client, video)
+        assert (await client.post("/v1/videos", json=BODY, headers=headers)).status_code == 200
+
+
+async def test_openais_retries_without_a_key_find_their_job(client: httpx.AsyncClient) -> None:
+    form: Any = {name: (None, value) for name, value in {**FORM, "prompt": "a retried raccoon"}.items()}
+
+    async def send(count: str) -> str:
+        answer = await client.post("/v1/videos", files=form, headers={"x-stainless-retry-count": count})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["id"]
+
+    lost = await send("1")  # a retry whose first try never arrived is a job like any other
+    first = await send("0")
+    assert lost != first
+    assert [await send("1"), await send("2")] == [first, first]
+    second = await send("0")  # a caller who asks twice gets two
+    assert second not in (lost, first)
+    assert await send("1") == second
+    await client.delete(f"/v1/videos/{second}")
+    assert await send("1") not in (lost, first, second)
+
+
+async def test_a_remix_has_a_key_too(client: httpx.AsyncClient, key: dict[str, str]) -> None:
+    source = (await client.post("/v1/videos", json=BODY)).json()["id"]
+    path = f"/v1/videos/{source}/remix"
+    first, again = [(await client.post(path, json={"prompt": "other"}, headers=key)).json()["id"] for _ in range(2)]
+    assert first == again
+    assert (await client.post("/v1/videos", json={"prompt": "other"}, headers=key)).status_code == 400
+
+
+# --- images and text ------------------------------------------------------------------------------------------------
+
+
+async def test_an_image_is_made_once(client: httpx.AsyncClient, key: dict[str, str]) -> None:
+    first, again = [await client.post("/v1/images/generations", json=IMAGE, headers=key) for _ in range(2)]
+    assert first.json() == again.json()
+    assert (await client.get(again.json()["data"][0]["url"])).status_code == 200
+    other = await client.post("/v1/images/generations", json={**IMAGE, "n": 2}, headers=key)
+    assert (other.status_code, other.json()["error"]["param"]) == (400, "Idempotency-Key")
+    free = await client.post("/v1/images/generations", json=IMAGE)
+    assert free.json()["nvext"]["seeds"] != first.json()["nvext"]["seeds"]
+
+
+async def test_base64_and_joining_the_one_in_flight(client: httpx.AsyncClient, key: dict[str, str]) -> None:
+    body = {**IMAGE, "n": 2, "response_format": "b64_json"}
+    send = [client.post("/v1/images/generations", json=body, headers=key) for _ in range(4)]
+    first, *others = [answer.json() for answer in await asyncio.gather(*send)]
+    assert all(other == first for other in others)
+    assert len(first["data"]) == 2
+
+
+async def test_text_is_made_once(client: httpx.AsyncClient, key: dict[str, str]) -> None:
+    first, again = [await client.post("/v1/chat/completions", json=CHAT, headers=key) for _ in range(2)]
+    assert first.json() == again.json()
+    body = {"prompt": "Hello", "max_tokens": 32, "temperature": 1.0}
+    own = {"Idempotency-Key": key["Idempotency-Key"] + "-2"}
+    first, again = [await client.post("/v1/completions", json=body, headers=own) for _ in range(2)]
+    assert first.json() == again.json()
+    assert (await client.post("/v1/completions", json=body, headers=key)).status_code == 400
+
+
+class Failing:
+    """An image client that fails its first call."""
+
+    def __init__(self, inner: ImageClient) -> None:
+        self._inner = inner
+        self.calls = 0
+
+    async def describe(self) -> ModelCard:
+        return await self._inner.describe()
+
+    async def generate(self, task: ImageTask) -> ImageResult:
+        self.calls += 1
+        if self.calls == 1:
+            raise GenerationFailed("out of memory")
+        return await self._inner.generate(task)
+
+    def stream(self, task: ImageTask) -> AsyncGenerator[ImageEvent, None]:
+        return self._inner.stream(task)
+
+
+async def test_an_error_is_not_replayed(serving: Serving, services: Services, key: dict[str, str]) -> None:
+    assert services.image is not None
+    failing = Failing(services.image)
+    with serving(lambda own: replace(own, image=failing)) as running:
+        async with running.client() as client:
+            statuses = [
+                (await client.post("/v1/images/generations", json=IMAGE, headers=key)).status_code for _ in range(3)
+            ]
+            assert (statuses, failing.calls) == ([500, 200, 200], 2)
+
+
+def asking(key: dict[str, str]) -> Request:
+    headers = [(name.lower().encode(), value.encode()) for name, value in key.items()]
+    return Request({"type": "http", "method": "POST", "path": "/x", "headers": headers, "state": {"caller": PUBLIC}})
+
+
+async def test_who_waits_takes_over_from_a_request_that_was_cancelled(services: Services, key: dict[str, str]) -> None:
+    # Serve cancels a handler whose client goes away
+    once = Idempotency(services.store, services.jobs, services.settings.jobs)
+    body = RemixRequest(prompt="p")
+    began = asyncio.Event()
+
+    async def never() -> StoredObject:
+        began.set()
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def at_once() -> StoredObject:
+        return StoredObject(key="k", content_type="c", size=1)
+
+    gone = asyncio.create_task(once.result(asking(key), body, {}, StoredObject, "answer-1", never))
+    await began.wait()
+    waiting = asyncio.create_task(once.result(asking(key), body, {}, StoredObject, "answer-2", at_once))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    gone.cancel()
+    made = await asyncio.wait_for(waiting, 30)
+    assert (made.id, made.result.key) == ("answer-2", "k")
+
+
+async def test_who_waits_takes_over_from_an_ingress_that_was_killed(services: Services, key: dict[str, str]) -> None:
+    quick = JobSettings(heartbeat_s=0.1, stale_s=1.5)
+    once = Idempotency(services.store, services.jobs, quick)
+    body = RemixRequest(prompt="p")
+    asked = asking(key)
+    await services.jobs.claim("public", key["Idempotency-Key"], fingerprint(asked, body, {}), "answer-of-the-dead")
+
+    async def make() -> StoredObject:
+        await asyncio.sleep(2.5)  # longer than `stale_s`: only its heartbeats say that it is being made
+        return StoredObject(key=secrets.token_hex(4), content_type="c", size=1)
+
+    send = [once.result(asked, body, {}, StoredObject, f"answer-of-{i}", make) for i in range(2)]
+    first, second = await asyncio.wait_for(asyncio.gather(*send), 30)
+    assert first == second
+    assert first.id != "answer-of-the-dead"
+
+
+@pytest.mark.parametrize("value", ["", "x" * 256])
+async def test_a_key_has_a_length(client: httpx.AsyncClient, value: str) -> None:
+    for path, body in (("/v1/videos", BODY), ("/v1/images/generations", IMAGE), ("/v1/chat/completions", CHAT)):
+        answer = await client.post(path, json=body, headers={"Idempotency-Key": value})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Idempotency-Key")
