@@ -1,0 +1,258 @@
+"""/v1/chat/completions and /v1/completions as a caller sees them, on the demo checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.ingress.conftest import Running
+
+CHAT = "/v1/chat/completions"
+MODEL = "demo/llada2-tiny"
+HELLO: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello! How are you?"}]}
+
+
+def openai_client(running: Running) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
+
+
+async def events_of(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> list[tuple[str | None, Any]]:
+    """(name, data) of each server-sent event; data is None for [DONE]."""
+    answer = await client.post(path, json=body | {"stream": True})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events: list[tuple[str | None, Any]] = []
+    for block in answer.text.strip().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.split("\n"))
+        events.append((lines.get("event"), None if lines["data"] == "[DONE]" else json.loads(lines["data"])))
+    return events
+
+
+async def test_a_chat_answers_in_openais_shape(client: httpx.AsyncClient) -> None:
+    answer = await client.post(CHAT, json=HELLO | {"max_tokens": 40, "temperature": 0.7})
+    assert answer.status_code == 200, answer.text
+    chat = answer.json()
+    assert chat["id"].startswith("chatcmpl-")
+    assert (chat["object"], chat["model"]) == ("chat.completion", MODEL)
+    assert abs(chat["created"] - time.time()) < 60
+    [choice] = chat["choices"]
+    assert choice["message"]["role"] == "assistant"
+    assert len(choice["message"]["content"]) == 40
+    assert choice["finish_reason"] == "length"
+    usage = chat["usage"]
+    assert usage["completion_tokens"] == 40
+    assert usage["total_tokens"] == usage["prompt_tokens"] + 40 > 40
+    report = chat["nvext"]
+    assert report["algorithm"] == "LowConfidence"
+    assert report["denoising_steps"] > 0
+    assert report["tokens_per_step"] == pytest.approx(40 / report["denoising_steps"], abs=0.01)
+    timing = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
+    assert set(timing) == {"queue", "engine", "encode", "storage"}
+    assert float(timing["engine"]) > 0
+
+
+async def test_the_model_may_be_left_out(client: httpx.AsyncClient) -> None:
+    body = {"messages": HELLO["messages"], "max_tokens": 1}
+    assert (await client.post(CHAT, json=body)).json()["model"] == MODEL
+
+
+async def test_an_unknown_model_is_404_that_lists_what_is_served(client: httpx.AsyncClient) -> None:
+    answer = await client.post(CHAT, json=HELLO | {"model": "gpt-4o"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert MODEL in error["message"]
+    assert "flux" not in error["message"]
+
+
+async def test_the_same_seed_gives_the_same_text(client: httpx.AsyncClient) -> None:
+    body = HELLO | {"max_tokens": 32, "temperature": 1.0, "seed": 7}
+    texts = [(await client.post(CHAT, json=body)).json()["choices"][0]["message"]["content"] for _ in range(2)]
+    assert texts[0] == texts[1]
+    other = (await client.post(CHAT, json=body | {"seed": 8})).json()["choices"][0]["message"]["content"]
+    assert other != texts[0]
+
+
+async def test_n_choices_have_a_seed_each(client: httpx.AsyncClient) -> None:
+    body = HELLO | {"max_tokens": 16, "temperature": 1.0, "seed": 7}
+    chat = (await client.post(CHAT, json=body | {"n": 3})).json()
+    assert [choice["index"] for choice in chat["choices"]] == [0, 1, 2]
+    assert chat["usage"]["completion_tokens"] == 48
+    second = (await client.post(CHAT, json=body | {"seed": 8})).json()
+    assert chat["choices"][1]["message"] == second["choices"][0]["message"]
+    assert chat["usage"]["prompt_tokens"] == second["usage"]["prompt_tokens"]
+
+
+async def test_a_stop_string_ends_the_text(client: httpx.AsyncClient) -> None:
+    body = HELLO | {"max_tokens": 64}
+    whole: str = (await client.post(CHAT, json=body)).json()["choices"][0]["message"]["content"]
+    stop = whole[10:12]
+    for value in (stop, [stop, "\u0000never"]):
+        choice = (await client.post(CHAT, json=body | {"stop": value})).json()["choices"][0]
+        assert choice["message"]["content"] == whole[: whole.index(stop)]
+        assert choice["finish_reason"] == "stop"
+
+
+async def test_a_stream_is_a_chunk_for_each_block(client: httpx.AsyncClient) -> None:
+    body = HELLO | {"max_tokens": 80, "stream_options": {"include_usage": True}}
+    events = await events_of(client, CHAT, body)
+    assert events[-1] == (None, None)
+    *blocks, end, usage = [data for _, data in events[:-1]]
+    texts = [block["choices"][0]["delta"]["content"] for block in blocks]
+    # blocks are counted from the beginning of the prompt, so that the first may be a short one
+    assert all(0 < len(text) <= 32 for text in texts)
+    assert len(texts) >= 3
+    assert sum(len(text) for text in texts) == 80
+    assert blocks[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert all("role" not in block["choices"][0]["delta"] for block in blocks[1:])
+    assert all(block["usage"] is None and block["object"] == "chat.completion.chunk" for block in blocks)
+    assert end["choices"][0]["finish_reason"] == "length"
+    assert end["nvext"]["denoising_steps"] > 0
+    assert usage["choices"] == []
+    assert usage["usage"]["completion_tokens"] == 80
+    whole = (await client.post(CHAT, json=HELLO | {"max_tokens": 80})).json()
+    assert "".join(texts) == whole["choices"][0]["message"]["content"]
+
+
+async def test_without_stream_options_no_chunk_has_usage(client: httpx.AsyncClient) -> None:
+    events = await events_of(client, CHAT, HELLO | {"max_tokens": 8})
+    assert all("usage" not in data for _, data in events[:-1])
+
+
+async def test_the_first_block_comes_before_the_last_is_made(running: Running) -> None:
+    arrived: list[float] = []
+    async with (
+        running.client() as client,
+        client.stream("POST", CHAT, json=HELLO | {"max_tokens": 128, "stream": True}) as answer,
+    ):
+        async for line in answer.aiter_lines():
+            arrived += [time.monotonic()] if line.startswith("data: {") else []
+    assert len(arrived) >= 5
+    blocks = arrived[:-1]
+    gaps = [after - before for before, after in pairwise(blocks)]
+    assert max(gaps) < 0.8 * (blocks[-1] - blocks[0]), "the blocks came all at once"
+
+
+async def test_denoising_steps_are_shown_where_asked_for(client: httpx.AsyncClient) -> None:
+    events = await events_of(client, CHAT, HELLO | {"max_tokens": 32, "nvext": {"annotations": ["denoising"]}})
+    steps = [data["nvext"]["denoising"] for name, data in events if name == "denoising"]
+    assert len(steps) > 1
+    assert all(data["choices"] == [] for name, data in events if name == "denoising")
+    for block in {step["block"] for step in steps}:
+        masked = [step["masked"] for step in steps if step["block"] == block]
+        assert masked == sorted(masked, reverse=True)
+    assert all(step["text"].count("\u2591") == step["masked"] for step in steps)
+    plain = await events_of(client, CHAT, HELLO | {"max_tokens": 32})
+    assert all(name is None for name, _ in plain)
+
+
+async def test_several_choices_stream_side_by_side(client: httpx.AsyncClient) -> None:
+    body = HELLO | {"n": 2, "max_tokens": 32, "seed": 1, "temperature": 1.0, "stream_options": {"include_usage": True}}
+    chunks = [data for _, data in (await events_of(client, CHAT, body))[:-1]]
+    texts = ["", ""]
+    reasons: list[Any] = [None, None]
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            texts[choice["index"]] += choice["delta"].get("content", "")
+            reasons[choice["index"]] = choice["finish_reason"] or reasons[choice["index"]]
+    assert [len(text) for text in texts] == [32, 32]
+    assert texts[0] != texts[1]
+    assert reasons == ["length", "length"]
+    assert chunks[-1]["usage"]["completion_tokens"] == 64
+
+
+async def test_dynamos_hints_are_named_in_the_answer(client: httpx.AsyncClient) -> None:
+    nvext = {"agent_hints": {"priority": 5}, "greed_sampling": True, "top_k": 5, "ignore_eos": True}
+    chat = (await client.post(CHAT, json=HELLO | {"max_tokens": 1, "nvext": nvext})).json()
+    assert "agent_hints" in chat["nvext"]["ignored"]
+    events = await events_of(client, CHAT, HELLO | {"max_tokens": 1, "nvext": nvext})
+    [end] = [data for _, data in events if data and data["choices"][0]["finish_reason"]]
+    assert "agent_hints" in end["nvext"]["ignored"]
+
+
+async def test_a_disconnect_frees_the_engine(running: Running) -> None:
+    """A streamed completion of many blocks is dropped after the first; the next request need not wait for it."""
+    long = HELLO | {"max_tokens": 96, "stream": True, "temperature": 1.0}
+    async with running.client() as client:
+        began = time.monotonic()
+        whole = await client.post(CHAT, json=long)
+        whole_s = time.monotonic() - began
+        assert whole.status_code == 200
+        async with client.stream("POST", CHAT, json=long) as answer:
+            async for line in answer.aiter_lines():
+                if line:
+                    break
+        began = time.monotonic()
+        assert (await client.post(CHAT, json=HELLO | {"max_tokens": 1})).status_code == 200
+        assert time.monotonic() - began < max(0.5 * whole_s, 0.5)
+    await asyncio.sleep(0)
+    assert running.services.loads["text"].under_way == []
+
+
+async def test_completions(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/completions", json={"model": MODEL, "prompt": "Once upon", "max_tokens": 20})
+    completion = answer.json()
+    assert completion["id"].startswith("cmpl-")
+    assert completion["object"] == "text_completion"
+    [choice] = completion["choices"]
+    assert len(choice["text"]) == 20
+    assert (choice["finish_reason"], choice["logprobs"]) == ("length", None)
+    assert completion["usage"]["completion_tokens"] == 20
+
+
+async def test_completions_of_several_prompts(client: httpx.AsyncClient) -> None:
+    body = {"prompt": ["Once upon", "a time"], "n": 2, "max_tokens": 4}
+    completion = (await client.post("/v1/completions", json=body)).json()
+    assert [choice["index"] for choice in completion["choices"]] == [0, 1, 2, 3]
+    assert completion["usage"]["completion_tokens"] == 16
+
+
+async def test_completions_stream(client: httpx.AsyncClient) -> None:
+    events = await events_of(client, "/v1/completions", {"prompt": "Once upon", "max_tokens": 40})
+    assert events[-1] == (None, None)
+    texts = [data["choices"][0]["text"] for _, data in events[:-1]]
+    assert texts[-1] == ""
+    assert all(0 < len(text) <= 32 for text in texts[:-1])
+    assert len("".join(texts)) == 40
+    assert events[-2][1]["choices"][0]["finish_reason"] == "length"
+    assert {data["object"] for _, data in events[:-1]} == {"text_completion"}
+
+
+async def test_the_official_client_chats_and_streams(running: Running) -> None:
+    async with openai_client(running) as client:
+        messages: Any = HELLO["messages"]
+        chat = await client.chat.completions.create(model=MODEL, messages=messages, max_tokens=8)
+        assert chat.usage is not None
+        assert chat.usage.completion_tokens == 8
+        stream = await client.chat.completions.create(
+            model=MODEL,
+            messages=messages,
+            max_tokens=40,
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body={"nvext": {"annotations": ["denoising"]}},
+        )
+        chunks = [chunk async for chunk in stream]
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert len(text) == 40
+        assert chunks[-1].usage is not None
+        completion = await client.completions.create(model=MODEL, prompt="Once", max_tokens=3)
+        assert len(completion.choices[0].text) == 3
+
+
+async def test_the_official_client_sees_errors_as_its_own(running: Running) -> None:
+    async with openai_client(running) as client:
+        messages: Any = HELLO["messages"]
+        with pytest.raises(openai.NotFoundError) as missing:
+            await client.chat.completions.create(model="gpt-4o", messages=messages)
+        assert missing.value.code == "model_not_found"
+        with pytest.raises(openai.BadRequestError) as bad:
+            await client.chat.completions.create(model=MODEL, messages=messages, logprobs=True)
+        assert (bad.value.param, bad.value.code) == ("logprobs", "unsupported_parameter")
+        assert bad.value.request_id
