@@ -28,7 +28,16 @@ from serve_app.protocol.videos import (
     VideoList,
     VideoRequest,
 )
-from serve_app.settings import ImageSettings, Settings, TextSettings, VideoSettings
+from serve_app.settings import (
+    ImageDefaults,
+    ImageLimits,
+    ImageSettings,
+    Settings,
+    TextSettings,
+    VideoDefaults,
+    VideoLimits,
+    VideoSettings,
+)
 
 Json = dict[str, Any]
 EVENTS = "text/event-stream"
@@ -298,21 +307,18 @@ def _schemas(operations: Sequence[Operation]) -> tuple[dict[str, Json], Refs]:
 
 
 def _narrow(schema: Json, bounds: dict[str, Json]) -> None:
-    """Lays keywords over the properties of an object: over the member that is not null, where one may be."""
+    """Lays keywords over the properties of an object: bounds over the member that is not null, where one may be."""
     for name, keywords in bounds.items():
         written = schema["properties"][name]
-        default = {"default": keywords["default"]} if "default" in keywords else {}
-        keywords = {key: value for key, value in keywords.items() if key != "default"}
-        members = [each for each in written.get("anyOf", [written]) if each.get("type") != "null"]
-        for member in members:
-            applicable = _applicable(member, keywords)
-            member.update(applicable)
-        written.update(default)
+        for member in written.get("anyOf", [written]):
+            if member.get("type") != "null":
+                member.update(_applicable(member, keywords))
+        written.update({key: value for key, value in keywords.items() if key in ("default", "description")})
 
 
 def _applicable(member: Json, keywords: Json) -> Json:
-    numeric = member.get("type") in ("integer", "number")
-    return {key: value for key, value in keywords.items() if numeric == (key in ("maximum", "minimum"))}
+    applicable = ("maximum",) if member.get("type") in ("integer", "number") else ("enum", "maxLength", "pattern")
+    return {key: value for key, value in keywords.items() if key in applicable}
 
 
 def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
@@ -353,7 +359,7 @@ def _image_bounds(image: ImageSettings) -> dict[str, Json]:
         "prompt": {"maxLength": image.limits.prompt_chars},
         "model": {"enum": [image.name], "default": image.name},
         "n": _most(image.limits.n, 1),
-        "size": _size(image.limits.min_side, image.limits.max_side, image.defaults.width, image.defaults.height),
+        "size": _size(image.limits, image.defaults),
         "output_format": {"default": image.defaults.output_format},
     }
 
@@ -363,7 +369,9 @@ def _video_bounds(video: VideoSettings) -> dict[str, Json]:
         "prompt": {"maxLength": video.limits.prompt_chars},
         "model": {"enum": [video.name], "default": video.name},
         "seconds": {"maximum": int(video.limits.seconds)},
-        "size": _size(video.limits.min_side, video.limits.max_side, video.defaults.width, video.defaults.height),
+        "size": _size(
+            video.limits.min_side, video.limits.max_side, video.defaults.width, video.defaults.height, "even, "
+        ),
     }
 
 
@@ -371,11 +379,11 @@ def _most(maximum: int, default: int) -> Json:
     return {"maximum": maximum, "default": default}
 
 
-def _size(least: int, most: int, width: int, height: int) -> Json:
+def _size(limits: ImageLimits | VideoLimits, defaults: ImageDefaults | VideoDefaults, also: str = "") -> Json:
     return {
         "pattern": "^([1-9][0-9]{0,4}x[1-9][0-9]{0,4}|auto)$",
-        "description": f"WIDTHxHEIGHT, each {least} to {most} pixels; or auto.",
-        "default": f"{width}x{height}",
+        "description": f"WIDTHxHEIGHT, each {also}{limits.min_side} to {limits.max_side} pixels; or auto.",
+        "default": f"{defaults.width}x{defaults.height}",
     }
 
 
