@@ -369,9 +369,7 @@ def _video_bounds(video: VideoSettings) -> dict[str, Json]:
         "prompt": {"maxLength": video.limits.prompt_chars},
         "model": {"enum": [video.name], "default": video.name},
         "seconds": {"maximum": int(video.limits.seconds)},
-        "size": _size(
-            video.limits.min_side, video.limits.max_side, video.defaults.width, video.defaults.height, "even, "
-        ),
+        "size": _size(video.limits, video.defaults, "even, "),
     }
 
 
