@@ -85,11 +85,11 @@ class LocalStore:
         with _reading(key):
             file = await asyncio.to_thread((self.root / key).open, "rb", buffering=0)
             try:
-                file.seek(start)
                 position = start
                 while end is None or position < end:
                     wanted = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - position)
-                    chunk = await asyncio.to_thread(file.read, wanted)
+                    # pread: a read that outlives its cancelled caller must not move a file that reuses the number
+                    chunk = await asyncio.to_thread(os.pread, file.fileno(), wanted, position)
                     if not chunk:
                         return
                     position += len(chunk)
@@ -134,7 +134,7 @@ class LocalStore:
             if not path.exists():
                 with self._written(secrets.token_bytes(32)) as (temporary, _), contextlib.suppress(AlreadyExists):
                     temporary.chmod(0o600)
-                    self._install(lambda: os.link(temporary, path), path)
+                    self._install(lambda: _link(temporary, path), path)
             return path.read_bytes()
 
     # --- blocking halves, run in threads ---
@@ -147,16 +147,20 @@ class LocalStore:
             )
             if if_absent:
                 # The record goes second: before the link decides, it could belong to another writer's object.
-                self._install(lambda: os.link(temporary, target), target)
-                self._put_record(key, record)
+                self._install(lambda: _link(temporary, target), target)
+                try:
+                    self._put_record(key, record)
+                except OSError:
+                    target.unlink()
+                    raise
             else:
                 self._put_record(key, record)
                 self._install(lambda: temporary.replace(target), target)
             return status.st_size
 
     @contextlib.contextmanager
-    def _written(self, data: bytes | Path) -> Generator[tuple[Path, os.stat_result]]:
-        """A temporary file holding `data`, on disk to the last byte; gone afterwards unless it was moved."""
+    def _written(self, data: bytes | Path, *, durable: bool = True) -> Generator[tuple[Path, os.stat_result]]:
+        """A temporary file holding `data`, if `durable` on disk to the last byte; gone afterwards unless moved."""
         temporary = self._temporary / secrets.token_hex(16)
         try:
             with temporary.open("xb") as file:
@@ -166,35 +170,33 @@ class LocalStore:
                 else:
                     file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
                 status = os.fstat(file.fileno())
             yield temporary, status
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _install(self, move: Callable[[], object], target: Path) -> None:
+    def _install(self, move: Callable[[], object], target: Path, *, durable: bool = True) -> None:
         for attempt in range(_MAKE_FOLDER_TRIES):
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
+                target.parent.mkdir(parents=True, exist_ok=True)
                 move()
                 break
-            except FileExistsError as exc:
-                raise AlreadyExists("The key is taken.") from exc
             except FileNotFoundError:
-                # `_delete` of the folder's last other object came between; see there
+                # `_prune` came between, after another object of the folder was deleted
                 if attempt == _MAKE_FOLDER_TRIES - 1:
                     raise
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if durable:
+            with contextlib.suppress(FileNotFoundError):  # deleted again already
+                _sync_folder(target.parent)
 
     def _put_record(self, key: str, record: _Record) -> None:
         path = self._records / key
         if record["metadata"] or record["content_type"] != content_type_of(key):
-            with self._written(json.dumps(record).encode()) as (temporary, _):
-                self._install(lambda: temporary.replace(path), path)
+            # not synced: a record that a power cut spoils is ignored, and its object stays whole
+            with self._written(json.dumps(record).encode(), durable=False) as (temporary, _):
+                self._install(lambda: temporary.replace(path), path, durable=False)
         else:
             with contextlib.suppress(*_ABSENT):
                 path.unlink()
@@ -211,7 +213,7 @@ class LocalStore:
             info = _info(key, status)
             try:
                 record: _Record = json.loads((self._records / key).read_bytes())
-            except _ABSENT:
+            except (*_ABSENT, ValueError):
                 return info
             if (record["size"], record["mtime_ns"]) != (status.st_size, status.st_mtime_ns):
                 return info
@@ -279,6 +281,23 @@ def _info(key: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(
         key=key, size=status.st_size, content_type=content_type_of(key), modified=status.st_mtime, metadata={}
     )
+
+
+def _link(temporary: Path, target: Path) -> None:
+    """Gives the file its name where that is free; the operating system decides between two who try at once."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError as exc:
+        raise AlreadyExists("The key is taken.") from exc
+
+
+def _sync_folder(folder: Path) -> None:
+    """A name is on disk when its folder is."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 @contextlib.contextmanager
