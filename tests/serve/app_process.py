@@ -1,0 +1,148 @@
+"""The app in processes of its own, to be killed. Run as a module it is the app, `AppProcess` is what starts that."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_S = 240.0
+
+
+class AppProcess:
+    """A whole app (Ray, Serve and the replicas) at one port; `log` is what all of its processes have said.
+
+    `wrapper` goes before the command line, such as an `unshare` that gives it a file system of its own.
+    """
+
+    def __init__(self, args: dict[str, Any], log: Path, *, env: dict[str, str], wrapper: tuple[str, ...] = ()) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        self._args = args
+        self._env = {**os.environ, **env}
+        self._wrapper = wrapper
+        # a short path: Ray's Unix sockets lie below it, and theirs are limited to 107 bytes
+        self._temporary = Path(tempfile.mkdtemp(prefix="ray-"))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when the app is ready."""
+        deadline = time.monotonic() + START_S
+        self._spawn()
+        while time.monotonic() < deadline:
+            if self.process is not None and self.process.poll() is not None:
+                # Ray gives its raylet 30 s, which a machine that is busy with other tests may need
+                assert "timed out during startup" in self.tail(), f"the app ended:\n{self.tail()}"
+                self._spawn()
+            if self.answers("/ready"):
+                return
+            time.sleep(0.25)
+        raise AssertionError(f"the app is not ready after {START_S} s:\n{self.tail()}")
+
+    def _spawn(self) -> None:
+        config = {"port": self.port, "temporary": str(self._temporary), "args": self._args}
+        command = [*self._wrapper, sys.executable, "-m", "tests.serve.app_process", json.dumps(config)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._env)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of it at once, as a power cut would."""
+        if self.process is None:
+            return
+        for pid in [self.process.pid, *_descendants(self.process.pid)]:
+            _kill(pid)
+        self.process.wait()
+        self.process = None
+
+    def kill_replica(self, deployment: str) -> None:
+        """SIGKILL to the one replica of a deployment."""
+        assert self.process is not None
+        [pid] = [pid for pid in _descendants(self.process.pid) if _is_replica(pid, deployment)]
+        _kill(pid)
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def answers(self, path: str) -> bool:
+        try:
+            return httpx.get(self.base_url + path, timeout=10).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
+
+
+def wait_until(check: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.1)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = defaultdict(list)
+    for each, parent in _parents():
+        children[parent].append(each)
+    found = [pid]
+    for each in found:
+        found += children[each]
+    return found[1:]
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        yield int(path.parent.name), int(after_name[1])
+
+
+def _is_replica(pid: int, deployment: str) -> bool:
+    """By its title, which Ray makes `ray::ServeReplica:<app>:<deployment>`, and `.<method>` while it is busy."""
+    try:
+        title = (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")[0].decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return title.split(".")[0].strip() == f"ray::ServeReplica:diffusion:{deployment}"
+
+
+def main(config: dict[str, Any]) -> None:
+    import ray
+    from ray import serve
+
+    from serve_app.app import build
+    from serve_app.settings import Settings
+
+    ray.init(include_dashboard=False, num_cpus=8, _temp_dir=config["temporary"])
+    serve.start(http_options={"host": "127.0.0.1", "port": config["port"]})
+    serve.run(build(Settings.model_validate(config["args"])), name="diffusion", route_prefix="/")
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
