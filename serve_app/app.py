@@ -87,7 +87,6 @@ def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy |
         target_ongoing_requests=ongoing,
         upscale_delay_s=replicas.upscale_delay_s,
         downscale_delay_s=replicas.downscale_delay_s,
-        look_back_period_s=10.0,
         **options,
     )
 
