@@ -91,9 +91,7 @@ class SGLangTextEngine:
     async def warm_up(self) -> None:
         """One request alone, then as many as run together: the kernels for both are compiled on first use."""
         for count in dict.fromkeys((1, self.concurrency)):
-            async with asyncio.TaskGroup() as group:
-                for i in range(count):
-                    group.create_task(self._warm(f"warm-up {i}"))
+            await asyncio.gather(*(self._warm(f"warm-up {i}") for i in range(count)))
 
     async def check_health(self) -> None:
         self._check_alive()

@@ -1,0 +1,45 @@
+"""Small checkpoints, made once a run; nothing here is collected where sglang is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from serve_app.engines.sglang.processes import descendants
+
+ROOT = Path(__file__).parents[2]
+collect_ignore_glob = [] if importlib.util.find_spec("sglang") else ["test_*.py"]
+NAMES = {
+    "flux": "black-forest-labs/FLUX.1-dev",
+    "wan-1.3b": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    "wan-ti2v": "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+    "llada": "inclusionAI/LLaDA2.0-mini-preview",
+}
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folder of each small checkpoint, named as on the hub."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    made = {kind: folder / name for kind, name in NAMES.items()}
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.checkpoints"]
+    for kind, path in made.items():
+        subprocess.run([*command, kind, str(path), "--tiny"], cwd=ROOT, check=True)
+    return made
+
+
+def workers(pid: int | None = None) -> list[int]:
+    """SGLang's processes below `pid` (this one); its workers name themselves."""
+    found: list[int] = []
+    for child in descendants(pid or os.getpid()):
+        with suppress(OSError):
+            line = Path(f"/proc/{child}/cmdline").read_bytes()
+            if line.startswith((b"sgl_diffusion::", b"sglang::")):
+                found.append(child)
+    return found

@@ -1,0 +1,136 @@
+"""A diffusion language model on sgl.Engine: LLaDA2.0-mini's layout, small, with random weights."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from serve_app.engines.sglang.text import SGLangTextEngine
+from serve_app.errors import EngineDied, InvalidRequest
+from serve_app.settings import TextSettings
+from serve_app.tasks import Message, TextBlock, TextEnd, TextEvent, TextTask
+from tests.gpu.conftest import workers
+
+torch = pytest.importorskip("torch")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(1200),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="SGLang's language models need a GPU"),
+]
+TASK = TextTask(id="t", model="llada", prompt="Tell me of boats.", max_tokens=96, ignore_eos=True)
+
+
+def settings(folder: Path, **changes: object) -> TextSettings:
+    arguments = {"load_format": "dummy", "mem_fraction_static": 0.1}
+    kept = {"max_running_requests": 8, "max_total_tokens": 16384, "gpus": 1}
+    return TextSettings.model_validate({"model": str(folder), "engine_args": arguments} | kept | changes)
+
+
+@pytest.fixture(scope="module")
+async def engine(checkpoints: dict[str, Path]) -> AsyncIterator[SGLangTextEngine]:
+    made = SGLangTextEngine(settings(checkpoints["llada"], algorithm_config={"threshold": 0.9}))
+    await made.warm_up()
+    yield made
+    made.close()
+
+
+async def events(engine: SGLangTextEngine, task: TextTask) -> list[TextEvent]:
+    return [event async for event in engine.generate(task)]
+
+
+async def test_blocks_then_the_end(engine: SGLangTextEngine) -> None:
+    *blocks, end = await events(engine, TASK)
+    assert all(isinstance(block, TextBlock) and block.text for block in blocks)
+    assert len(blocks) >= 2
+    assert isinstance(end, TextEnd)
+    assert (end.finish_reason, end.completion_tokens, end.algorithm) == ("length", 96, "LowConfidence")
+    assert end.prompt_tokens > 0
+    assert end.denoising_steps >= len(blocks)
+    assert end.ignored == ()
+
+
+async def test_the_first_block_comes_before_the_last_is_computed(engine: SGLangTextEngine) -> None:
+    started, first = time.monotonic(), 0.0
+    async for _ in engine.generate(replace(TASK, max_tokens=512)):
+        first = first or time.monotonic() - started
+    assert first < 0.5 * (time.monotonic() - started)
+
+
+async def test_the_same_prompt_gives_the_same_text(engine: SGLangTextEngine) -> None:
+    def text(found: list[TextEvent]) -> str:
+        return "".join(event.text for event in found if isinstance(event, TextBlock))
+
+    assert text(await events(engine, TASK)) == text(await events(engine, replace(TASK, seed=4)))
+
+
+async def test_messages_and_raw_prompts(engine: SGLangTextEngine) -> None:
+    chat = replace(TASK, prompt="", messages=(Message(role="user", content="Hello"),), max_tokens=32)
+    counts: list[int] = []
+    for task in (chat, replace(chat, raw_prompt=True)):
+        end = (await events(engine, task))[-1]
+        assert isinstance(end, TextEnd)
+        counts.append(end.prompt_tokens)
+    assert counts[0] > counts[1] > 0
+
+
+async def test_a_stop_string_ends_the_text(engine: SGLangTextEngine) -> None:
+    *blocks, _ = await events(engine, TASK)
+    text = "".join(block.text for block in blocks if isinstance(block, TextBlock))
+    word = text[len(text) // 2 :][:3]
+    *blocks, end = await events(engine, replace(TASK, stop=(word,)))
+    stopped = "".join(block.text for block in blocks if isinstance(block, TextBlock))
+    assert stopped == text[: text.index(word)]
+    assert isinstance(end, TextEnd)
+    assert end.finish_reason == "stop"
+
+
+async def test_sampling_is_reported_as_ignored(engine: SGLangTextEngine) -> None:
+    end = (await events(engine, replace(TASK, temperature=0.7, top_p=0.9, top_k=5, seed=3, max_tokens=32)))[-1]
+    assert isinstance(end, TextEnd)
+    assert end.ignored == ("temperature", "top_p", "top_k", "seed")
+
+
+async def test_more_than_fits_is_refused(engine: SGLangTextEngine) -> None:
+    with pytest.raises(InvalidRequest):
+        await events(engine, replace(TASK, max_tokens=10_000_000))
+
+
+async def test_a_reader_who_leaves_frees_the_engine(engine: SGLangTextEngine) -> None:
+    async with aclosing(engine.generate(replace(TASK, max_tokens=4096))) as reader:  # pyright: ignore[reportArgumentType]
+        await anext(reader)
+    started = time.monotonic()
+    await events(engine, replace(TASK, max_tokens=32))
+    assert time.monotonic() - started < 5
+
+
+async def test_many_at_once(engine: SGLangTextEngine) -> None:
+    found = await asyncio.gather(*(events(engine, replace(TASK, prompt=f"{i} boats")) for i in range(16)))
+    assert all(isinstance(each[-1], TextEnd) and each[-1].completion_tokens == 96 for each in found)
+
+
+async def test_a_killed_worker_fails_its_requests(engine: SGLangTextEngine) -> None:
+    work = [asyncio.create_task(events(engine, replace(TASK, max_tokens=8000, prompt=str(i)))) for i in range(3)]
+    await asyncio.sleep(1)
+    os.kill(workers()[0], signal.SIGKILL)
+    results = await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), 20)
+    assert all(isinstance(result, EngineDied) for result in results)
+    with pytest.raises(EngineDied):
+        await engine.check_health()
+    engine.close()
+    assert workers() == []
+
+
+def test_a_misspelt_algorithm_is_refused_before_loading(checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="LowConfidence"):
+        SGLangTextEngine(settings(checkpoints["llada"], algorithm="LowConfidense"))
+    with pytest.raises(ValueError, match="threshold"):
+        SGLangTextEngine(settings(checkpoints["llada"], algorithm_config={"treshold": 0.9}))
