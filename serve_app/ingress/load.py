@@ -54,7 +54,10 @@ class Load:
 
     @contextmanager
     def admit(self, work: Work) -> Generator[None]:
-        """Holds a place for one request; raises QueueFull where none is left."""
+        """Holds a place for one request; raises QueueFull where none is left.
+
+        A QueueFull from inside, of a replica's own queue, learns here when to come back.
+        """
         if len(self.under_way) >= self.limit:
             raise QueueFull(
                 f"{len(self.under_way)} {self.kind} requests are under way, which is the limit. Retry later.",
@@ -63,6 +66,9 @@ class Load:
         self.under_way.append(work)
         try:
             yield
+        except QueueFull as full:
+            full.retry_after_s = full.retry_after_s or self.retry_after_s
+            raise
         finally:
             self.under_way.remove(work)
 

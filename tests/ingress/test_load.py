@@ -56,3 +56,12 @@ def test_demand_counts_engine_seconds_by_lanes() -> None:
     with load.admit(Work("text", "tokens", 400.0)):
         assert load.demand().replica_s == pytest.approx(10.0)
     assert load.demand().wanted == 0
+
+
+def test_a_replicas_full_queue_learns_when_to_come_back() -> None:
+    load = Load("image", limit=2, lanes=1)
+    load.finished(ONE, 7.0)
+    full = QueueFull("the replica's")
+    with pytest.raises(QueueFull), load.admit(ONE):
+        raise full
+    assert full.retry_after_s == 7.0
