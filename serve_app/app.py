@@ -6,11 +6,11 @@ and hands a raw dict to a function whose annotation is a string.
 
 import importlib.util
 import logging
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ray
 from ray import serve
-from ray.serve import Application
+from ray.serve import Application, Deployment
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from serve_app.deployments.image import ImageDeployment
@@ -40,7 +40,7 @@ def build(args: Settings) -> Application:
     logger.info("profile %s: %s", profile, reason)
     if profile == "demo":
         logger.warning(BANNER)
-    models = {kind: _model(kind, settings) for kind in settings.kinds()}
+    models: dict[Kind, Application] = {kind: _model(kind, settings) for kind in settings.kinds()}
     sweeper = _sweeper(settings, models["video"]) if "video" in models else None
     return _ingress(settings, models, sweeper)
 
@@ -60,7 +60,7 @@ def choose_profile(asked: Profile) -> tuple[Literal["demo", "gpu"], str]:
 def _model(kind: Kind, settings: Settings) -> Application:
     chosen = settings.kinds()[kind]
     lanes = settings.text.max_running_requests if kind == "text" else 1
-    deployment = serve.deployment(served(CLASSES[kind])).options(
+    deployment = _deployment(served(CLASSES[kind])).options(
         name=kind.capitalize(),
         ray_actor_options=_actor(chosen.cpus, chosen.labels, num_gpus=chosen.gpus, resources=chosen.resources),
         # beside those that run, one waits its turn, so that the engine never idles while a result is encoded
@@ -71,6 +71,11 @@ def _model(kind: Kind, settings: Settings) -> Application:
         graceful_shutdown_timeout_s=GRACE_S,
     )
     return deployment.bind(settings)
+
+
+def _deployment(cls: type) -> Deployment:
+    # Serve's overloads say that a class gives back a function
+    return cast(Deployment, serve.deployment(cls))
 
 
 def _actor(cpus: float, labels: dict[str, str], **rest: Any) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy |
 
 
 def _sweeper(settings: Settings, video: Application) -> Application:
-    deployment = serve.deployment(served(Sweeper)).options(
+    deployment = _deployment(served(Sweeper)).options(
         name="Sweeper", ray_actor_options=_actor(0.05, settings.ingress.labels)
     )
     return deployment.bind(settings, video)
@@ -100,7 +105,7 @@ def _sweeper(settings: Settings, video: Application) -> Application:
 
 def _ingress(settings: Settings, models: dict[Kind, Application], sweeper: Application | None) -> Application:
     at_once = settings.ingress.max_ongoing_requests
-    deployment = serve.deployment(serve.ingress()(Ingress)).options(
+    deployment = _deployment(serve.ingress()(Ingress)).options(
         name="Ingress",
         ray_actor_options=_actor(settings.ingress.cpus, settings.ingress.labels),
         max_ongoing_requests=at_once,

@@ -6,6 +6,8 @@ Name the folder as the hub does: SGLang picks its native pipeline by that name. 
 tokenizer alone (the engine fills in weights with load_format "dummy"); `wan-ti2v` is there tiny only.
 """
 
+# diffusers types its constructors by their defaults, and a transformers configuration takes any keyword
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import argparse
