@@ -2,11 +2,12 @@
 
     python -m benchmarks.gpu all [--folder /dev/shm] [--results benchmarks/results/h200.jsonl]
 
-`all` is `models`, `start`, `time`, `stop` and `two-gpus` after one another; each can be run by itself, and what `start`
-started goes on running until `stop`. The application serves all three models on GPU 0 (cluster/one-gpu.yaml); the bare
-engines, and the text engine with the settings of Dynamo's launch script, hold the same models on the last GPU, so that
-nothing is loaded twice on one card. They take turns: nothing else computes while one of them is timed. With one GPU
-both sides share it, which holds for the small checkpoints (`--tiny`) only.
+`all` is `models`, `start`, `time` of images and videos, `dynamo`, `time` of text, `stop` and `two-gpus` after one
+another; each can be run by itself, and what `start` started goes on running until `stop`. The application serves all
+three models on GPU 0 (cluster/one-gpu.yaml); the bare engines hold the same models on the last GPU, so that nothing is
+loaded twice on one card. They take turns: nothing else computes while one of them is timed. `dynamo` starts the text
+engine once more, with the settings of Dynamo's launch script, where the bare image and video engines were. With one GPU
+both sides share it, for which it holds small checkpoints (`--tiny`) only.
 """
 
 from __future__ import annotations
@@ -78,31 +79,42 @@ def start(folder: Path, state: Path, kinds: list[str], port: int, *, tiny: bool,
     gpus = gpu_count()
     app = App(application(folder, kinds, port, tiny=tiny), state / "app", state / "app.log", gpus="0" if gpus else None)
     pids = {"app": app.process.pid}
-    for name in bare_names(kinds):
+    for name in kinds:
         pids[name] = _start_bare(name, folder, state, str(gpus - 1) if gpus else None).pid
     (state / "pids.json").write_text(json.dumps(pids))
     waiting = app.wait_ready(wait_s)
     print(f"application after {time.monotonic() - began:.0f} s: {'not ready: ' + str(waiting) if waiting else 'ready'}")
     while time.monotonic() - began < wait_s:
-        loading = [name for name in bare_names(kinds) if not _loaded(state, name) and _alive(pids[name])]
+        loading = [name for name in kinds if not _loaded(state, name) and _alive(pids[name])]
         if not loading:
             break
         time.sleep(1)
-    for name in bare_names(kinds):
+    for name in kinds:
         print(f"bare {name}:", "loaded" if _loaded(state, name) else "NOT LOADED", f"{time.monotonic() - began:.0f} s")
 
 
-def bare_names(kinds: list[str]) -> list[str]:
-    return [*kinds, "dynamo"] if "text" in kinds else list(kinds)
+def start_dynamo(folder: Path, state: Path, wait_s: float) -> None:
+    """The text engine with the settings of Dynamo's launch script, where the bare image and video engines were."""
+    process = _start_bare("dynamo", folder, state, str(gpu_count() - 1))
+    pids = json.loads((state / "pids.json").read_text())
+    (state / "pids.json").write_text(json.dumps(pids | {"dynamo": process.pid}))
+    began = time.monotonic()
+    while not _loaded(state, "dynamo") and process.poll() is None and time.monotonic() - began < wait_s:
+        time.sleep(0.5)
+    print(
+        "dynamo's settings:",
+        "loaded" if _loaded(state, "dynamo") else "NOT LOADED",
+        f"{time.monotonic() - began:.0f} s",
+    )
 
 
 def time_all(state: Path, port: int, kinds: list[str], *, tiny: bool, rounds: int) -> list[dict[str, Any]]:
     """A row for each work; what fails is told and leaves the others alone."""
     rows: list[Row] = []
     bares: dict[str, Bare] = {}
-    for name in bare_names(kinds):
+    for name in [*kinds, "dynamo"] if "text" in kinds else kinds:
         try:
-            bares[name] = Bare(state / f"{name}.socket", 1 if tiny else 5)
+            bares[name] = Bare(state / f"{name}.socket", 2)
         except TimeoutError as error:
             print(error)
     base = f"http://127.0.0.1:{port}"
@@ -193,10 +205,11 @@ def time_text(base: str, client: httpx.Client, bare: Bare | None, dynamo: Bare |
     body = {"model": LLADA, "prompt": "first", "max_tokens": TOKENS, "nvext": {"ignore_eos": True}}
     first = Row(f"dllm first request after ready, {TOKENS} tokens", ours=[post(client, "/v1/completions", body)[0]])
     rows.append(first)
-    for engine in (bare, dynamo):
-        for clients in (1, 8, 32):
+    for clients in (1, 8, 32):
+        # our own replica has warmed up its engine the same way
+        for engine in (bare, dynamo):
             if engine is not None:
-                theirs(engine, clients, "warm")
+                engine.run({"prompts": prompts(clients, "warm"), "tokens": 64})
     for clients, rounds in ((1, 3), (8, 3), (32, 2)):
         row = Row(f"dllm {clients} clients, {TOKENS} tokens each", unit="tok_s", notes={"clients": clients})
         rows.append(row)
@@ -310,7 +323,7 @@ def _alive(pid: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["all", "models", "start", "time", "stop", "two-gpus"])
+    parser.add_argument("what", choices=["all", "models", "start", "dynamo", "time", "stop", "two-gpus"])
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="for checkpoints and media")
     parser.add_argument("--state", type=Path, default=Path("/tmp/benchmarks-gpu"), help="for logs and sockets")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "h200.jsonl")
@@ -328,8 +341,16 @@ def main() -> None:
         make_models(args.folder, tiny=args.tiny, only=args.only)
     if every or args.what == "start":
         start(args.folder, args.state, args.kinds, args.port, tiny=args.tiny, wait_s=args.wait)
-    if every or args.what == "time":
+    if args.what == "dynamo":
+        start_dynamo(args.folder, args.state, args.wait)
+    if args.what == "time":
         lines += time_all(args.state, args.port, args.kinds, tiny=args.tiny, rounds=args.rounds)
+    if every:
+        pictures = [kind for kind in args.kinds if kind != "text"]
+        lines += time_all(args.state, args.port, pictures, tiny=args.tiny, rounds=args.rounds)
+        if "text" in args.kinds:
+            start_dynamo(args.folder, args.state, args.wait)
+            lines += time_all(args.state, args.port, ["text"], tiny=args.tiny, rounds=args.rounds)
     if every or args.what == "stop":
         stop(args.state)
     if args.what == "two-gpus" or (every and gpu_count() >= 2):

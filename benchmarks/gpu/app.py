@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -28,10 +30,12 @@ class App:
         path = folder / "deployments.yaml"
         path.write_text(yaml.safe_dump(config))
         self.base = f"http://127.0.0.1:{config['http_options']['port']}"
+        # Ray's sockets lie below it, and the path of a socket has 107 bytes at most
+        self._ray = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         env = os.environ | {
             # a Ray of its own beside others on this machine; the engine's processes at the usual priority
             "RAY_ADDRESS": "local",
-            "RAY_TMPDIR": str(folder / "ray"),
+            "RAY_TMPDIR": self._ray,
             "RAY_worker_niceness": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
@@ -73,6 +77,7 @@ class App:
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self._ray, ignore_errors=True)
         return left
 
 

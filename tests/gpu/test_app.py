@@ -39,7 +39,7 @@ def app(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     args["jobs"] = {"heartbeat_s": 1.0, "stale_s": 10.0, "sweep_s": 2.0}
     for kind, checkpoint in NAMES.items():
         args[kind] |= {"enabled": kind in KINDS, "model": str(checkpoints[checkpoint]), "served_name": checkpoint}
-    args["text"] |= {"engine_args": {"load_format": "dummy", "mem_fraction_static": 0.1}, "max_total_tokens": 32768}
+    args["text"] |= {"engine_args": {"load_format": "dummy"}, "max_total_tokens": 32768}
     args["image"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96]]}
     args["video"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96, 5]]}
     started = App(config, folder / "app", folder / "app.log")

@@ -30,8 +30,8 @@ TASK = TextTask(id="t", model="llada", prompt="Tell me of boats.", max_tokens=96
 
 
 def settings(folder: Path, **changes: object) -> TextSettings:
-    arguments = {"load_format": "dummy", "mem_fraction_static": 0.1}
-    kept = {"max_running_requests": 8, "max_total_tokens": 16384, "gpus": 1}
+    arguments = {"load_format": "dummy"}
+    kept = {"max_running_requests": 8, "max_total_tokens": 16384, "gpus": 0.5}
     return TextSettings.model_validate({"model": str(folder), "engine_args": arguments} | kept | changes)
 
 

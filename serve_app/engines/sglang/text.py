@@ -205,6 +205,9 @@ def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
         arguments["dllm_algorithm_config"] = str(algorithms.write(settings.algorithm_config, folder))
     if settings.max_total_tokens is not None:
         arguments["max_total_tokens"] = settings.max_total_tokens
+        if settings.gpus < 1:
+            # SGLang counts what its neighbours on the GPU take while it loads as its own: the cap alone must bind
+            arguments["mem_fraction_static"] = 0.97
     return arguments | settings.engine_args
 
 
