@@ -22,7 +22,7 @@ from tqdm import tqdm
 Advance = Callable[[str], None]
 """Called with the name of a part as soon as it is made."""
 
-RECIPE = 2
+RECIPE = 3
 """Raised whenever a checkpoint would come out different: an older one in a cache folder is then made anew."""
 
 _MODULES = {"demo/llada2-tiny": "text", "demo/flux-tiny": "image", "demo/wan-tiny": "video"}

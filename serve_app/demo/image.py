@@ -25,13 +25,19 @@ HIDDEN = HEADS * HEAD
 PANGRAM = "the quick brown fox jumps over the lazy dog, and a red cat sleeps under a green tree by the sea"
 WAVES = 1.5
 """How sharply attention tells places apart."""
-PAINT = 0.6
+PAINT = 3.0
 """How strong what attention paints is beside the noise."""
 LETTERS = 4.0
 """How strong the letters paint beside the noise around."""
-TINT = 0.01
+TINT = 0.03
 """How much the whole prompt colours the whole picture."""
-CONTRAST = 1.3
+AROUND = 1.5
+"""How strong the noise around a place paints."""
+STEADY = 24.0
+"""The constant in each token, large beside the norm of the noise, 8."""
+FADE = 1.6
+"""How fast the noise goes: exp(-FADE) of it is left, and of an edited picture more, the less of it was noise."""
+CONTRAST = 0.6
 
 
 def make(folder: Path, advance: Advance) -> None:
@@ -110,16 +116,18 @@ def _transformer(t5: Any) -> FluxTransformer2DModel:
         guidance_embeds=True,
     )
     weights.draw(model, seed=4)
-    embed = weights.orthonormal(5, HIDDEN, LATENTS * PATCH)
+    basis = weights.centered(5, HIDDEN, LATENTS * PATCH + 1)
+    embed, constant = basis[:, :-1], basis[:, -1]
     smooth = embed @ weights.flat_patches()
-    fill(model.x_embedder, embed)
-    # the normalized tokens back to latents: with nothing painted this is the noise itself, at unit strength
-    fill(model.proj_out, embed.T * math.sqrt(LATENTS * PATCH / HIDDEN))
+    # beside a large constant, normalizing a token divides it by much the same whatever it holds
+    fill(model.x_embedder, embed, STEADY * constant)
+    # so the velocity is the noise itself, plus what attention paints: the noise fades as the picture comes
+    fill(model.proj_out, embed.T * FADE * STEADY / math.sqrt(HIDDEN))
     fill(model.norm_out.linear, torch.cat([torch.zeros(HIDDEN, HIDDEN), TINT * smooth @ noise(6, LATENTS, HIDDEN)]))
     # the tint comes from the prompt, a little from the guidance, and not from the time: it would grow in the last steps
     fill(model.time_text_embed.timestep_embedder.linear_2, 0.0)
     block = model.transformer_blocks[0]
-    _paint(block.attn, smooth, _letters_apart(t5, model.context_embedder))
+    _paint(block.attn, embed, smooth, _letters_apart(t5, model.context_embedder))
     open_gate = torch.zeros(6, HIDDEN)
     open_gate[2] = 1.0
     fill(block.norm1.linear, 0.0, open_gate.flatten())
@@ -137,13 +145,14 @@ def _letters_apart(t5: Any, embedder: Any) -> torch.Tensor:
     return torch.eye(HIDDEN) - torch.outer(common, common)
 
 
-def _paint(attention: Any, smooth: torch.Tensor, apart: torch.Tensor) -> None:
+def _paint(attention: Any, embed: torch.Tensor, smooth: torch.Tensor, apart: torch.Tensor) -> None:
     """Head 0 looks from each place at the letters of the prompt, head 1 at the noise around it."""
     at_text, at_noise = noise(7, HEAD), noise(8, HEAD)
     none = torch.zeros(HEAD)
     fill(attention.to_q, 0.0, torch.cat([at_text, at_noise]))
     fill(attention.to_k, 0.0, torch.cat([none, at_noise]))
-    fill(attention.to_v, torch.cat([torch.zeros(HEAD, HIDDEN), noise(9, HEAD, HIDDEN) * math.sqrt(3 / HIDDEN)]))
+    around = noise(9, HEAD, LATENTS * PATCH) @ embed.T * STEADY / HIDDEN * AROUND
+    fill(attention.to_v, torch.cat([torch.zeros(HEAD, HIDDEN), around]))
     letters = torch.zeros(HIDDEN, HIDDEN)
     letters[:HEAD] = noise(10, HEAD, HIDDEN) / math.sqrt(HIDDEN)
     fill(attention.add_k_proj, letters @ apart)

@@ -45,6 +45,9 @@ def _model() -> ModernBertForMaskedLM:
         num_attention_heads=4,
         max_position_embeddings=CONTEXT,
         layer_types=["full_attention"] * LAYERS,
+        rope_parameters={
+            kind: {"rope_type": "default", "rope_theta": 30.0} for kind in ("full_attention", "sliding_attention")
+        },
         tie_word_embeddings=False,
         pad_token_id=tokenizers.PAD,
         eos_token_id=tokenizers.EOS,
@@ -54,9 +57,9 @@ def _model() -> ModernBertForMaskedLM:
     )
     with torch.random.fork_rng(devices=[]):
         model = ModernBertForMaskedLM(config)
-    draw(model, seed=1, gain=2.0)
+    draw(model, seed=1, gain=4.0)
     with torch.no_grad():
-        model.decoder.weight.mul_(1.2 / 2.0)
+        model.decoder.weight.mul_(1.5 / 4.0)
         model.decoder.bias.copy_(_output_bias())
     return model
 

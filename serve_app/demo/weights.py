@@ -47,6 +47,12 @@ def orthonormal(seed: int, rows: int, columns: int) -> Tensor:
     return square if rows >= columns else square.T.contiguous()
 
 
+def centered(seed: int, rows: int, columns: int) -> Tensor:
+    """(rows, columns) with orthonormal columns of mean 0, which subtracting the mean leaves as they are."""
+    ones = torch.ones(rows, 1)
+    return torch.linalg.qr(torch.cat([ones, noise(seed, rows, columns)], dim=1).double()).Q[:, 1:].float()
+
+
 def flat_patches() -> Tensor:
     """(64, 16): a latent pixel to a patch of four equal ones, laid out channel first; orthonormal columns."""
     return torch.kron(torch.eye(LATENTS), torch.ones(PATCH, 1) / math.sqrt(PATCH))

@@ -42,6 +42,8 @@ from serve_app.settings import (
 Json = dict[str, Any]
 EVENTS = "text/event-stream"
 JSON = "application/json"
+BOOLEAN = "^([01tTfFyYnN]|[oO][nN]|[nN][oO]|[oO][fF][fF]|[yY][eE][sS]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"
+"""A boolean in a form, as pydantic reads it."""
 BINARY: Json = {"type": "string", "format": "binary"}
 
 
@@ -243,8 +245,14 @@ HEADERS: dict[str, Json] = {
 }
 PATH_PARAMETERS: dict[str, Json] = {
     "id": {"description": "The id of a video.", "schema": {"type": "string", "pattern": "^video_[0-9a-f]{32}$"}},
-    "model": {"description": "The id of a model; it may hold slashes.", "schema": {"type": "string"}},
-    "key": {"description": "The key of a stored file; it holds slashes.", "schema": {"type": "string"}},
+    "model": {
+        "description": "The id of a model; it may hold slashes.",
+        "schema": {"$ref": "#/components/schemas/ModelId"},
+    },
+    "key": {
+        "description": "The key of a stored file; it holds slashes.",
+        "schema": {"type": "string", "pattern": "^media/[A-Za-z0-9_/-]+[.](png|jpeg|webp|mp4)$"},
+    },
 }
 
 
@@ -256,6 +264,7 @@ def document(settings: Settings) -> Json:
         operations += of_kind if kind in kinds else ()
     operations += OTHERS
     schemas, refs = _schemas(operations)
+    schemas["ModelId"] = {"type": "string", "enum": [model.name for model in kinds.values()]}
     for component, bounds in _bounds(settings).items():
         if component in schemas:
             _narrow(schemas[component], bounds)
@@ -292,6 +301,16 @@ Refs = dict[Any, Json]
 """The schema of each model, most often a reference to its component."""
 
 
+KEYWORDS = {
+    "integer": ("maximum", "enum"),
+    "number": ("maximum", "enum"),
+    "boolean": ("enum",),
+    "string": ("maxLength", "pattern", "enum"),
+    "array": ("items", "minItems", "maxItems"),
+    "object": ("maxProperties",),
+}
+
+
 def _schemas(operations: Sequence[Operation]) -> tuple[dict[str, Json], Refs]:
     asked: dict[Any, Literal["validation", "serialization"]] = {ErrorResponse: "serialization"}
     for operation in operations:
@@ -317,16 +336,26 @@ def _narrow(schema: Json, bounds: dict[str, Json]) -> None:
 
 
 def _applicable(member: Json, keywords: Json) -> Json:
-    applicable = ("maximum",) if member.get("type") in ("integer", "number") else ("enum", "maxLength", "pattern")
-    return {key: value for key, value in keywords.items() if key in applicable}
+    """Those keywords that say something of a member of its type."""
+    own = KEYWORDS.get(member.get("type", ""), ())
+    return {key: value for key, value in keywords.items() if key in own}
 
 
 def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
     """The running limits and defaults, by component and property."""
     text, image, video = settings.text, settings.image, settings.video
     return {
-        "ChatRequest": _text_bounds(text) | {"max_completion_tokens": {"maximum": text.limits.max_tokens}},
-        "CompletionRequest": _text_bounds(text),
+        "ChatRequest": _text_bounds(text)
+        | {
+            "max_completion_tokens": {"maximum": text.limits.max_tokens},
+            "logprobs": {"enum": [False]},
+            "top_logprobs": {"maximum": 0},
+            "tool_choice": {"enum": ["none", "auto"]},
+            "function_call": {"enum": ["none", "auto"]},
+            "modalities": {"items": {"enum": ["text"]}, "minItems": 1, "maxItems": 1},
+        },
+        "CompletionRequest": _text_bounds(text) | {"echo": {"enum": [False]}, "suffix": {"maxLength": 0}},
+        "ResponseFormat": {"type": {"enum": ["text"]}},
         "GenerationRequest": _image_bounds(image),
         "EditRequest": _image_bounds(image),
         "ImageExtension": {
@@ -351,6 +380,10 @@ def _text_bounds(text: TextSettings) -> dict[str, Json]:
         "model": {"enum": [text.name], "default": text.name},
         "max_tokens": _most(text.limits.max_tokens, text.defaults.max_tokens),
         "n": _most(text.limits.n, 1),
+        # what no diffusion language model can do is refused, but for the value that asks for nothing
+        "presence_penalty": {"enum": [0]},
+        "frequency_penalty": {"enum": [0]},
+        "logit_bias": {"maxProperties": 0},
     }
 
 
@@ -439,6 +472,8 @@ def _form(schema: Json, files: Sequence[str], schemas: dict[str, Json]) -> Json:
         elif one.get("type") == "object" and "properties" in one:
             for inner, below in one["properties"].items():
                 properties[f"{name}[{inner}]"] = _resolved(_without_null(below), schemas)
+        elif one.get("type") == "boolean":
+            properties[name] = {"type": "string", "pattern": BOOLEAN, "description": "true or false"}
         else:
             properties[name] = one
     return {"type": "object", "properties": properties, "required": schema.get("required", [])}

@@ -36,7 +36,8 @@ def test_every_route_is_described_and_nothing_else(services: Services) -> None:
     }
     served = {(method, path.replace("/v1/models/{id}", "/v1/models/{model}")) for method, path in served}
     told = {(method, path) for path, each in described()["paths"].items() for method in each}
-    assert {(method, path) for method, path in served if method != "head"} - UNDOCUMENTED == told
+    refused = {(method, path) for method, path in served if path == "/v1/videos/sync" and method != "post"}
+    assert {(method, path) for method, path in served if method != "head"} - refused - UNDOCUMENTED == told
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -266,6 +266,8 @@ async def test_a_method_that_a_path_has_not_names_those_it_has(client: httpx.Asy
     answer = await client.put("/v1/videos", json={})
     assert answer.status_code == 405
     assert {each.strip() for each in answer.headers["allow"].split(",")} == {"GET", "HEAD", "POST"}
+    answer = await client.get("/v1/videos/sync")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
 # --- waiting --------------------------------------------------------------------------------------------------------

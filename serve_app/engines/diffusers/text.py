@@ -161,12 +161,13 @@ class _Generation:
 
     def _arguments(self, device: torch.device) -> dict[str, Any]:
         task = self._task
+        temperature = _temperature(task)
         arguments: dict[str, Any] = {
             "input_ids": torch.tensor([self._prompt], dtype=torch.long),
             "gen_length": task.max_tokens,
             "block_length": BLOCK_LENGTH,
             "num_inference_steps": BLOCK_LENGTH,
-            "temperature": _temperature(task),
+            "temperature": temperature,
             "sampling_method": "auto",
             "threshold": self._algorithm.threshold,
             "editing_threshold": self._algorithm.editing_threshold,
@@ -176,8 +177,7 @@ class _Generation:
             "callback_on_step_end": self._on_step,
             "callback_on_step_end_tensor_inputs": ["block_x"],
         }
-        # OpenAI allows a top_p of 0, which leaves the likeliest token alone; the scheduler does not
-        optional: dict[str, Any] = {"top_k": 1} if task.top_p == 0 else {"top_p": task.top_p, "top_k": task.top_k}
+        optional: dict[str, Any] = {"top_p": task.top_p, "top_k": task.top_k} if temperature > 0 else {}
         if task.seed is not None:
             optional["generator"] = torch.Generator(device).manual_seed(task.seed)
         return arguments | {key: value for key, value in optional.items() if value is not None}
@@ -242,7 +242,13 @@ class _Finished(Exception):
 
 
 def _temperature(task: TextTask) -> float:
-    """The scheduler's default is greedy; a caller who asks for sampling but names no temperature gets OpenAI's, 1."""
+    """The scheduler's default is greedy; a caller who asks for sampling but names no temperature gets OpenAI's, 1.
+
+    Where only the likeliest token is left to choose from, that is greedy too: sampled, it would be certain of itself
+    and the whole block would be committed in one step.
+    """
+    if task.top_k == 1 or task.top_p == 0:
+        return 0.0
     if task.temperature is not None:
         return task.temperature
     sampling = (task.top_p, task.top_k, task.seed)
@@ -258,7 +264,7 @@ def _load(source: loading.Source) -> tuple[Any, Any]:
     arguments = source.hub_arguments | {"trust_remote_code": source.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(source.model, **arguments)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"'{source.model}' is no text model: {error}") from error
     architecture = (config.architectures or [""])[0]
     loader: Any = {True: AutoModelForMaskedLM, False: AutoModelForCausalLM}[architecture.endswith("ForMaskedLM")]

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -44,6 +45,7 @@ from serve_app.protocol.videos import (
 from serve_app.tasks import VideoResult, VideoTask
 
 EVENTS_POLL_S = 0.5
+ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
 def routes(services: Services) -> list[BaseRoute]:
@@ -51,7 +53,7 @@ def routes(services: Services) -> list[BaseRoute]:
     one = "/v1/videos/{id}"
     return [
         Route("/v1/videos", by_method(POST=videos.create, GET=videos.list), methods=["POST", "GET"]),
-        Route("/v1/videos/sync", videos.create_sync, methods=["POST"]),
+        Route("/v1/videos/sync", by_method(POST=videos.create_sync), methods=ANY),  # "sync" is the id of no video
         Route(one, by_method(GET=videos.get, DELETE=videos.delete), methods=["GET", "DELETE"]),
         Route(f"{one}/content", videos.content, methods=["GET"]),
         Route(f"{one}/cancel", videos.cancel, methods=["POST"]),
@@ -263,7 +265,9 @@ def by_method(**handlers: Callable[[Request], Awaitable[ASGIApp]]) -> Callable[[
     """One endpoint for the methods of one path, so that a 405 lists all of them."""
 
     async def handle(request: Request) -> ASGIApp:
-        method = "GET" if request.method == "HEAD" else request.method
-        return await handlers[method](request)
+        handler = handlers.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(handlers)})
+        return await handler(request)
 
     return handle

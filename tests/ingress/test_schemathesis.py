@@ -1,0 +1,74 @@
+"""Our own /openapi.json, believed by schemathesis: whatever it says is sent, and whatever is answered must fit it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ingress.conftest import Running, Serving
+
+LONGEST_S = 100
+LEAST_REQUESTS = 1000
+LEFT_OUT = {
+    # a schema cannot say all that a request must be: an even width, an image that decodes, a URL that may be fetched
+    "positive_data_acceptance",
+}
+SMALL: dict[str, Any] = {
+    "text": {"limits": {"n": 2, "max_tokens": 32, "prompt_chars": 200}, "defaults": {"max_tokens": 8}},
+    "image": {
+        "limits": {"n": 2, "steps": 2, "min_side": 16, "max_side": 32, "prompt_chars": 200},
+        "defaults": {"width": 32, "height": 32, "num_inference_steps": 1},
+    },
+    "video": {
+        "limits": {
+            "steps": 2,
+            "frames": 5,
+            "fps": 4,
+            "seconds": 1,
+            "min_side": 16,
+            "max_side": 32,
+            "prompt_chars": 200,
+        },
+        "defaults": {"width": 32, "height": 32, "num_frames": 1, "fps": 4, "num_inference_steps": 1},
+    },
+    "limits": {"body_bytes": 1024 * 1024, "image_bytes": 64 * 1024},
+    # with keys on, it is also looked at what happens without one
+    "access": {"keys_env": "API_KEYS"},
+}
+
+
+@pytest.fixture
+def small(serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setenv("API_KEYS", "test:sk-test")
+    with serving(media={"root": (tmp_path / "media").as_uri()}, **SMALL) as running:
+        yield running
+
+
+def test_nothing_is_found_in_a_thousand_requests(small: Running, tmp_path: Path) -> None:
+    report = tmp_path / "report.ndjson"
+    # a process of its own: its hooks and warnings are not ours, and the server's thread is not slowed down by it
+    options = {
+        "--checks": "all",
+        "--exclude-checks": ",".join(sorted(LEFT_OUT)),
+        "--max-time": str(LONGEST_S),
+        "--header": "Authorization: Bearer sk-test",
+        "--request-timeout": "60",
+        "--generation-database": "none",
+        "--report-ndjson-path": str(report),
+    }
+    arguments = [word for option in options.items() for word in option]
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{small.url}/openapi.json", "--no-color", *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=2 * LONGEST_S, cwd=tmp_path, check=False)
+    assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
+    assert requests_in(report) >= LEAST_REQUESTS, ran.stdout[-2000:]
+
+
+def requests_in(report: Path) -> int:
+    finished = [json.loads(line).get("ScenarioFinished") for line in report.read_text().splitlines()]
+    return sum(len(each["recorder"]["interactions"]) for each in finished if each)
