@@ -15,7 +15,7 @@ from serve_app.storage import ObjectStore, open_store
 from serve_app.tasks import StoredObject, VideoResult, VideoTask
 from tests.s3_server import S3Server
 
-JOBS = {"heartbeat_s": 0.05, "stale_s": 0.4, "sweep_s": 0.1, "cancel_poll_s": 0.02}
+JOBS = {"heartbeat_s": 0.05, "stale_s": 2.0, "sweep_s": 0.1, "cancel_poll_s": 0.02}
 
 
 def make_task(**changes: Any) -> VideoTask:

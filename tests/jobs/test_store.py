@@ -185,7 +185,7 @@ class TestTries:
         job = await create()
         first = await started(jobs, job.id)
         assert await jobs.start("public", job.id) is None
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.2)
         second = await started(jobs, job.id)
         assert (first.number, second.number) == (1, 2)
         # the first was only slow: two that complete are harmless
@@ -216,7 +216,7 @@ class TestScan:
             await jobs.renew("d1")
             await asyncio.sleep(0.1)
         assert await jobs.orphans() == []
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.2)
         assert await jobs.orphans() == [("public", job.id)]
         assert (await jobs.get("public", job.id)).attempts == 0
 
@@ -231,7 +231,7 @@ class TestScan:
         assert attempt is not None
         await attempt.complete(make_result(done.task))
         assert await jobs.orphans() == []
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.2)
         assert await jobs.orphans() == sorted([("alice", waiting.id), ("bob", silent.id)], key=lambda each: each[1])
         assert (await jobs.scan()).states == {"finished": 1, "queued": 1, "in_progress": 1}
 
