@@ -121,7 +121,7 @@ async def test_a_sweeper_takes_over_from_one_that_died(jobs: JobStore, settings:
 
     first = Sweep(jobs, hang, settings)
     await first.keep_lease_once()
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(2.2)
     await first.once()
     runner = Runner(jobs)
     async with running(Sweep(jobs, runner, settings)):
