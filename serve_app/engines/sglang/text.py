@@ -199,8 +199,8 @@ def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
         "attention_backend": "flashinfer",
         "cuda_graph_backend_prefill": "disabled",
         "grammar_backend": "none",
-        # with it, a request aborted within a block leaks that block (RadixCache.cache_finished_req looks no further than
-        # the tokens told so far; 0.5.17 and 0.5.23), and at the next idle moment SGLang's leak check ends the scheduler
+        # with it, a request aborted within a block leaks that block (0.5.17: RadixCache.cache_finished_req looks no
+        # further than the tokens told so far), and at the next idle moment SGLang's leak check ends the scheduler
         "disable_radix_cache": True,
         "skip_server_warmup": True,
         "port": free_ports(1)[0],
