@@ -340,10 +340,10 @@ async def planned(client: httpx.AsyncClient, args: argparse.Namespace) -> list[t
     models = named | (await find_models(client, missing) if missing else {})
     plan: list[tuple[float, Kind, dict[str, Any]]] = []
     for kind in kinds:
-        shapes = [json.loads(body) for body in getattr(args, f"{kind}_body")] or [{}]
+        shapes: list[dict[str, Any]] = [json.loads(body) for body in getattr(args, f"{kind}_body")] or [{}]
         base = {"model": models[kind], **BODIES[kind]}
         times = arrivals(rates[kind], args.seconds, args.requests, draw)
-        plan += [(at, kind, base | draw.choice(shapes)) for at in times]
+        plan.extend((at, kind, base | draw.choice(shapes)) for at in times)
     return sorted(plan, key=lambda each: each[0])
 
 

@@ -1,0 +1,141 @@
+"""Metrics calls without Ray, merged expositions, trace context and log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from serve_app import telemetry
+from serve_app.tasks import Timing
+from serve_app.telemetry import METRICS, TraceContext, make_traceparent, merge_families, parse_traceparent
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+HEADER = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+def test_every_call_is_harmless_without_ray() -> None:
+    telemetry.count_request("/v1/images/generations", "POST", 400, 0.1, code="invalid_value")
+    timing = Timing(queue_s=0.1, engine_s=1.0, encode_s=0.1, storage_s=0.1, gpu_s=1.0)
+    telemetry.observe_generation("text", "m", timing, steps=4, prompt_tokens=3, completion_tokens=12)
+    telemetry.observe_generation("video", "m", Timing(), "failed")
+    telemetry.count_media("image", "image/png", 10)
+    telemetry.set_jobs({"queued": 0, "completed": 3})
+    telemetry.count_retry("storage")
+    telemetry.observe_start("text", "m", 3.0)
+    telemetry.set_work("text", 0.0)
+    with pytest.raises(OSError, match="full"), telemetry.timed_storage("put"):
+        raise OSError("full")
+    assert telemetry.render_metrics() == b""
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_are_named_by_the_rules_of_prometheus(name: str) -> None:
+    metric = METRICS[name]
+    assert not name.endswith("_total")  # the exporter adds it to counters
+    assert not any(word in name for word in ("milli", "_ms", "minutes", "_kb", "_mb"))  # base units
+    assert metric.exported.startswith("ray_diffusion_serve_")
+    assert metric.exported.endswith("_total") == (metric.type == "counter")
+    assert bool(metric.buckets) == (metric.type == "histogram")
+    assert list(metric.buckets) == sorted(metric.buckets)
+    # labels that Ray Serve adds by itself
+    assert not {"deployment", "replica", "application"} & set(metric.labels)
+
+
+def test_nodes_are_merged_into_families_with_one_header() -> None:
+    first = '# HELP ray_a A\n# TYPE ray_a counter\nray_a{n="1"} 1.0\n# HELP other B\n# TYPE other gauge\nother 2\n'
+    second = '# HELP ray_a A\n# TYPE ray_a counter\nray_a{n="2"} 2.0\nray_b_bucket 3.0\n'
+    assert merge_families([first, second], ("ray_a",)).splitlines() == [
+        "# HELP ray_a A",
+        "# TYPE ray_a counter",
+        'ray_a{n="1"} 1.0',
+        'ray_a{n="2"} 2.0',
+    ]
+
+
+def test_a_valid_traceparent_is_read_and_written() -> None:
+    assert parse_traceparent(HEADER) == TraceContext(TRACE, "b7ad6b7169203331", sampled=True)
+    assert parse_traceparent(HEADER[:-1] + "0") == TraceContext(TRACE, "b7ad6b7169203331", sampled=False)
+    assert make_traceparent(HEADER) == HEADER
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "junk",
+        HEADER.upper(),
+        HEADER + "-more",
+        "ff" + HEADER[2:],
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        HEADER + "\n",
+    ],
+)
+def test_an_invalid_traceparent_begins_a_new_trace(header: str | None) -> None:
+    assert parse_traceparent(header) is None
+    made = parse_traceparent(make_traceparent(header))
+    assert made is not None
+    assert made.trace_id != TRACE
+
+
+def test_a_later_version_may_say_more() -> None:
+    assert parse_traceparent("01" + HEADER[2:] + "-more") == TraceContext(TRACE, "b7ad6b7169203331")
+
+
+def test_a_span_hands_the_context_through_while_tracing_is_off() -> None:
+    with telemetry.span("engine", HEADER, steps=3) as below:
+        assert below == HEADER
+
+
+@pytest.fixture
+def ours() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("serve_app")
+    before = (list(logger.handlers), logger.level)
+    yield logger
+    logger.handlers[:], level = before
+    logger.setLevel(level)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_json_lines_carry_request_and_trace_and_no_prompt(
+    ours: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.setup("ingress", log_format="json")
+    request = telemetry.request_id.set("req_1")
+    trace = telemetry.current_traceparent.set(HEADER)
+    try:
+        logging.getLogger("serve_app.jobs").warning("job %s", "v1", extra={"job": "v1", "prompt": "a secret wish"})
+    finally:
+        telemetry.request_id.reset(request)
+        telemetry.current_traceparent.reset(trace)
+    [line] = lines(capsys)
+    parsed = json.loads(line)
+    assert "secret" not in line
+    assert (parsed["message"], parsed["level"], parsed["logger"]) == ("job v1", "WARNING", "serve_app.jobs")
+    assert (parsed["request_id"], parsed["trace_id"], parsed["job"]) == ("req_1", TRACE, "v1")
+
+
+def test_exceptions_stay_on_one_line(ours: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.setup("ingress", log_format="json")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        ours.exception("it broke")
+    [line] = lines(capsys)
+    assert "ValueError: broken" in json.loads(line)["exception"]
+
+
+def test_setup_twice_writes_each_line_once(ours: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.setup("ingress")
+    telemetry.setup("ingress", log_level="WARNING")
+    ours.info("not this")
+    ours.warning("this")
+    [line] = lines(capsys)
+    assert "this" in line
