@@ -72,8 +72,9 @@ def distance(one: Pixels, other: Pixels) -> float:
 
 
 def likeness(one: Pixels, other: Pixels) -> float:
-    """The correlation of two pictures."""
-    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+    """The correlation of two pictures in what lies where, whatever colour each has as a whole."""
+    shapes = [picture - picture.mean(axis=(0, 1)) for picture in (one, other)]
+    return float(np.corrcoef(shapes[0].ravel(), shapes[1].ravel())[0, 1])
 
 
 async def test_card_and_warm_up(engine: DiffusersImageEngine) -> None:
@@ -139,7 +140,7 @@ async def test_an_edit_stays_near_its_input(engine: DiffusersImageEngine) -> Non
         await pixels(engine, input_image=png(source), strength=strength, num_inference_steps=8)
         for strength in (0.15, 1.0)
     ]
-    assert likeness(near, np.asarray(source)) > 0.6 > 0.3 > likeness(far, np.asarray(source))
+    assert likeness(near, np.asarray(source)) > 0.4 > 0.2 > likeness(far, np.asarray(source))
 
 
 async def test_an_edit_takes_any_size_and_counts_its_own_steps(engine: DiffusersImageEngine) -> None:
