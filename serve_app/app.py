@@ -19,13 +19,11 @@ from serve_app.deployments.sweeper import Sweeper
 from serve_app.deployments.text import TextDeployment
 from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.deployment import Ingress
-from serve_app.settings import Profile, Replicas, Settings, resolve
+from serve_app.settings import ModelSettings, Profile, Replicas, Settings, resolve
 from serve_app.tasks import Kind
 
 logger = logging.getLogger("serve_app")
 
-GRACE_S = 30.0
-"""How long a replica that is being stopped may go on with what runs."""
 CLASSES: dict[Kind, type] = {"text": TextDeployment, "image": ImageDeployment, "video": VideoDeployment}
 BANNER = (
     "DEMO PROFILE: text, images and video come from small checkpoints with random weights (demo/...), made on this "
@@ -68,9 +66,16 @@ def _model(kind: Kind, settings: Settings) -> Application:
         autoscaling_config=_autoscaling(chosen.replicas, lanes, AutoscalingPolicy(policy_kwargs={"kind": kind})),
         health_check_period_s=5,
         health_check_timeout_s=30,
-        graceful_shutdown_timeout_s=GRACE_S,
+        graceful_shutdown_timeout_s=_longest_s(chosen),
+        # a GPU is rarely to spare: there the old replica goes before the new one comes, and requests wait meanwhile
+        max_surge_percent=0 if chosen.gpus else 100,
     )
     return deployment.bind(settings)
+
+
+def _longest_s(model: ModelSettings) -> float:
+    """How long a replica may take to end what it has accepted: that which runs, then that which waits its turn."""
+    return 2 * model.time_limit_s
 
 
 def _deployment(cls: type) -> Deployment:
@@ -111,6 +116,13 @@ def _ingress(settings: Settings, models: dict[Kind, Application], sweeper: Appli
         max_ongoing_requests=at_once,
         # Serve asks a deployment for its autoscaling statistics, ours of the waiting work, only if it has this
         autoscaling_config=_autoscaling(settings.ingress.replicas, max(1, at_once // 4)),
-        graceful_shutdown_timeout_s=GRACE_S,
+        graceful_shutdown_timeout_s=_longest_answer_s(settings),
+        max_surge_percent=100,  # the new replica is there before the old one stops listening
     )
     return deployment.bind(settings, models, sweeper)
+
+
+def _longest_answer_s(settings: Settings) -> float:
+    """How long a caller may wait for an answer; a video that takes longer goes on without its caller."""
+    answering = [_longest_s(model) for kind, model in settings.kinds().items() if kind != "video"]
+    return max([settings.limits.sync_wait_s, *answering]) + 10

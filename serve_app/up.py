@@ -50,6 +50,9 @@ S3_NAMES = {
 """Dynamo's names of the variables that s3fs reads by AWS's."""
 NOTICE_S = 2.0
 """From /ready saying no until the routes go, so that a load balancer can turn away."""
+READERS_S = 10.0
+"""How long those who still read when all work has ended, a file or the events of a job, may go on."""
+POLL_S = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -228,34 +231,48 @@ def serve_until_told(config: dict[str, Any]) -> int:
         try:
             serve_run.main([file.name], standalone_mode=False)
         except Stop:
-            drain(config)
+            drain(_name(config))
         finally:
             serve.shutdown()
             ray.shutdown()
     return 0
 
 
-def drain(config: dict[str, Any]) -> None:
-    """Turns /ready to 503, then takes the routes away and waits for what runs, as long as each deployment allows.
+def drain(name: str) -> None:
+    """Lets no new work in, waits for the requests that run, hands the other videos back, and ends the application.
 
-    Another signal ends the waiting.
+    /ready is 503 from the beginning. Another signal ends the waiting.
     """
     from ray import serve
-    from ray.serve.context import _get_global_client  # pyright: ignore[reportPrivateUsage]
-    from ray.serve.schema import ServeDeploySchema
 
     print("draining: nothing new is let in; a second signal stops at once", file=sys.stderr, flush=True)
-    name = _name(config)
-    told = {"applications": [{"name": name, "deployments": [{"name": "Ingress", "user_config": {"draining": True}}]}]}
-    client: Any = _get_global_client()
     try:
-        client.deploy_apps(ServeDeploySchema.model_validate(merged([config, told])), _blocking=False)
-        time.sleep(NOTICE_S)
+        deployments = _deployments(name)
+        noticed_at = time.monotonic() + NOTICE_S
+        while "Ingress" in deployments and (sum(_told(name, "Ingress", "drain")) or time.monotonic() < noticed_at):
+            time.sleep(POLL_S)
+        if "Video" in deployments:
+            _told(name, "Video", "leave")
         serve.delete(name, _blocking=False)
-        while name in serve.status().applications:
-            time.sleep(0.2)
+        read_until = time.monotonic() + READERS_S
+        while _deployments(name) and time.monotonic() < read_until:
+            time.sleep(POLL_S)
     except Stop:
         print("stopping at once", file=sys.stderr, flush=True)
+
+
+def _deployments(name: str) -> set[str]:
+    from ray import serve
+
+    application = serve.status().applications.get(name)
+    return set(application.deployments) if application else set()
+
+
+def _told(name: str, deployment: str, method: str) -> list[Any]:
+    """What every replica answers to `method`."""
+    from ray import serve
+
+    return serve.get_deployment_handle(deployment, name).broadcast(method).results()
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -1,14 +1,13 @@
-"""What a deployment learns from and gives to the Serve replica around it, at the end of its life.
+"""Gives a deployment class the destructor that Serve awaits when it stops a replica.
 
-Serve tells no deployment that it is being stopped before its requests have ended, and a video may take longer than
-Serve waits. The replica's own object knows; it is read here and nowhere else (Ray is pinned; tried with 2.60.0).
+Serve waits for the requests that a replica has taken before that, as long as `graceful_shutdown_timeout_s` in
+`serve_app/app.py` says: long enough for all of them.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 
 class Closable(Protocol):
@@ -35,15 +34,3 @@ def served(cls: type[C]) -> type[C]:
 
     members = {"__del__": close_once, "__module__": cls.__module__, "__doc__": cls.__doc__}
     return cast("type[C]", type(cls.__name__, (cls,), members))
-
-
-def grace_s() -> float | None:
-    """How long Serve waits for requests before it kills this replica; None while it is not being stopped."""
-    worker: Any = sys.modules.get("ray._private.worker")
-    if worker is None:
-        return None
-    for actor in worker.global_worker.actors.values():
-        replica = getattr(actor, "_replica_impl", None)
-        if replica is not None and replica._shutting_down:
-            return float(replica._deployment_config.graceful_shutdown_timeout_s)
-    return None

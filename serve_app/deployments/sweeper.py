@@ -62,6 +62,10 @@ class Sweep:
     async def keep_lease_once(self) -> None:
         await self._jobs.renew(self.id)
 
+    async def resign(self) -> None:
+        """Gives up the jobs in hand to whoever sweeps next."""
+        await self._jobs.resign(self.id)
+
     async def once(self) -> None:
         """One sweep: dispatches orphans in the background, and removes what has expired where that is due."""
         scan = await self._jobs.scan(own=self.id, held=self._held.keys())
@@ -118,6 +122,7 @@ class Sweeper:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
+        await self.sweep.resign()
 
 
 async def _warmed_up(store: ObjectStore) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from serve_app import telemetry
 from serve_app.deployments import provenance
 from serve_app.deployments.recording import COMPLETED, Record, generation
-from serve_app.deployments.replica import grace_s
 from serve_app.deployments.slot import Slot, Turn, on_disk
 from serve_app.deployments.watch import Watch
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
@@ -76,18 +75,22 @@ class VideoDeployment:
     async def check_health(self) -> None:
         await self._slot.check_health()
 
-    async def close(self) -> None:
-        """Hands back what still runs, writes the ledger and ends the engine."""
+    async def leave(self) -> None:
+        """Takes no job from now on, and hands back those that run: they run again elsewhere, or after a restart."""
         self._leaving.set()
         if self._runs:
             await asyncio.wait(self._runs.values())
+
+    async def close(self) -> None:
+        """Hands back what still runs, writes the ledger and ends the engine."""
+        await self.leave()
         await self._ledger.close()
         self._slot.close()
 
     async def _run(self, owner: str, job_id: str) -> None:
         async with AsyncExitStack() as holding:
             turn = await holding.enter_async_context(self._slot.turn())
-            if self._leaving.is_set() or grace_s() is not None:
+            if self._leaving.is_set():
                 raise Unavailable("This replica is shutting down.")
             attempt = await self._jobs.start(owner, job_id)
             if attempt is None:

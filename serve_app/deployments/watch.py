@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from serve_app.deployments.replica import grace_s
 from serve_app.engines.base import Step
 from serve_app.errors import Cancelled, ServeError, StorageFailed, Unavailable
 from serve_app.jobs import Attempt, JobStore
@@ -22,12 +21,10 @@ T = TypeVar("T")
 
 PROGRESS_S = 1.0
 """Progress is written at most this often."""
-LONGEST_MARGIN_S = 10.0
-"""How long before Serve's kill an attempt is handed back; at most half of the grace."""
 
 
 class Watch:
-    """`leaving` is set when the replica is to give up its work now, not at the end of Serve's patience."""
+    """`leaving` is set when the replica is to give up its work."""
 
     def __init__(
         self, attempt: Attempt, jobs: JobStore, owner: str, settings: JobSettings, leaving: asyncio.Event
@@ -39,7 +36,6 @@ class Watch:
         self._leaving = leaving
         self._progress = 0
         self._written = time.monotonic()
-        self._stopping_since: float | None = None
 
     def on_step(self, step: Step) -> None:
         self._progress = max(self._progress, 100 * step.step // max(step.total, 1))
@@ -85,7 +81,7 @@ class Watch:
                 logger.warning("attempt at %s: %s", self._attempt.task.id, error.message)
 
     async def _reason_to_stop(self) -> ServeError | None:
-        if self._must_leave():
+        if self._leaving.is_set():
             return Unavailable("The replica is shutting down; the job will run elsewhere.")
         if await self._jobs.cancelled(self._owner, self._attempt.task.id):
             return Cancelled("The job was cancelled.")
@@ -95,14 +91,3 @@ class Watch:
         since = time.monotonic() - self._written
         moved = self._progress > self._attempt.record.progress
         return since >= self._settings.heartbeat_s or (moved and since >= PROGRESS_S)
-
-    def _must_leave(self) -> bool:
-        if self._leaving.is_set():
-            return True
-        grace = grace_s()
-        if grace is None:
-            return False
-        now = time.monotonic()
-        if self._stopping_since is None:
-            self._stopping_since = now
-        return now - self._stopping_since >= grace - min(LONGEST_MARGIN_S, grace / 2)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
 from serve_app.ingress.auth import AuthMiddleware, Keys
+from serve_app.ingress.gate import GateMiddleware
 from serve_app.ingress.middleware import Envelope
 from serve_app.ingress.quotas import QuotaMiddleware, Quotas
 from serve_app.ingress.routes import chat, completions, docs, health, images, media, models, videos
@@ -18,12 +22,22 @@ def create_http_app(services: Services, *, behind_serve: bool = False) -> ASGIAp
     keys = Keys.load(access)
     # a path with a slash too many is an error like any other, not a redirect
     routes = _routes(services)
-    app: ASGIApp = Router(routes, redirect_slashes=False)
+    app: ASGIApp = GateMiddleware(Router(routes, redirect_slashes=False, lifespan=_lifespan(services)), services.gate)
     if keys is not None:
         app = QuotaMiddleware(app, Quotas(access))
         app = AuthMiddleware(app, keys)
     templates = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
     return Envelope(app, templates=templates, adds_request_id=not behind_serve)
+
+
+def _lifespan(services: Services) -> Callable[[object], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def life(_: object) -> AsyncGenerator[None]:
+        yield
+        for close in services.closing:
+            await close()
+
+    return life
 
 
 def _routes(services: Services) -> list[BaseRoute]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -36,7 +34,6 @@ class Ingress:
             video=VideoHandle(models["video"]) if "video" in models else None,
             signer=store.signer if isinstance(store, LocalStore) else None,
             readiness=ServeReadiness(settings, models),
-            draining=stopping,
             started_at=time.time(),
         )
 
@@ -50,17 +47,11 @@ class Ingress:
             telemetry.set_work(kind, demand.replica_s)
         return report(demands)
 
+    async def drain(self) -> int:
+        """Lets no new work in from now on; the number of requests that are still under way."""
+        gate = self._services.gate
+        gate.shut = True
+        return gate.inside
+
     async def check_health(self) -> None:
         """Nothing to add: a replica whose event loop answers this is able to serve."""
-
-
-def stopping() -> bool:
-    """Whether Serve is stopping the replica that we run in, and waits for its requests to end.
-
-    Serve tells no deployment; the replica's own object knows (Ray is pinned; tried with 2.60.0).
-    """
-    worker: Any = sys.modules.get("ray._private.worker")
-    if worker is None:
-        return False
-    replicas = (getattr(actor, "_replica_impl", None) for actor in worker.global_worker.actors.values())
-    return any(replica is not None and replica._shutting_down for replica in replicas)

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from serve_app.ingress.gate import Gate
 from serve_app.ingress.idempotency import Idempotency
 from serve_app.ingress.load import Load
 from serve_app.settings import Settings
@@ -69,6 +70,7 @@ class VideoClient(Protocol):
         ...
 
 
+Closing = Callable[[], Awaitable[None]]
 Readiness = Callable[[], Awaitable[Mapping[Kind, bool]]]
 """Says for each enabled kind whether the replicas that should run are warmed up (scaled to zero counts as ready)."""
 
@@ -78,14 +80,9 @@ async def always_ready() -> Mapping[Kind, bool]:
     return {}
 
 
-def never() -> bool:
-    """Outside of Serve no one drains us."""
-    return False
-
-
 @dataclass(kw_only=True)
 class Services:
-    """A client is None where its kind is not enabled. While `draining`, /ready is 503."""
+    """A client is None where its kind is not enabled. `closing` is called when the application ends."""
 
     settings: Settings
     store: ObjectStore
@@ -97,8 +94,9 @@ class Services:
     readiness: Readiness = always_ready
     loads: dict[Kind, Load] = field(default_factory=dict[Kind, Load])
     started_at: float = 0.0
-    draining: Callable[[], bool] = never
     once: Idempotency = field(init=False)
+    gate: Gate = field(init=False, default_factory=Gate)
+    closing: list[Closing] = field(init=False, default_factory=list[Closing])
 
     def served(self, kind: Kind) -> tuple[str, ...]:
         """The names of the models of one kind; none where it is not enabled."""

@@ -192,6 +192,10 @@ class JobStore:
         """The heartbeat of a dispatcher: one object, however many jobs it looks after."""
         await self._store.put(_beat_key(dispatcher), records.dumps(Beat(beat_at=time.time())), JSON)
 
+    async def resign(self, dispatcher: str) -> None:
+        """Ends the lease of a dispatcher that goes: what it looked after is the sweeper's at once."""
+        await self._store.put(_beat_key(dispatcher), records.dumps(Beat(beat_at=0.0)), JSON)
+
     async def dispatched(self, owner: str, job_id: str, dispatcher: str) -> None:
         """Records that `dispatcher` looks after the job from now on; "" gives it up to whoever sweeps next."""
         now = time.time()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from serve_app.deployments.replica import grace_s, served
+from serve_app.deployments.replica import served
 from serve_app.deployments.slot import Slot
 from serve_app.errors import EngineDied, TimedOut
 from serve_app.settings import VideoSettings
@@ -102,10 +102,6 @@ async def test_the_time_limit_is_told_from_other_time_outs() -> None:
     with pytest.raises(TimeoutError):
         async with slot.until(slot.deadline()):
             raise TimeoutError("of the engine's own")
-
-
-async def test_outside_serve_no_one_is_stopping_us() -> None:
-    assert grace_s() is None
 
 
 async def test_what_serve_wraps_is_closed_by_its_destructor() -> None:

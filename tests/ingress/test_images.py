@@ -401,7 +401,7 @@ async def test_health_and_readiness(client: httpx.AsyncClient, serving: Serving)
         return services
 
     def draining(services: Any) -> Any:
-        services.draining = lambda: True
+        services.gate.shut = True
         return services
 
     for change, said in ((starting, "image"), (draining, "draining")):

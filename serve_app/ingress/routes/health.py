@@ -23,8 +23,7 @@ def routes(services: Services) -> list[BaseRoute]:
 
     async def ready(request: Request) -> Response:
         del request
-        if services.draining():
-            raise Unavailable("The server is draining: it takes no new work.", retry_after_s=RETRY_S)
+        services.gate.check()
         known = await services.readiness()
         waiting = [kind for kind, is_ready in known.items() if not is_ready]
         if waiting:

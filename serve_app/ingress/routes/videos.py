@@ -75,6 +75,7 @@ class Videos:
             self._dispatcher = Dispatcher(
                 services.store, services.jobs, services.video, services.loads["video"], services.settings.jobs
             )
+            services.closing.append(self._dispatcher.close)
 
     async def create(self, request: Request) -> ASGIApp:
         body, asked, way = await self._parsed(request)

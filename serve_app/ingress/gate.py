@@ -1,0 +1,59 @@
+"""The gate before all work: shut while the server drains, and a count of what is still inside.
+
+Work is a POST below /v1 that begins something; whoever asks for a job, a file or the health is always let through.
+Whether the gate is shut, `diffusion-serve up` decides; see `Ingress.drain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve_app.errors import Unavailable
+
+RETRY_S = 5.0
+
+
+@dataclass(slots=True)
+class Gate:
+    """`inside`: the requests that were let in and have not ended."""
+
+    shut: bool = False
+    inside: int = 0
+
+    def check(self) -> None:
+        """Raises Unavailable while the gate is shut."""
+        if self.shut:
+            raise Unavailable("The server is draining: it takes no new work.", retry_after_s=RETRY_S)
+
+    @contextmanager
+    def passed(self) -> Generator[None]:
+        """Counts one request from here to the last byte of its answer."""
+        self.check()
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+
+class GateMiddleware:
+    """Refuses work with 503 while the gate is shut."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not _begins_work(scope):
+            await self._app(scope, receive, send)
+            return
+        with self._gate.passed():
+            await self._app(scope, receive, send)
+
+
+def _begins_work(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].endswith("/cancel")
