@@ -6,11 +6,13 @@ Every function may run twice, also at once: deleting what is gone is no error.
 from __future__ import annotations
 
 import calendar
+import re
 
 from serve_app.jobs.records import PREFIX, is_job_id
 from serve_app.storage import ObjectStore
 
 DAY_S = 86400.0
+_DAY = re.compile(r"[12]\d{3}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])", re.ASCII)
 
 
 async def expire_media(store: ObjectStore, now: float, ttl_s: float) -> None:
@@ -42,12 +44,12 @@ async def _delete_old(store: ObjectStore, folder: str, now: float, age_s: float)
 
 
 async def _days(store: ObjectStore, folder: str) -> list[str]:
-    """The yyyy/mm/dd folders below `folder`."""
+    """The yyyy/mm/dd folders below `folder`; whatever else lies there is not ours."""
     days: list[str] = []
     for year in await store.list_names(folder):
         for month in await store.list_names(f"{folder}/{year}"):
             days += [f"{year}/{month}/{day}" for day in await store.list_names(f"{folder}/{year}/{month}")]
-    return days
+    return [day for day in days if _DAY.fullmatch(day)]
 
 
 def _start_of(day: str) -> float:

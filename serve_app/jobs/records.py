@@ -19,7 +19,8 @@ CANCELLED = "cancelled"
 LOST = "replica_lost"
 """Error code of a job whose last allowed attempt stopped answering."""
 GIVE_UP_LEASE = 3.0
-"""An attempt that has been silent for so many `stale_s` is taken over even from a dispatcher that lives."""
+"""An attempt that has been silent for so many `stale_s` is taken over even from a dispatcher that lives, and no longer
+expected to end: until then its replica may only be cut off from the store."""
 PREFIX = "video_"
 _ID_LENGTH = len(PREFIX) + 12 + 20
 
@@ -72,7 +73,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """attempts/<n>-<rand>.json. Not `counted`: handed back by a replica that had to leave, so it is no try."""
+    """attempts/<n>-<rand>.json. Not `counted`: handed back by a replica that had to leave, so it is no try.
+
+    `beat_at` as read is when the store took the record: the clocks of replicas need not agree.
+    """
 
     number: int
     started_at: float
@@ -96,7 +100,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """dispatchers/<id>.json: the dispatcher lived at `beat_at`."""
+    """dispatchers/<id>.json: the dispatcher lived at `beat_at` by its own clock; 0: it has resigned."""
 
     beat_at: float
 
@@ -204,7 +208,7 @@ def is_live(attempt: AttemptRecord, now: float, rules: Rules) -> bool:
 
 def is_runnable(objects: Objects, now: float, rules: Rules) -> bool:
     """Whether another attempt may start: not finished, no try too many, and no one at work on it."""
-    if job_of(objects, now, rules).finished:
+    if job_of(objects, now, rules).finished or _error_so_far(objects, rules) is not None:
         return False
     return not any(is_live(attempt, now, rules) for attempt in objects.attempts)
 
@@ -226,10 +230,21 @@ def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: Rules
 
 
 def _final_error(objects: Objects, now: float, rules: Rules) -> JobError | None:
-    """Why no further attempt will be made; None where one may."""
-    last = objects.attempts[-1]
-    if any(is_live(attempt, now, rules) for attempt in objects.attempts):
+    """Why the job has failed for good; None where an attempt is yet to be made, or may yet come to an end."""
+    if any(_may_return(attempt, now, rules) for attempt in objects.attempts):
         return None
+    return _error_so_far(objects, rules)
+
+
+def _may_return(attempt: AttemptRecord, now: float, rules: Rules) -> bool:
+    return attempt.status == "in_progress" and now - attempt.beat_at <= GIVE_UP_LEASE * rules.stale_s
+
+
+def _error_so_far(objects: Objects, rules: Rules) -> JobError | None:
+    """Why no further attempt is made; None where one may be."""
+    if not objects.attempts:
+        return None
+    last = objects.attempts[-1]
     if last.status == "failed" and not last.retry:
         return last.error
     if objects.tries < rules.max_attempts:

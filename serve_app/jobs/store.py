@@ -8,13 +8,13 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import orjson
 from pydantic import TypeAdapter
 
-from serve_app.errors import AlreadyExists, JobNotFound, ObjectNotFound
+from serve_app.errors import AlreadyExists, JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.jobs import records
 from serve_app.jobs.attempt import JSON, Attempt
 from serve_app.jobs.expiry import expire_idempotency, expire_media, prune_dispatchers
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 16
 """How many jobs are read at the same time."""
+PASSED_OVER = 16
+"""How many jobs that cannot be read a sweep leaves for the next one; with more, it is the store that fails."""
 UNBORN_S = 60.0
 """How long after its claim a job may still be on its way into the store."""
 
@@ -98,8 +100,12 @@ class JobStore:
         return records.job_of(Objects(request=request), now, self._rules)
 
     async def get(self, owner: str, job_id: str) -> Job:
-        """The job as it stands. Raises JobNotFound."""
-        return self._job(await self._objects(owner, job_id))
+        """The job as it stands. Raises JobNotFound, also from the moment on that it expires."""
+        now = time.time()
+        job = self._job(await self._objects(owner, job_id), now)
+        if job.expires_at <= now:
+            raise JobNotFound(_no_job(job_id))
+        return job
 
     async def list(
         self, owner: str, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc"
@@ -115,8 +121,10 @@ class JobStore:
         while ids and len(jobs) <= limit:
             wanted = limit + 1 - len(jobs)
             batch, ids = ids[:wanted], ids[wanted:]
+            now = time.time()
             found = await _gather(batch, lambda each: self._found(owner, each))
-            jobs += [self._job(objects) for objects in found if objects is not None]
+            shown = [self._job(objects, now) for objects in found if objects is not None]
+            jobs += [job for job in shown if job.expires_at > now]
         return Page(jobs=jobs[:limit], has_more=len(jobs) > limit)
 
     async def cancel(self, owner: str, job_id: str) -> Job:
@@ -125,7 +133,11 @@ class JobStore:
         if job.finished:
             return job
         await self._store.put(_cancel_key(owner, job_id), orjson.dumps({"at": time.time()}), JSON)
-        return await self.get(owner, job_id)
+        objects = await self._objects(owner, job_id)
+        if any(attempt.status == "completed" for attempt in objects.attempts):
+            # it ended in between, perhaps without having seen that it was cancelled
+            await self._store.delete(*records.result_keys(owner, job_id))
+        return self._job(objects, time.time())
 
     async def delete(self, owner: str, job_id: str) -> None:
         """Removes record and files. A replica at work on it notices, stops and drops its result. Safe to repeat."""
@@ -137,8 +149,9 @@ class JobStore:
             raise JobNotFound(_no_job(job_id))
         # the request first: from here on no attempt starts, and one that ends finds its job gone
         await self._store.delete(_request_key(owner, job_id))
-        objects = await self._store.list(folder)
-        await self._store.delete(*(info.key for info in objects), *records.result_keys(owner, job_id))
+        # the files before the rest of the record: where deleting fails half-way, the next call still finds something
+        await self._store.delete(*records.result_keys(owner, job_id))
+        await self._store.delete(*(info.key for info in await self._store.list(folder)))
         self._finished.pop((owner, job_id), None)
 
     async def claim(
@@ -220,12 +233,23 @@ class JobStore:
                 beats[dispatcher] = asyncio.ensure_future(self._beat(dispatcher))
             return beats[dispatcher]
 
+        # the time before anything is read: what is read late in a long scan must not look silent for it
+        now = time.time()
+        unreadable: list[tuple[str, str]] = []
+
         async def look(each: tuple[str, str]) -> tuple[str, bool] | None:
-            objects = await self._found(*each)
+            try:
+                objects = await self._found(*each)
+            except StorageFailed as error:
+                # one spoilt job must not keep all others from being run
+                unreadable.append(each)
+                if len(unreadable) > PASSED_OVER:
+                    raise
+                logger.error("jobs: %s of %s cannot be read: %s", each[1], each[0], error.message)
+                return None
             if objects is None:
                 return None
-            now = time.time()
-            job = self._job(objects)
+            job = self._job(objects, now)
             if job.finished or each in held:
                 return job.status, False
             mine = bool(own) and objects.dispatcher == own
@@ -254,15 +278,15 @@ class JobStore:
 
         That is: the job is finished, cancelled or gone, has had all its tries, or another replica is at work on it.
         """
+        now = time.time()
         try:
             objects = await self._objects(owner, job_id)
         except JobNotFound:
             return None
-        now = time.time()
         if not records.is_runnable(objects, now, self._rules):
             return None
         number = objects.attempts[-1].number + 1 if objects.attempts else 1
-        record = AttemptRecord(number=number, started_at=now, beat_at=now)
+        record = AttemptRecord(number=number, started_at=time.time(), beat_at=time.time())
         key = f"{_folder(owner, job_id)}/attempts/{number:04d}-{secrets.token_hex(4)}.json"
 
         async def is_wanted() -> bool:
@@ -274,7 +298,25 @@ class JobStore:
                 await self._store.delete(key)
 
         await self._store.put(key, records.dumps(record), JSON)
+        if await self._came_second(owner, job_id, key, record):
+            await self._store.delete(key)
+            return None
         return Attempt(self._store, key, record, objects.request.task, is_wanted, discard)
+
+    async def _came_second(self, owner: str, job_id: str, key: str, mine: AttemptRecord) -> bool:
+        """Whether another replica began the same attempt at the same moment, and goes first: that is one try, not two.
+
+        Each looks after it has written, so that of two at least one sees the other, and the order is the same to both.
+        """
+        now = time.time()
+        infos = await self._store.list(f"{_folder(owner, job_id)}/attempts")
+        read = await self._read([info for info in infos if info.key != key], records.load_attempt)
+        return any(
+            other.number == mine.number
+            and (other.started_at, info.key) < (mine.started_at, key)
+            and records.is_live(replace(other, beat_at=info.modified), now, self._rules)
+            for info, other in read
+        )
 
     async def cancelled(self, owner: str, job_id: str) -> bool:
         """Whether the job was cancelled or deleted: one listing."""
@@ -288,14 +330,20 @@ class JobStore:
 
         Gives the number of jobs removed. Safe to run twice, also at once.
         """
-        removed = 0
+        removed = failures = 0
         async for owner, job_id in self._every_job():
-            # nothing expires before its time to live has passed, unless that was made longer since
-            if records.id_time(job_id) > now or not await self._is_expired(owner, job_id, now):
-                continue
             try:
+                if not await self._is_expired(owner, job_id, now):
+                    continue
                 await self.delete(owner, job_id)
             except JobNotFound:
+                continue
+            except StorageFailed as error:
+                # one spoilt job must not keep all others for ever
+                failures += 1
+                if failures > PASSED_OVER:
+                    raise
+                logger.error("jobs: %s of %s has expired but stays: %s", job_id, owner, error.message)
                 continue
             removed += 1
         await expire_media(self._store, now, self._ttl_s)
@@ -317,21 +365,25 @@ class JobStore:
         if request is None:
             raise JobNotFound(_no_job(job_id))
         below = {info.key.removeprefix(f"{folder}/"): info for info in infos}
-        attempts = await self._read(below, "attempts/", records.load_attempt)
-        dispatches = await self._read(below, "dispatch/", records.load_dispatch)
+        attempts, dispatches = await asyncio.gather(
+            self._read([info for name, info in below.items() if name.startswith("attempts/")], records.load_attempt),
+            self._read([info for name, info in below.items() if name.startswith("dispatch/")], records.load_dispatch),
+        )
+        # times are the store's: the clocks of those who wrote need not agree
+        taken_over = [replace(each, at=info.modified) for info, each in dispatches]
         cancel = below.get("cancel.json")
         return Objects(
             request=request,
-            attempts=attempts,
-            dispatches=dispatches,
+            attempts=[replace(each, beat_at=info.modified) for info, each in attempts],
+            dispatches=sorted(taken_over, key=lambda each: each.at),
             cancelled_at=cancel.modified if cancel else None,
         )
 
-    async def _read(self, below: dict[str, ObjectInfo], folder: str, load: Callable[[bytes], T]) -> list[T]:
-        keys = [info.key for name, info in sorted(below.items()) if name.startswith(folder)]
-        data = await asyncio.gather(*(_or_none(self._store.get(key)) for key in keys))
-        parsed = [self._parsed(key, each, load) for key, each in zip(keys, data, strict=True)]
-        return [each for each in parsed if each is not None]
+    async def _read(self, infos: Sequence[ObjectInfo], load: Callable[[bytes], T]) -> list[tuple[ObjectInfo, T]]:
+        """The objects that are records, in order."""
+        data = await asyncio.gather(*(_or_none(self._store.get(info.key)) for info in infos))
+        parsed = [(info, self._parsed(info.key, each, load)) for info, each in zip(infos, data, strict=True)]
+        return [(info, each) for info, each in parsed if each is not None]
 
     def _parsed(self, key: str, data: bytes | None, load: Callable[[bytes], T]) -> T | None:
         if data is None:
@@ -348,8 +400,9 @@ class JobStore:
         except JobNotFound:
             return None
 
-    def _job(self, objects: Objects) -> Job:
-        job = records.job_of(objects, time.time(), self._rules)
+    def _job(self, objects: Objects, now: float) -> Job:
+        """The job as it stands; `now` is from before its objects were read."""
+        job = records.job_of(objects, now, self._rules)
         if job.finished:
             self._finished[job.owner, job.id] = job.expires_at
         return job
@@ -375,9 +428,15 @@ class JobStore:
             return time.time() - claim.created_at > UNBORN_S
 
     async def _beat(self, dispatcher: str) -> float | None:
-        data = await _or_none(self._store.get(_beat_key(dispatcher)))
-        beat = self._parsed(dispatcher, data, records.load_beat)
-        return beat.beat_at if beat else None
+        """When the dispatcher was last heard of, by the store's clock; 0 where it has resigned."""
+        key = _beat_key(dispatcher)
+        beat = self._parsed(key, await _or_none(self._store.get(key)), records.load_beat)
+        if beat is None:
+            return None
+        try:
+            return (await self._store.stat(key)).modified if beat.beat_at else 0.0
+        except ObjectNotFound:
+            return None
 
     def _forget_all_but(self, present: list[tuple[str, str]]) -> None:
         for each in self._finished.keys() - set(present):

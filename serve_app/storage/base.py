@@ -20,6 +20,7 @@ CHUNK_BYTES = 256 * 1024
 # `=` is for the ledger's day=YYYY-MM-DD folders. No segment begins with a dot: the stores keep their own files there.
 _SEGMENT = r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,199}"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*", re.ASCII)
+_NAME = re.compile(_SEGMENT, re.ASCII)
 _LONGEST_KEY = 900  # S3 allows 1024 bytes with the root's prefix before it
 
 _CONTENT_TYPES = {
@@ -40,8 +41,18 @@ def content_type_of(key: str) -> str:
 
 def check_key(key: str) -> None:
     """Raises ObjectNotFound unless `key` is one that we could have made: nothing a caller sends becomes a path."""
-    if len(key) > _LONGEST_KEY or not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ObjectNotFound("There is no such object.")
+
+
+def is_name(name: str) -> bool:
+    """Whether a file or folder found in the store can be ours; others (`lost+found`, .DS_Store) are left alone."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_key(key: str) -> bool:
+    """Whether we could have made `key`."""
+    return len(key) <= _LONGEST_KEY and _KEY.fullmatch(key) is not None
 
 
 def folder_of(prefix: str) -> str:
@@ -75,7 +86,7 @@ class ObjectStore(Protocol):
     """True: no one but us serves the objects, at /v1/media/{key}."""
 
     async def warm_up(self) -> None:
-        """Sweeps what killed writers left behind and learns what the server can do; optional, once, at start-up."""
+        """Sweeps what killed writers left behind and learns what the server can do; optional, now and then."""
         ...
 
     async def put(
@@ -101,11 +112,11 @@ class ObjectStore(Protocol):
     async def exists(self, key: str) -> bool: ...
 
     async def list(self, prefix: str) -> list[ObjectInfo]:
-        """Everything below the folder `prefix`, sorted by key; metadata is left out, content types are by extension."""
+        """Everything of ours below the folder `prefix`, sorted by key; without metadata, content types by extension."""
         ...
 
     async def list_names(self, prefix: str) -> list[str]:
-        """The names of files and folders directly in the folder `prefix`, sorted."""
+        """The names of files and folders of ours directly in the folder `prefix`, sorted."""
         ...
 
     async def delete(self, *keys: str) -> None:

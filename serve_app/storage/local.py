@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
-from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of
+from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_name
 from serve_app.storage.signing import URLSigner
 from serve_app.tasks import StoredObject
 
@@ -180,7 +180,7 @@ class LocalStore:
     def _install(self, move: Callable[[], object], target: Path, *, durable: bool = True) -> None:
         for attempt in range(_MAKE_FOLDER_TRIES):
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(target.parent, durable)
                 move()
                 break
             except FileNotFoundError:
@@ -243,7 +243,7 @@ class LocalStore:
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self.root / folder) as entries:
-                return [entry for entry in entries if not entry.name.startswith(".")]
+                return [entry for entry in entries if is_name(entry.name)]
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -289,6 +289,16 @@ def _link(temporary: Path, target: Path) -> None:
         os.link(temporary, target)
     except FileExistsError as exc:
         raise AlreadyExists("The key is taken.") from exc
+
+
+def _make_folder(folder: Path, durable: bool) -> None:
+    """Makes `folder` and those above it; a power cut must not take a new folder with what was put into it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent, durable)
+    folder.mkdir(exist_ok=True)
+    if durable:
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

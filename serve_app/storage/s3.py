@@ -22,7 +22,7 @@ from s3fs import S3FileSystem
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.settings import S3Access
-from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of
+from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_key, is_name
 from serve_app.storage.retries import (
     READ_PATIENCE_S,
     WRITE_PATIENCE_S,
@@ -144,9 +144,8 @@ class S3Store:
     async def list(self, prefix: str) -> list[ObjectInfo]:
         folder = folder_of(prefix)
         pages = await self._on_io_thread(self._pages(folder))
-        found = [item for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
-        infos = [self._info(item) for item in found]
-        return sorted(infos, key=lambda info: info.key)
+        infos = [self._info(item) for page in pages for item in page.get("Contents", [])]
+        return sorted((info for info in infos if is_key(info.key)), key=lambda info: info.key)
 
     async def list_names(self, prefix: str) -> list[str]:
         folder = folder_of(prefix)
@@ -154,7 +153,7 @@ class S3Store:
         paths = [item["Key"] for page in pages for item in page.get("Contents", [])]
         paths += [item["Prefix"].removesuffix("/") for page in pages for item in page.get("CommonPrefixes", [])]
         names = {path.removeprefix(self._folder + folder) for path in paths}
-        return sorted(name for name in names if name and not name.startswith("."))
+        return sorted(name for name in names if is_name(name))
 
     async def delete(self, *keys: str) -> None:
         for key in keys:

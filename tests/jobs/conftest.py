@@ -15,7 +15,8 @@ from serve_app.storage import ObjectStore, open_store
 from serve_app.tasks import StoredObject, VideoResult, VideoTask
 from tests.s3_server import S3Server
 
-JOBS = {"heartbeat_s": 0.05, "stale_s": 2.0, "sweep_s": 0.1, "cancel_poll_s": 0.02}
+JOBS = {"heartbeat_s": 0.05, "stale_s": 60.0, "sweep_s": 0.1, "cancel_poll_s": 0.02}
+"""Nothing goes stale, however busy the machine: who wants that asks an `impatient` reader, or resigns."""
 
 
 def make_task(**changes: Any) -> VideoTask:
@@ -61,6 +62,12 @@ def store(settings: Settings) -> ObjectStore:
 @pytest.fixture
 def jobs(store: ObjectStore, settings: Settings) -> JobStore:
     return JobStore(store, settings)
+
+
+def impatient(settings: Settings) -> JobStore:
+    """Another reader of the same store, to whom all that has not been heard of for 10 ms is dead."""
+    short = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 0.01})})
+    return JobStore(open_store(short), short)
 
 
 @pytest.fixture

@@ -108,6 +108,11 @@ class TestStatus:
         assert found.error is not None
         assert found.error.code == "replica_lost"
 
+    def test_a_last_attempt_that_has_just_fallen_silent_may_yet_come_back(self) -> None:
+        tries = [attempt(1, beat_at=0.0), attempt(2, beat_at=0.0), attempt(3, beat_at=80.0)]
+        assert job(*tries).status == "in_progress"
+        assert not runnable(*tries)
+
     def test_an_attempt_that_was_handed_back_is_no_try(self) -> None:
         back = [failed(number, retry=True, counted=False) for number in range(1, 9)]
         assert (job(*back).status, job(*back).attempts) == ("queued", 0)
