@@ -25,6 +25,7 @@ Dispatch = Callable[[str, str], Awaitable[None]]
 """Has a job (owner, id) run and returns when its attempt has ended."""
 DISPATCHED_AT_ONCE = 16
 EXPIRE_EVERY_S = 300.0
+TIDY_EVERY_S = 86400.0
 
 
 class Sweep:
@@ -39,6 +40,8 @@ class Sweep:
         self._expire_every_s = min(EXPIRE_EVERY_S, max(settings.media.ttl_s / 4, settings.jobs.sweep_s))
         self._expired_at = float("-inf")
         self._held: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._renewed_at: float | None = None
+        self._patient_until = float("-inf")
 
     async def run(self) -> None:
         """Sweeps for ever."""
@@ -61,6 +64,11 @@ class Sweep:
 
     async def keep_lease_once(self) -> None:
         await self._jobs.renew(self.id)
+        now = time.monotonic()
+        if self._renewed_at is not None and now - self._renewed_at > self._settings.stale_s / 2:
+            # the store was away: others could not renew theirs either, and get the usual time to do so
+            self._patient_until = now + self._settings.stale_s
+        self._renewed_at = now
 
     async def resign(self) -> None:
         """Gives up the jobs in hand to whoever sweeps next."""
@@ -68,15 +76,24 @@ class Sweep:
 
     async def once(self) -> None:
         """One sweep: dispatches orphans in the background, and removes what has expired where that is due."""
+        if self._renewed_at is None:
+            await self.keep_lease_once()
         scan = await self._jobs.scan(own=self.id, held=self._held.keys())
         telemetry.set_jobs(scan.states)
-        for each in scan.orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
-            self._held[each] = asyncio.create_task(self._have_run(*each))
+        if self._may_judge():
+            for each in scan.orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
+                self._held[each] = asyncio.create_task(self._have_run(*each))
         if time.monotonic() - self._expired_at >= self._expire_every_s:
             self._expired_at = time.monotonic()
             removed = await self._jobs.expire(time.time())
             if removed:
                 logger.info("sweep: %d jobs have expired", removed)
+
+    def _may_judge(self) -> bool:
+        """Whether silence in the store means death: not while, or just after, our own lease ran out as well."""
+        now = time.monotonic()
+        fresh = self._renewed_at is not None and now - self._renewed_at <= self._settings.stale_s / 2
+        return fresh and now >= self._patient_until
 
     async def settled(self) -> None:
         """Returns when every dispatch so far has ended."""
@@ -109,7 +126,7 @@ class Sweeper:
 
         store = open_store(settings)
         self.sweep = Sweep(JobStore(store, settings), dispatch, settings)
-        work = (self.sweep.keep_lease(), self.sweep.run(), _warmed_up(store))
+        work = (self.sweep.keep_lease(), self.sweep.run(), _kept_tidy(store))
         self._tasks = [asyncio.ensure_future(each) for each in work]
 
     async def check_health(self) -> None:
@@ -125,9 +142,11 @@ class Sweeper:
         await self.sweep.resign()
 
 
-async def _warmed_up(store: ObjectStore) -> None:
-    """Sweeps the store's leftovers and has it log what it cannot do; one that is away does so at its first use."""
-    try:
-        await store.warm_up()
-    except ServeError as error:
-        logger.warning("sweep: the store is not ready: %s", error.message)
+async def _kept_tidy(store: ObjectStore) -> None:
+    """Sweeps the store's leftovers at the start and each day, and has it log what it cannot do."""
+    while True:
+        try:
+            await store.warm_up()
+        except ServeError as error:
+            logger.warning("sweep: the store is not ready: %s", error.message)
+        await asyncio.sleep(TIDY_EVERY_S)

@@ -143,7 +143,7 @@ class TestCancel:
         run = asyncio.create_task(video.run("public", job.id))
         await running(jobs, job)
         await jobs.cancel("public", job.id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await run
         follower = await create(jobs)
         await video.run("public", follower.id)
@@ -155,7 +155,7 @@ class TestCancel:
     async def test_a_queued_one_never_starts(self, video: VideoDeployment, jobs: JobStore) -> None:
         job = await create(jobs, **LONG)
         await jobs.cancel("public", job.id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await video.run("public", job.id)
         assert (await jobs.get("public", job.id)).attempts == 0
 
@@ -166,7 +166,7 @@ class TestCancel:
         run = asyncio.create_task(video.run("public", job.id))
         await running(jobs, job)
         await jobs.delete("public", job.id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await run
         with pytest.raises(JobNotFound):
             await jobs.get("public", job.id)
@@ -214,7 +214,7 @@ class TestLeaving:
         await running(jobs, runs)
         second = asyncio.create_task(leaving.run("public", waits.id))
         await asyncio.sleep(0.1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await leaving.close()
         await first
         with pytest.raises(Unavailable):
