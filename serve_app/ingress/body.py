@@ -1,6 +1,7 @@
 """The body of a request: read within its bounds of size and time, then parsed strictly.
 
-JSON is read as RFC 8259 means it: UTF-8, one object, no name twice, no NaN, no lone surrogate, and not deep. Forms are
+JSON is read as RFC 8259 means it: UTF-8, one object, no name twice, no NaN, no lone surrogate, and not deep. A number
+too large for a float (1e400) is valid and becomes infinite; the models refuse it by the name of its field. Forms are
 left to `forms.py`. What the fields mean is not known here.
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
@@ -41,6 +41,8 @@ async def read_body(request: Request, limits: RequestLimits, *, files: bool = Fa
 
     Raises UnsupportedMediaType, TooLarge, and InvalidRequest for a body that is slow, empty or broken.
     """
+    if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+        raise UnsupportedMediaType(f"The body must not be compressed: Content-Encoding is '{encoding[:64]}'.")
     content_type = request.headers.get("content-type", "")
     kind = content_type.split(";", 1)[0].strip().lower()
     if kind == "multipart/form-data" and files:
@@ -134,13 +136,6 @@ def _int(digits: str) -> int:
     return int(digits)
 
 
-def _float(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise InvalidRequest(f"The number {digits[:32]} is out of range.")
-    return value
-
-
 def _constant(name: str) -> NoReturn:
     raise InvalidRequest(f"{name} is not a JSON value.")
 
@@ -164,4 +159,4 @@ def _too_deep(depth: int) -> InvalidRequest:
     return InvalidRequest(f"The body is nested deeper than {depth} levels (limits.json_depth).")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_int, parse_float=_float, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_int, parse_constant=_constant)

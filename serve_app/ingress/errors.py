@@ -38,6 +38,7 @@ HTTP_ERRORS: dict[int, type[ServeError]] = {
 }
 """Ours for the statuses that Starlette raises by itself."""
 DEFAULT_RETRY_S = 1.0
+SHOWN_CHARS = 256
 
 
 def as_serve_error(error: Exception, *, method: str, path: str, request_id: str) -> ServeError:
@@ -46,7 +47,7 @@ def as_serve_error(error: Exception, *, method: str, path: str, request_id: str)
         return error
     if isinstance(error, HTTPException) and error.status_code in HTTP_ERRORS:
         return HTTP_ERRORS[error.status_code](_http_message(error, method, path))
-    logger.error("request %s (%s %s) failed", request_id, method, path, exc_info=error)
+    logger.error("request %s (%s %r) failed", request_id, method, path, exc_info=error)
     return ServeError(f"The server had an error on this request. Its id is {request_id}.")
 
 
@@ -70,6 +71,7 @@ def error_response(error: ServeError, *, allow: str | None = None) -> Response:
 
 
 def _http_message(error: HTTPException, method: str, path: str) -> str:
+    path = path[:SHOWN_CHARS]
     if error.status_code == 404:
         return f"There is nothing at {method} {path}."
     if error.status_code == 405:

@@ -32,7 +32,7 @@ async def file_answer(request: Request, store: ObjectStore, info: ObjectInfo, *,
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; sandbox",
     }
-    if not_modified(request.headers.get("if-none-match"), etag):
+    if not_modified(request.headers.get("if-none-match"), request.headers.get("if-modified-since"), etag, modified):
         return Response(status_code=304, headers=headers)
     status, start, end = 200, 0, info.size
     try:

@@ -19,6 +19,7 @@ from serve_app.settings import RequestLimits
 
 NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 BRACKET = re.compile(r"\[([^\[\]]*)\]")
+MAX_NAME_CHARS = 256
 MAX_FILES = 17
 """OpenAI's limit of 16 input images, and a mask."""
 
@@ -53,13 +54,15 @@ def parse_form(content_type: str, body: bytes, limits: RequestLimits) -> Form:
         if disposition != b"form-data" or b"name" not in options:
             raise InvalidRequest("Each part of the form needs a Content-Disposition of form-data with a name.")
         name = _text(options[b"name"], "a field's name")
+        if len(name) > MAX_NAME_CHARS:
+            raise InvalidRequest(f"A field's name is longer than {MAX_NAME_CHARS} characters.")
         if b"filename" in options:
             _add_file(form, name, options[b"filename"], part, limits)
             continue
         fields += 1
         if fields > limits.form_fields:
             raise InvalidRequest(f"The form has more than {limits.form_fields} fields (limits.form_fields).")
-        _insert(form.data, name, _text(bytes(part.data), f"'{name}'"), limits.json_depth)
+        _insert(form.data, name, _text(bytes(part.data), f"'{name}'", name), limits.json_depth)
     return form
 
 
@@ -127,11 +130,11 @@ def _add_file(form: Form, name: str, filename: bytes, part: _Part, limits: Reque
     form.files.setdefault(key, []).append(upload)
 
 
-def _text(raw: bytes, what: str) -> str:
+def _text(raw: bytes, what: str, param: str | None = None) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise InvalidRequest(f"The form holds {what} that is not UTF-8.") from None
+        raise InvalidRequest(f"The form holds {what} that is not UTF-8.", param=param) from None
 
 
 def _insert(tree: dict[str, Any], name: str, value: str, depth: int) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import GenericAlias
@@ -31,6 +33,7 @@ logger = logging.getLogger("serve_app.ingress")
 HEADER = "Idempotency-Key"
 RETRY_HEADER = "x-stainless-retry-count"
 """Sent by OpenAI's clients with every request, 0 on the first: they resend without an idempotency key."""
+RETRIES = re.compile("[0-9]{1,4}")
 RETRY_WINDOW_S = 600.0
 MAX_KEY_CHARS = 255
 BIRTH_S = 5.0
@@ -43,8 +46,9 @@ def fingerprint(request: Request, fields: BaseModel, files: Mapping[str, Sequenc
     """What makes two requests the same: where they go, their fields as parsed, and their files' content."""
     parsed = fields.model_dump(mode="json", exclude_none=True)
     digests = {name: [hashlib.sha256(file.data).hexdigest() for file in each] for name, each in files.items()}
-    canonical = orjson.dumps([request.url.path, parsed, digests], option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(canonical).hexdigest()
+    # not by orjson: a number of a request may be larger than 64 bits
+    canonical = json.dumps([request.url.path, parsed, digests], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class Made(NamedTuple, Generic[T]):
@@ -74,7 +78,7 @@ class Idempotency:
         owner: str = request.state.caller.owner
         if (key := _key(request)) is not None:
             return await self._claimed_job(owner, key, fingerprint(request, fields, files), make)
-        if (retries := request.headers.get(RETRY_HEADER, "")).isdecimal():
+        if RETRIES.fullmatch(retries := request.headers.get(RETRY_HEADER, "")):
             return await self._retried_job(owner, int(retries) > 0, fingerprint(request, fields, files), make)
         return await make(new_job_id())
 

@@ -30,6 +30,8 @@ async def read_image(param: str, uploads: Sequence[Upload], url: str | None, set
     limits = settings.limits
     if len(uploads) > 1:
         raise InvalidRequest(f"'{param}' must be one image, not {len(uploads)}.", param=param)
+    if uploads and url is not None:
+        raise InvalidRequest(f"'{param}' is given twice: as an upload and as a URL.", param=param)
     try:
         if uploads:
             data = uploads[0].data

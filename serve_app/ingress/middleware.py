@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -23,6 +24,7 @@ from serve_app.ingress.services import PUBLIC
 access_log = logging.getLogger("serve_app.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+PATH_CHARS = "/:@!$&'()*+,;="
 CLIENT_CLOSED = 499
 """What the access log says of a client that went away before its answer; no such status goes over the wire."""
 
@@ -85,7 +87,8 @@ class Envelope:
         state = scope["state"]
         telemetry.count_request(route, scope["method"], status, seconds, state["error_code"])
         if access_log.isEnabledFor(logging.INFO):
-            facts = {"method": scope["method"], "path": scope["path"], "status": status}
+            # quoted, or a line break in a path would forge a line of the log
+            facts = {"method": scope["method"], "path": quote(scope["path"], safe=PATH_CHARS), "status": status}
             facts |= {"seconds": round(seconds, 6), "caller": state["caller"].name}
             access_log.info("%(method)s %(path)s %(status)d", facts, extra=facts)
 

@@ -44,12 +44,21 @@ EVENTS = "text/event-stream"
 JSON = "application/json"
 BOOLEAN = "^([01tTfFyYnN]|[oO][nN]|[nN][oO]|[oO][fF][fF]|[yY][eE][sS]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"
 """A boolean in a form, as pydantic reads it."""
+SUNSET = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQMAAAAlPW0iAAAABlBMVEUoWqDmeDwUttOQAAAAEklEQVR42mNgwA4Y/zMwMWBB"
+    "ABfZAQ/GgRizAAAAAElFTkSuQmCC"
+)
+"""A picture to edit: 16 x 16 pixels, blue above orange."""
+ONLY_NULL: Json = {"type": "null", "description": "Accepted as null only."}
 BINARY: Json = {"type": "string", "format": "binary"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One row of the API. `answers` maps content types of the 200 to a model, or to None for bytes and text."""
+    """One row of the API. `answers` maps content types of the 200 to a model, or to None for bytes and text.
+
+    `example` is a body that works as it stands, where the path has no id; the model's name is put into it.
+    """
 
     method: Literal["get", "post", "delete"]
     path: str
@@ -57,6 +66,7 @@ class Operation:
     tag: str
     answers: dict[str, Any]
     body: type[BaseModel] | None = None
+    example: Json = field(default_factory=Json)
     files: tuple[str, ...] = ()
     query: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()
@@ -73,6 +83,7 @@ TEXT = (
         summary="A chat completion, whole or block by block",
         tag="Text",
         body=ChatRequest,
+        example={"messages": [{"role": "user", "content": "Hello! How are you?"}]},
         answers={JSON: ChatCompletion, EVENTS: None},
         headers=("Idempotency-Key",),
         errors=MAKES,
@@ -83,6 +94,7 @@ TEXT = (
         summary="A completion, whole or block by block",
         tag="Text",
         body=CompletionRequest,
+        example={"prompt": "Once upon a time"},
         answers={JSON: Completion, EVENTS: None},
         headers=("Idempotency-Key",),
         errors=MAKES,
@@ -95,6 +107,7 @@ IMAGES = (
         summary="Images from a prompt",
         tag="Images",
         body=GenerationRequest,
+        example={"prompt": "A sunset over the ocean"},
         files=("input_reference",),
         answers={JSON: ImagesResponse, EVENTS: None},
         headers=("Idempotency-Key",),
@@ -106,6 +119,7 @@ IMAGES = (
         summary="Images from an image and a prompt",
         tag="Images",
         body=EditRequest,
+        example={"prompt": "A sunset over the ocean", "image": SUNSET},
         files=("image", "mask"),
         answers={JSON: ImagesResponse, EVENTS: None},
         headers=("Idempotency-Key",),
@@ -120,6 +134,7 @@ VIDEOS = (
         summary="A video: as a job, or synchronously",
         tag="Videos",
         body=VideoRequest,
+        example={"prompt": "A sunset over the ocean", "response_format": "url"},
         files=("input_reference",),
         answers={JSON: Video, EVENTS: None},
         headers=("Prefer", "Idempotency-Key"),
@@ -131,6 +146,7 @@ VIDEOS = (
         summary="A video: the MP4 itself",
         tag="Videos",
         body=VideoRequest,
+        example={"prompt": "A sunset over the ocean"},
         files=("input_reference",),
         answers={"video/mp4": None, JSON: Video},
         headers=("Prefer", "Idempotency-Key"),
@@ -179,6 +195,7 @@ VIDEOS = (
         summary="The same parameters with another prompt",
         tag="Videos",
         body=RemixRequest,
+        example={"prompt": "A sunrise over the ocean"},
         answers={JSON: Video},
         headers=("Idempotency-Key",),
         errors=MAKES,
@@ -250,8 +267,9 @@ PATH_PARAMETERS: dict[str, Json] = {
         "schema": {"$ref": "#/components/schemas/ModelId"},
     },
     "key": {
-        "description": "The key of a stored file; it holds slashes.",
-        "schema": {"type": "string", "pattern": "^media/[A-Za-z0-9_/-]+[.](png|jpeg|webp|mp4)$"},
+        # no pattern: one that asks for a slash cannot be met by who takes the slashes out of parameters
+        "description": "The key of a stored file, such as media/public/2026/01/31/NAME.png.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 1024},
     },
 }
 
@@ -264,6 +282,8 @@ def document(settings: Settings) -> Json:
         operations += of_kind if kind in kinds else ()
     operations += OTHERS
     schemas, refs = _schemas(operations)
+    if "EditRequest" in schemas:
+        _require(schemas["EditRequest"], "image")  # optional in the model, for a form has it among its files
     schemas["ModelId"] = {"type": "string", "enum": [model.name for model in kinds.values()]}
     for component, bounds in _bounds(settings).items():
         if component in schemas:
@@ -328,11 +348,19 @@ def _schemas(operations: Sequence[Operation]) -> tuple[dict[str, Json], Refs]:
 def _narrow(schema: Json, bounds: dict[str, Json]) -> None:
     """Lays keywords over the properties of an object: bounds over the member that is not null, where one may be."""
     for name, keywords in bounds.items():
+        if keywords is ONLY_NULL:
+            schema["properties"][name] = keywords
+            continue
         written = schema["properties"][name]
         for member in written.get("anyOf", [written]):
             if member.get("type") != "null":
                 member.update(_applicable(member, keywords))
         written.update({key: value for key, value in keywords.items() if key in ("default", "description")})
+
+
+def _require(schema: Json, name: str) -> None:
+    schema["properties"][name] = _without_null(schema["properties"][name])
+    schema["required"].append(name)
 
 
 def _applicable(member: Json, keywords: Json) -> Json:
@@ -354,7 +382,13 @@ def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
             "function_call": {"enum": ["none", "auto"]},
             "modalities": {"items": {"enum": ["text"]}, "minItems": 1, "maxItems": 1},
         },
-        "CompletionRequest": _text_bounds(text) | {"echo": {"enum": [False]}, "suffix": {"maxLength": 0}},
+        "CompletionRequest": _text_bounds(text)
+        | {
+            "logprobs": ONLY_NULL,
+            "best_of": {"maximum": text.limits.n},
+            "echo": {"enum": [False]},
+            "suffix": {"maxLength": 0},
+        },
         "ResponseFormat": {"type": {"enum": ["text"]}},
         "GenerationRequest": _image_bounds(image),
         "EditRequest": _image_bounds(image),
@@ -456,7 +490,9 @@ def _parameters(operation: Operation, schemas: dict[str, Json], refs: Refs) -> l
 
 def _body(operation: Operation, schemas: dict[str, Json], refs: Refs) -> Json:
     ref = refs[operation.body]
-    content: Json = {JSON: {"schema": ref}}
+    properties = _resolved(ref, schemas)["properties"]
+    model = {"model": properties["model"]["default"]} if "model" in properties else {}
+    content: Json = {JSON: {"schema": ref, "example": {**model, **operation.example}}}
     if operation.files:
         content["multipart/form-data"] = {"schema": _form(_resolved(ref, schemas), operation.files, schemas)}
     return content

@@ -37,9 +37,9 @@ def still_same(if_range: str | None, etag: str, modified: str) -> bool:
     return if_range is None or if_range.strip() in (etag, modified)
 
 
-def not_modified(if_none_match: str | None, etag: str) -> bool:
-    """Whether If-None-Match says that the caller has it already."""
+def not_modified(if_none_match: str | None, if_modified_since: str | None, etag: str, modified: str) -> bool:
+    """Whether the caller has it already: by If-None-Match, else by an If-Modified-Since with its very date."""
     if if_none_match is None:
-        return False
+        return if_modified_since is not None and if_modified_since.strip() == modified
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return "*" in tags or etag in tags

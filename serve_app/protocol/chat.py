@@ -52,6 +52,12 @@ class ChatRequest(TextRequest):
     function_call: str | dict[str, Any] | None = None
     modalities: list[str] | None = None
 
+    @property
+    def most_tokens(self) -> tuple[str, int | None]:
+        if self.max_completion_tokens is None:
+            return super().most_tokens
+        return "max_completion_tokens", self.max_completion_tokens
+
     def to_tasks(
         self, settings: TextSettings, *, id: str, caller: str, submitted_at: float, traceparent: str = ""
     ) -> list[TextTask]:
@@ -68,7 +74,7 @@ class ChatRequest(TextRequest):
             submitted_at=submitted_at,
             traceparent=traceparent,
         )
-        return fan_out(self.sampled(task, settings, self.max_completion_tokens or self.max_tokens, n), n)
+        return fan_out(self.sampled(task, settings, n), n)
 
     def _refuse(self) -> None:
         self.refuse_unsupported()

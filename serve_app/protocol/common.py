@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serve_app.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
-from serve_app.protocol.errors import invalid
+from serve_app.protocol.errors import SHOWN_CHARS, invalid
 
 M = TypeVar("M", bound="Wire")
 
@@ -44,14 +44,16 @@ def choose_model(asked: str | None, served: Sequence[str]) -> str:
     if asked is None and len(served) == 1:
         return served[0]
     if asked is None or asked not in served:
-        raise ModelNotFound.of(asked or "", served)
+        raise ModelNotFound.of((asked or "")[:SHOWN_CHARS], served)
     return asked
 
 
-def at_most(param: str, value: float, limit: float, name: str) -> None:
+def at_most(param: str, value: int, limit: float, name: str) -> None:
     """Raises InvalidRequest that names the limit (`limits.n`) where `value` is above it."""
     if value > limit:
-        raise InvalidRequest(f"'{param}' is {value:g}; at most {limit:g} is allowed here ({name}).", param=param)
+        # not as a float: a whole number of a request may have hundreds of digits
+        shown = str(value) if value < 10**15 else "too large"
+        raise InvalidRequest(f"'{param}' is {shown}; at most {limit:.15g} is allowed here ({name}).", param=param)
 
 
 def checked_prompt(param: str, prompt: str, limit: int) -> str:

@@ -15,6 +15,7 @@ from serve_app.protocol.text import (
     TextReport,
     TextRequest,
     Usage,
+    as_list,
     denoising,
     fan_out,
     report,
@@ -25,12 +26,10 @@ from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTas
 
 
 def _prompts(value: Any) -> Any:
-    if isinstance(value, str):
-        return [value]
-    tokens: Any = value[0] if isinstance(value, list) and value else None
-    if isinstance(tokens, int | list):
+    prompts = as_list(value)
+    if prompts and isinstance(prompts[0], int | list):
         raise PydanticCustomError("unsupported", "is given as token ids: only text is allowed.")
-    return value
+    return prompts
 
 
 Prompts = Annotated[
@@ -66,7 +65,7 @@ class CompletionRequest(TextRequest):
                 submitted_at=submitted_at,
                 traceparent=traceparent,
             )
-            tasks += fan_out(self.sampled(task, settings, self.max_tokens, n), n)
+            tasks += fan_out(self.sampled(task, settings, n), n)
         return tasks
 
     def _refuse(self) -> None:

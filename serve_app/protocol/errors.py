@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ from pydantic_core import ErrorDetails
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 
 SHOWN_CHARS = 64
+"""How much of what a caller sent an error repeats."""
+SHOULD = re.compile("^[A-Z][a-z]+ should ")
 
 
 class ErrorObject(BaseModel):
@@ -33,7 +36,7 @@ class ErrorResponse(BaseModel):
 def invalid(error: ValidationError, model: type[BaseModel], data: Any) -> InvalidRequest:
     """The first of the errors; `data` is what was parsed into `model`."""
     first = error.errors(include_url=False)[0]
-    steps = _steps(first["loc"], data)
+    steps = _steps(first, data)
     param = dotted(steps)
     # our validators raise it for what is well-formed, but more than the model can do
     raised = UnsupportedParameter if first["type"] == "unsupported" else InvalidRequest
@@ -46,16 +49,17 @@ def dotted(steps: Sequence[str | int]) -> str | None:
     return path.removeprefix(".") or None
 
 
-def _steps(loc: tuple[int | str, ...], data: Any) -> list[str | int]:
-    """The part of `loc` that leads through `data`: pydantic also names the members of unions that it tried."""
+def _steps(first: ErrorDetails, data: Any) -> list[str | int]:
+    """The part of the place that leads through `data`: pydantic also names the members of unions that it tried."""
     steps: list[str | int] = []
     at = data
+    loc = first["loc"]
     for step in loc:
         if isinstance(at, dict) and isinstance(step, str):
             fields = cast("dict[str, Any]", at)
             if step in fields:
                 at = fields[step]
-            elif step == loc[-1]:
+            elif step == loc[-1] and first["type"] == "missing":
                 at = None
             else:
                 continue
@@ -79,7 +83,10 @@ def _complaint(first: ErrorDetails, model: type[BaseModel], steps: list[str | in
         return str(first["ctx"]["error"])
     if kind == "unsupported":
         return first["msg"]
-    return f"{first['msg'].replace('Input should be', 'must be').replace('Input should', 'must')}{_given(first)}."
+    if kind == "int_parsing_size":
+        return "is too large a number."
+    said = SHOULD.sub("must ", first["msg"]).split(", unable to")[0].split(" after validation")[0]
+    return f"{said}{_given(first)}."
 
 
 def _given(first: ErrorDetails) -> str:

@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
@@ -41,7 +41,11 @@ class ImageReference(BaseModel):
 
 
 def _reference(value: Any) -> Any:
-    return {"image_url": value} if isinstance(value, str) else value
+    if isinstance(value, dict | ImageReference):
+        return cast("Any", value)
+    if not isinstance(value, str):
+        raise ValueError("must be an https or data URL, or an object that holds it as image_url.")
+    return {"image_url": value}
 
 
 Reference = Annotated[ImageReference, BeforeValidator(_reference, json_schema_input_type=str | ImageReference)]
@@ -57,7 +61,13 @@ def _one_of_a_list(value: Any) -> Any:
 
 
 EditImage = Annotated[
-    ImageReference, BeforeValidator(_one_of_a_list, json_schema_input_type=str | ImageReference | list[str])
+    ImageReference,
+    BeforeValidator(
+        _one_of_a_list,
+        json_schema_input_type=str
+        | ImageReference
+        | Annotated[list[str | ImageReference], Field(min_length=1, max_length=1)],
+    ),
 ]
 
 

@@ -76,13 +76,16 @@ class ResponseFormat(BaseModel):
     type: Literal["text", "json_object", "json_schema"]
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+def as_list(value: Any) -> Any:
+    """A text as the list that holds it; raises ValueError for what is neither."""
+    if not isinstance(value, str | list):
+        raise ValueError("must be a string or a list of strings.")
+    return [value] if isinstance(value, str) else cast("Any", value)
 
 
 Stop = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=256)]],
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+    BeforeValidator(as_list, json_schema_input_type=str | list[str]),
     Field(max_length=MAX_STOPS, description="Up to 4 strings; the text ends before the first of them."),
 ]
 
@@ -116,6 +119,11 @@ class TextRequest(Wire):
         """Whether a stream ends with a chunk of usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    @property
+    def most_tokens(self) -> tuple[str, int | None]:
+        """The field that says how long the text may get, and its value."""
+        return "max_tokens", self.max_tokens
+
     def ignored_hints(self) -> list[str]:
         """Dynamo's keys that were sent and do nothing here."""
         ext = self.nvext
@@ -131,12 +139,13 @@ class TextRequest(Wire):
         if self.response_format is not None and self.response_format.type != "text":
             raise refuse("response_format", "blocks follow no grammar; only {'type': 'text'} is allowed.")
 
-    def sampled(self, task: TextTask, settings: TextSettings, max_tokens: int | None, choices: int) -> TextTask:
+    def sampled(self, task: TextTask, settings: TextSettings, choices: int) -> TextTask:
         """`task` with the sampling fields of this request; raises InvalidRequest that names the limit."""
         limits = settings.limits
         at_most("n", choices, limits.n, "limits.n")
+        field, max_tokens = self.most_tokens
         if max_tokens is not None:
-            at_most("max_tokens", max_tokens, limits.max_tokens, "limits.max_tokens")
+            at_most(field, max_tokens, limits.max_tokens, "limits.max_tokens")
         ext = self.nvext or NO_EXTENSION
         return replace(
             task,
@@ -239,7 +248,7 @@ def _part_text(part: Any, i: int) -> str:
     kind, text = fields.get("type"), fields.get("text")
     if kind == "text" and isinstance(text, str):
         return text
-    if kind in OTHER_PARTS:
+    if isinstance(kind, str) and kind in OTHER_PARTS:
         raise PydanticCustomError(
             "unsupported", "has a part of type '{kind}' at [{i}]: the model reads text only.", {"kind": kind, "i": i}
         )

@@ -89,7 +89,8 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def free_socket() -> socket.socket:
-    sock = socket.socket()
+    # asyncio turns Nagle's algorithm off only where the protocol is named, or each answer waits 40 ms for an ACK
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", 0))
     return sock

@@ -30,7 +30,6 @@ def test_an_object_is_read_as_it_stands() -> None:
         (b'{"x": {"a": 1, "a": 1}}', "'a' stands twice"),
         (b'{"a": NaN}', "NaN"),
         (b'{"a": -Infinity}', "-Infinity"),
-        (b'{"a": 1e999}', "out of range"),
         (b'{"a": ' + b"9" * 5000 + b"}", "digits"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"a": "\xed\xa0\x80"}', "not UTF-8"),

@@ -43,7 +43,16 @@ def test_validators() -> None:
     assert still_same('"a"', '"a"', "date")
     assert still_same("date", '"a"', "date")
     assert not still_same('W/"a"', '"a"', "date")
-    assert not_modified('"b", W/"a"', '"a"')
-    assert not_modified("*", '"a"')
-    assert not not_modified('"b"', '"a"')
-    assert not not_modified(None, '"a"')
+
+
+def test_what_the_caller_has_already_is_not_sent_again() -> None:
+    def said(if_none_match: str | None, if_modified_since: str | None = None) -> bool:
+        return not_modified(if_none_match, if_modified_since, '"a"', "date")
+
+    assert said('"b", W/"a"')
+    assert said("*")
+    assert not said('"b"')
+    assert not said(None)
+    assert said(None, "date")
+    assert not said(None, "another date")
+    assert not said('"b"', "date")  # the date does not count where there is a tag

@@ -44,9 +44,10 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def small(serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def small(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """In the store of the engines, or no job would ever be run; the key makes its caller's videos its own."""
     monkeypatch.setenv("API_KEYS", "test:sk-test")
-    with serving(media={"root": (tmp_path / "media").as_uri()}, **SMALL) as running:
+    with serving(**SMALL) as running:
         yield running
 
 
@@ -71,4 +72,5 @@ def test_nothing_is_found_in_a_thousand_requests(small: Running, tmp_path: Path)
 
 def requests_in(report: Path) -> int:
     finished = [json.loads(line).get("ScenarioFinished") for line in report.read_text().splitlines()]
-    return sum(len(each["recorder"]["interactions"]) for each in finished if each)
+    # a scenario that was skipped has no interactions
+    return sum(len(each["recorder"].get("interactions", ())) for each in finished if each)

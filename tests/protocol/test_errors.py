@@ -32,7 +32,7 @@ IMAGE: dict[str, Any] = {"prompt": "a fox"}
         (ChatRequest, CHAT | {"temperature": 2.5}, "temperature", "less than or equal to 2"),
         (ChatRequest, CHAT | {"top_p": 0}, "top_p", "greater than 0"),
         (ChatRequest, CHAT | {"stop": ["a"] * 5}, "stop", "at most 4"),
-        (ChatRequest, CHAT | {"stop": 5}, "stop", "valid list"),
+        (ChatRequest, CHAT | {"stop": 5}, "stop", "a string or a list"),
         (ChatRequest, CHAT | {"stop": [""]}, "stop[0]", "at least 1"),
         (ChatRequest, CHAT | {"stream": "true"}, "stream", "valid boolean"),
         (ChatRequest, CHAT | {"seed": 2**63}, "seed", "less than or equal"),

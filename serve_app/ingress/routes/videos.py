@@ -23,6 +23,7 @@ from serve_app.ingress.body import Body, read_body
 from serve_app.ingress.dispatch import Dispatcher, NewJob
 from serve_app.ingress.files import file_answer
 from serve_app.ingress.inputs import read_image
+from serve_app.ingress.query import read_query
 from serve_app.ingress.services import Services
 from serve_app.ingress.streaming import EventStream, event
 from serve_app.jobs import Job
@@ -98,7 +99,7 @@ class Videos:
         return Response(data, media_type=job.result.video.content_type, headers=_facts(job, job.result))
 
     async def list(self, request: Request) -> Response:
-        query = parse(ListQuery, dict(request.query_params), form=True)
+        query = parse(ListQuery, read_query(request), form=True)
         page = await self._jobs.list(_owner(request), after=query.after, limit=query.limit, order=query.order)
         return json_answer(VideoList.from_page(page, self._url(request)).model_dump())
 
@@ -136,10 +137,13 @@ class Videos:
         return await self._answer(request, await self._once.job(request, asked, {}, make))
 
     async def events(self, request: Request) -> ASGIApp:
-        return EventStream(self._progress(request, await self._job(request)))
+        job = await self._job(request)
+        if request.method == "HEAD":  # or it would last as long as the job
+            return Response(media_type="text/event-stream")
+        return EventStream(self._progress(request, job))
 
     async def content(self, request: Request) -> ASGIApp:
-        variant = parse(ContentQuery, dict(request.query_params), form=True).variant
+        variant = parse(ContentQuery, read_query(request), form=True).variant
         job = await self._job(request)
         if job.result is None:
             raise ObjectNotFound(f"Video '{job.id}' is {job.status}: it has no content.")
