@@ -4,8 +4,9 @@
 
 Starts the demo profile and a bare Ray Serve ingress with one handle hop on the same local Ray, drives both in turns
 from one process over HTTP, and prints a table, then one JSON line. The bare ingress answers a text as long as our
-answer does, from a replica that returns it at once: what any Ray Serve application pays. Engines run tiny shapes here,
-so that the rest is not lost in their noise. The rest holds all else, also the wait for a free engine: with more
+answer does, from a replica that returns it at once: what any Ray Serve application pays. `bare 30 ms` is the same
+replica computing for 30 ms first, in a thread as our engines do: how much slower the same hops are on processors that
+have just done something else. Engines run tiny shapes here, so that the rest is not lost in their noise. The rest holds all else, also the wait for a free engine: with more
 clients than engines that is most of it and says nothing about our own share. `queue`, shown beside it, is the part of
 the rest from the request's acceptance until the engine began: that wait, and the hop over the handle.
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import ray
 from ray import serve
 from starlette.requests import Request
@@ -37,8 +39,12 @@ BASE = f"http://127.0.0.1:{PORT}"
 
 @serve.deployment(ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=100)
 class BareReplica:
-    def work(self, size: int) -> str:
-        return "x" * size
+    async def work(self, size: int, busy_s: float) -> tuple[str, float]:
+        """A text of that size, and the seconds that this replica computed for it."""
+        began = time.perf_counter()
+        if busy_s:
+            await asyncio.to_thread(compute, busy_s)
+        return "x" * size, time.perf_counter() - began
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=1000)
@@ -50,7 +56,16 @@ class BareIngress:
 
     async def __call__(self, request: Request) -> Response:
         body = await request.json()
-        return JSONResponse({"text": await self.replica.work.remote(body["size"])})
+        text, busy_s = await self.replica.work.remote(body["size"], body["busy_s"])
+        return JSONResponse({"text": text}, headers={"server-timing": f"engine;dur={busy_s * 1000:.3f}"})
+
+
+def compute(seconds: float) -> None:
+    """Multiplies matrices for that long."""
+    matrix = np.random.default_rng(0).random((64, 64))
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        np.matmul(matrix, matrix)
 
 
 @dataclass
@@ -108,7 +123,8 @@ def works(models: dict[str, str], text_size: int) -> dict[str, Call]:
     image = {"model": models["image"], "prompt": "a fox", "size": "64x64"}
     nvext = {"num_inference_steps": 1}
     return {
-        "bare": timed("/bare", {"size": text_size}),
+        "bare": timed("/bare", {"size": text_size, "busy_s": 0}),
+        "bare 30 ms": timed("/bare", {"size": text_size, "busy_s": 0.03}),
         "chat": timed(
             "/v1/chat/completions",
             {"model": models["text"], "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8},
