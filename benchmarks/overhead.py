@@ -6,9 +6,10 @@ Starts the demo profile and a bare Ray Serve ingress with one handle hop on the 
 from one process over HTTP, and prints a table, then one JSON line. The bare ingress answers a text as long as our
 answer does, from a replica that returns it at once: what any Ray Serve application pays. `bare 30 ms` is the same
 replica computing for 30 ms first, in a thread as our engines do: how much slower the same hops are on processors that
-have just done something else. Engines run tiny shapes here, so that the rest is not lost in their noise. The rest holds all else, also the wait for a free engine: with more
-clients than engines that is most of it and says nothing about our own share. `queue`, shown beside it, is the part of
-the rest from the request's acceptance until the engine began: that wait, and the hop over the handle.
+have just done something else. Engines run tiny shapes here, so that the rest is not lost in their noise. The rest
+holds all else, also the wait for a free engine: with more clients than engines that is most of it and says nothing
+about our own share. `queue`, shown beside it, is the part of the rest from the request's acceptance until the engine
+began: that wait, and the hop over the handle.
 """
 
 from __future__ import annotations
