@@ -97,6 +97,14 @@ class Usage:
     bytes: int
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Rows on their way under `key`: whoever is unsure whether they arrived writes them there again, not twice."""
+
+    key: str
+    rows: list[Row]
+
+
 class Ledger:
     """The rows of one process. `add` costs no I/O; a background task writes them."""
 
@@ -104,8 +112,10 @@ class Ledger:
         self._store = store
         self._settings = settings
         self._rows: list[Row] = []
+        self._batches: list[_Batch] = []
         self._writing = asyncio.Lock()
         self._full = asyncio.Event()
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     def add(self, row: Row) -> None:
@@ -123,43 +133,48 @@ class Ledger:
         async with self._writing:
             rows, self._rows = self._rows, []
             self._full.clear()
-            days = _by_day(rows)
-            while days:
-                day, of_day = days.popitem()
-                try:
-                    data = await asyncio.to_thread(_parquet, of_day, prompts=self._settings.prompts)
-                    await self._store.put(_new_key(day), data, CONTENT_TYPE)
-                except BaseException:
-                    unwritten = [*of_day, *(row for others in days.values() for row in others)]
-                    self._rows = self._newest(unwritten + self._rows)
-                    raise
+            self._batches += [_Batch(_new_key(day), of_day) for day, of_day in _by_day(rows).items()]
+            self._drop_oldest()
+            while self._batches:
+                batch = self._batches[0]
+                data = await asyncio.to_thread(_parquet, batch.rows, prompts=self._settings.prompts)
+                await self._store.put(batch.key, data, CONTENT_TYPE)
+                del self._batches[0]
 
     async def close(self) -> None:
-        """Ends the background task and writes what is left."""
+        """Ends the background task, after the batch that it is writing, and writes what is left."""
         if self._task is not None:
-            self._task.cancel()
+            self._closing = True
+            self._full.set()
             await asyncio.wait([self._task])
             self._task = None
         try:
             await self.flush()
         except StorageFailed as error:
-            logger.error("ledger: %d rows are lost at shutdown: %s", len(self._rows), error.message)
+            lost = sum(len(batch.rows) for batch in self._batches)
+            logger.error("ledger: %d rows are lost at shutdown: %s", lost, error.message)
 
     async def _flush_regularly(self) -> None:
-        while True:
+        while not self._closing:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), self._settings.flush_s)
             try:
                 await self.flush()
             except StorageFailed as error:
-                logger.warning("ledger: %d rows wait for the store: %s", len(self._rows), error.message)
-                await asyncio.sleep(self._settings.flush_s)
+                waiting = sum(len(batch.rows) for batch in self._batches)
+                logger.warning("ledger: %d rows wait for the store: %s", waiting, error.message)
 
-    def _newest(self, rows: list[Row]) -> list[Row]:
-        kept = rows[-KEPT_BATCHES * self._settings.flush_rows :]
-        if len(kept) < len(rows):
-            logger.error("ledger: %d rows are lost; the store takes none", len(rows) - len(kept))
-        return kept
+    def _drop_oldest(self) -> None:
+        kept = sum(len(batch.rows) for batch in self._batches)
+        lost = max(0, kept - KEPT_BATCHES * self._settings.flush_rows)
+        left = lost
+        for batch in self._batches:
+            dropped = min(left, len(batch.rows))
+            del batch.rows[:dropped]
+            left -= dropped
+        self._batches = [batch for batch in self._batches if batch.rows]
+        if lost:
+            logger.error("ledger: %d rows are lost; the store takes none", lost)
 
 
 def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:

@@ -178,6 +178,27 @@ async def test_rows_wait_for_a_store_that_fails(store: LocalStore) -> None:
     assert len(sums(store)) == 3
 
 
+async def test_a_row_is_written_once_whenever_the_writing_is_cut_off(store: LocalStore) -> None:
+    books = [Ledger(store, LedgerSettings()) for _ in range(20)]
+    for number, book in enumerate(books):
+        book.add(row())
+        writing = asyncio.create_task(book.flush())
+        await asyncio.sleep(number / 2000)
+        writing.cancel()
+        await asyncio.wait([writing])
+        await book.close()
+    assert sums(store)[0].generations == len(books)
+
+
+async def test_a_row_is_written_once_when_the_ledger_closes_at_that_moment(store: LocalStore) -> None:
+    books = [Ledger(store, LedgerSettings(flush_s=0.005)) for _ in range(20)]
+    for number, book in enumerate(books):
+        book.add(row())
+        await asyncio.sleep(number / 2000)
+        await book.close()
+    assert sums(store)[0].generations == len(books)
+
+
 async def test_no_more_rows_are_kept_than_fit(store: LocalStore) -> None:
     book = Ledger(store, LedgerSettings(flush_rows=1))
     (store.root / "ledger").write_text("")
