@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from serve_app import demo, telemetry
+from serve_app import demo, scratch, telemetry
 from serve_app.engines.base import Engine
 from serve_app.errors import EngineDied, TimedOut
 from serve_app.settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
@@ -54,6 +54,7 @@ class Slot(Generic[E]):
     """`width` generations at once; an engine that died is never asked again, so that Serve replaces the replica."""
 
     def __init__(self, engine: E, model: ModelSettings, *, width: int = 1) -> None:
+        scratch.sweep()  # what the replica before this one left, should it have been killed
         self.engine = engine
         self._model = model
         self._free = asyncio.Semaphore(width)

@@ -24,6 +24,7 @@ from PIL import Image
 
 from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.media.facts import as_json
+from serve_app.scratch import PREFIX, Scratch
 
 Frames = NDArray[np.uint8]
 """uint8 RGB of (frames, height, width, 3)."""
@@ -143,8 +144,8 @@ def _ffmpeg(loglevel: str, *arguments: str, pixels: memoryview | bytes = b"") ->
 def _written(arguments: list[str], provenance: dict[str, str] | None, pixels: memoryview | bytes = b"") -> bytes:
     """The MP4 that ffmpeg makes; it goes through a file because its index is moved to the front at the end."""
     comment = ["-metadata", f"comment={as_json(provenance)}"] if provenance else []
-    with tempfile.TemporaryDirectory(prefix="diffusion-serve-") as folder:
-        path = Path(folder) / "video.mp4"
+    with Scratch() as folder:
+        path = folder / "video.mp4"
         form = ["-an", "-map_metadata", "-1", *comment, "-fflags", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
         done = _ffmpeg("error", *arguments, *form, str(path), pixels=pixels)
         if done.returncode:
@@ -199,7 +200,7 @@ def _as_file(video: bytes | Path) -> Generator[Path]:
     if isinstance(video, Path):
         yield video
         return
-    with tempfile.NamedTemporaryFile(prefix="diffusion-serve-", suffix=".mp4") as file:
+    with tempfile.NamedTemporaryFile(prefix=PREFIX, suffix=".mp4") as file:
         file.write(video)
         file.flush()
         yield Path(file.name)

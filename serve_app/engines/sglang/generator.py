@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from serve_app.engines.sglang.ports import free_ports
 from serve_app.engines.sglang.processes import Processes
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
+from serve_app.scratch import Scratch, memory
 
 WATCH_S = 0.2
 BROKEN_DEVICE = ("CUDA error", "NCCL error", "cudaError")
@@ -38,11 +36,13 @@ class Generator:
         from sglang.multimodal_gen.runtime.entrypoints.diffusion_generator import DiffGenerator
         from sglang.multimodal_gen.runtime.scheduler_client import AsyncSchedulerClient
 
-        self.folder = Path(tempfile.mkdtemp(prefix="diffusion-serve-", dir=_memory_folder()))
+        # memory where there is such a place: media cross to us through it
+        self._scratch = Scratch(memory())
+        self.folder = self._scratch.path
         try:
             self._generator = DiffGenerator.from_pretrained(**(self._defaults(allow_fallback) | arguments))
         except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._scratch.close()
             raise
         self.args = self._generator.server_args
         self.config = self.args.pipeline_config
@@ -112,7 +112,7 @@ class Generator:
         if self._reports is not None:
             self._reports.close(linger=0)
             self._reports = None
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._scratch.close()
 
     def _defaults(self, allow_fallback: bool) -> dict[str, Any]:
         http_port, scheduler_port, master_port = free_ports(3)
@@ -179,11 +179,6 @@ class Generator:
             _, completed, total = self._reports.recv_json()
             fraction = completed / total if total else None
         return fraction
-
-
-def _memory_folder() -> str | None:
-    # memory where there is such a folder: media cross to us through it
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 
 def _progress_socket(args: Any) -> Any:

@@ -11,9 +11,7 @@ import asyncio
 import atexit
 import ctypes
 import os
-import shutil
 import signal
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -27,6 +25,7 @@ from serve_app.engines.sglang.blocks import Blocks, first_end
 from serve_app.engines.sglang.ports import free_ports
 from serve_app.engines.sglang.processes import Processes
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
+from serve_app.scratch import Scratch
 from serve_app.settings import TextSettings
 from serve_app.tasks import FinishReason, ModelCard, TextEnd, TextEvent, TextTask, Timing
 
@@ -50,8 +49,8 @@ class SGLangTextEngine:
         ctypes.CDLL(None).signal(int(signal.SIGQUIT), int(signal.SIG_IGN))
         # a leak is a warning to us, not a reason to end every request there is
         os.environ.setdefault("SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE", "0")
-        self._folder = Path(tempfile.mkdtemp(prefix="diffusion-serve-"))
-        self._engine = Engine(**engine_arguments(settings, self._folder))
+        self._scratch = Scratch()
+        self._engine = Engine(**engine_arguments(settings, self._scratch.path))
         self._engine.tokenizer_manager._subprocess_watchdog.stop()  # it, too, would send SIGQUIT
         self._processes = Processes((pid, "of the text engine") for pid in self._engine.get_all_child_pids())
         self._tokenizer = self._engine.tokenizer_manager.tokenizer
@@ -105,7 +104,7 @@ class SGLangTextEngine:
         self._processes.kill()
         # its own end kills every child of this process, ours or not
         atexit.unregister(self._engine.shutdown)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     async def _warm(self, prompt: str) -> None:
         task = TextTask(

@@ -1,0 +1,77 @@
+"""Folders for files that live no longer than the process that makes them.
+
+A process that is killed leaves its folder behind, and `sweep` removes it. That a folder is in use says a lock on it,
+which the operating system takes back from a process however it ends, in whatever container it ran.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "diffusion-serve-"
+MEMORY = Path("/dev/shm")  # noqa: S108
+YOUNG_S = 60.0
+"""A folder younger than this may be on the way to its lock."""
+
+
+class Scratch:
+    """A folder of our own below `parent`, by default where temporary files go; gone after `close`."""
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        self._lock: int | None = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def memory() -> Path | None:
+    """Where a folder lies in memory, on systems that have such a place."""
+    return MEMORY if os.access(MEMORY, os.W_OK) else None
+
+
+def sweep() -> None:
+    """Removes the folders of processes that were killed. Safe at any time, by any number of processes."""
+    for parent in {Path(tempfile.gettempdir()), memory() or Path(tempfile.gettempdir())}:
+        for folder in parent.glob(f"{PREFIX}*"):
+            if _is_left(folder):
+                logger.info("removing %s, which a process that was killed left behind", folder)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # no folder, not ours to open, or gone
+        return False
+    try:
+        status = os.fstat(opened)
+        if status.st_uid != os.geteuid() or time.time() - status.st_mtime < YOUNG_S:
+            return False
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(opened)
+    return True

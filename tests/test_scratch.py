@@ -1,0 +1,93 @@
+"""Folders of processes that live, that ended and that were killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serve_app import scratch
+from serve_app.scratch import YOUNG_S, Scratch
+
+HOLD = """
+import sys
+from pathlib import Path
+from serve_app.scratch import Scratch
+held = Scratch(Path(sys.argv[1]))
+(held.path / "video.mp4").write_bytes(b"half")
+print(held.path, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this process believes temporary files to go."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield tmp_path
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def make_old(folder: Path) -> None:
+    then = time.time() - 2 * YOUNG_S
+    os.utime(folder, (then, then))
+
+
+def test_a_folder_is_gone_with_its_block(temporary: Path) -> None:
+    with Scratch() as folder:
+        (folder / "x").write_bytes(b"x")
+        assert folder.parent == temporary
+    assert list(temporary.iterdir()) == []
+
+
+def test_closing_twice_is_no_error(temporary: Path) -> None:
+    held = Scratch(temporary)
+    held.close()
+    held.close()
+
+
+def test_only_what_a_killed_process_left_is_swept(temporary: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(temporary)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        make_old(folder)
+        scratch.sweep()
+        assert (folder / "video.mp4").exists(), "its process lives"
+        process.send_signal(signal.SIGKILL)
+    with Scratch() as mine:
+        make_old(mine)
+        strangers = temporary / "someone-elses"
+        strangers.mkdir()
+        make_old(strangers)
+        scratch.sweep()
+        assert mine.exists()
+        assert strangers.exists()
+    assert not folder.exists()
+
+
+def test_a_young_folder_may_be_on_the_way_to_its_lock(temporary: Path) -> None:
+    young = Path(tempfile.mkdtemp(prefix=scratch.PREFIX))
+    scratch.sweep()
+    assert young.exists()
+    make_old(young)
+    scratch.sweep()
+    assert not young.exists()
+
+
+def test_a_link_is_not_followed(temporary: Path) -> None:
+    target = temporary / "precious"
+    target.mkdir()
+    make_old(target)
+    (temporary / f"{scratch.PREFIX}link").symlink_to(target)
+    scratch.sweep()
+    assert target.exists()
