@@ -80,6 +80,7 @@ class ModelSettings(Strict):
 
 class TextLimits(Strict):
     prompt_chars: Positive = 32768
+    messages: Positive = 1024
     max_tokens: Positive = 4096
     n: Positive = 8
 

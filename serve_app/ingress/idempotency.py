@@ -21,7 +21,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from starlette.requests import Request
 
-from serve_app.errors import InvalidRequest, JobNotFound, ObjectNotFound, StorageFailed, Unavailable
+from serve_app.errors import InvalidRequest, JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.ingress.body import Upload
 from serve_app.jobs import Claim, Job, JobStore, new_job_id
 from serve_app.settings import JobSettings
@@ -114,9 +114,9 @@ class Idempotency:
 
     async def _claimed_job(self, owner: str, key: str, print_: str, make: Callable[[str], Awaitable[Job]]) -> Job:
         job_id = new_job_id()
-        claim = await self._claim(owner, key, print_, job_id, None)
-        if not claim.fresh:
-            return await self._born(owner, claim.job_id)
+        while not (claim := await self._claim(owner, key, print_, job_id, None)).fresh:
+            if (job := await self._born(owner, claim)) is not None:
+                return job
         try:
             return await make(job_id)
         except Exception:
@@ -145,16 +145,14 @@ class Idempotency:
             return None
         return None if job.status == "failed" else job
 
-    async def _born(self, owner: str, job_id: str) -> Job:
-        deadline = time.monotonic() + BIRTH_S
+    async def _born(self, owner: str, claim: Claim) -> Job | None:
+        """The job of a claim, which may be about to be stored; None where it was deleted, or never came."""
         while True:
             try:
-                return await self._jobs.get(owner, job_id)
+                return await self._jobs.get(owner, claim.job_id)
             except JobNotFound:
-                if time.monotonic() > deadline:
-                    raise Unavailable(
-                        f"Another request with this {HEADER} is being taken in.", retry_after_s=5
-                    ) from None
+                if time.time() - claim.created_at > BIRTH_S:
+                    return None
             await asyncio.sleep(POLL_S)
 
     # --- results ---

@@ -24,6 +24,8 @@ from serve_app.ingress.services import PUBLIC
 access_log = logging.getLogger("serve_app.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""No path of ours holds one; Starlette's routes end in $, which also matches before a line break."""
 PATH_CHARS = "/:@!$&'()*+,;="
 CLIENT_CLOSED = 499
 """What the access log says of a client that went away before its answer; no such status goes over the wire."""
@@ -68,6 +70,8 @@ class Envelope:
         try:
             with telemetry.span("http", traceparent, method=scope["method"]) as below:
                 state["traceparent"] = below
+                if CONTROL.search(scope["path"]):
+                    raise HTTPException(404)
                 await self._app(scope, receive, send_marked)
         except ClientDisconnect:
             pass

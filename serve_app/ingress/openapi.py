@@ -375,6 +375,7 @@ def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
     return {
         "ChatRequest": _text_bounds(text)
         | {
+            "messages": {"maxItems": text.limits.messages},
             "max_completion_tokens": {"maximum": text.limits.max_tokens},
             "logprobs": {"enum": [False]},
             "top_logprobs": {"maximum": 0},

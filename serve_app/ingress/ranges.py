@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})", re.IGNORECASE)
+RANGE = re.compile(r"bytes=([0-9]{0,99})-([0-9]{0,99})", re.IGNORECASE)
 
 
 class Unsatisfiable(Exception):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
+from serve_app.errors import InvalidRequest
 from serve_app.protocol.common import checked_prompt, refuse
 from serve_app.protocol.text import (
     NO_LOGPROBS,
@@ -63,6 +64,12 @@ class ChatRequest(TextRequest):
     ) -> list[TextTask]:
         """A task for each of the n choices. Raises InvalidRequest for what is beyond a limit or cannot be done."""
         self._refuse()
+        most = settings.limits.messages  # the template writes some tokens for each, also for an empty one
+        if len(self.messages) > most:
+            raise InvalidRequest(
+                f"'messages' has {len(self.messages)} items; at most {most} are allowed here (limits.messages).",
+                param="messages",
+            )
         checked_prompt("messages", "".join(m.content for m in self.messages), settings.limits.prompt_chars)
         n = self.n or 1
         task = TextTask(

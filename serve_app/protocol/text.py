@@ -236,10 +236,10 @@ def denoising(step: TextStep, index: int) -> dict[str, Any]:
 
 def text_parts(value: Any) -> Any:
     """Message content as one string: a list of text parts is joined by line breaks, None is empty."""
-    if value is None:
-        return ""
+    if value is None or isinstance(value, str):
+        return value or ""
     if not isinstance(value, list):
-        return value
+        raise ValueError(f"must be a string or a list of parts like {TEXT_PART}.")
     return "\n".join(_part_text(part, i) for i, part in enumerate(cast("list[Any]", value)))
 
 

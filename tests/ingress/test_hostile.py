@@ -177,6 +177,13 @@ async def test_ten_thousand_fields(client: httpx.AsyncClient) -> None:
     assert (await client.post(CHAT, json=body)).status_code == 200
 
 
+async def test_very_many_messages(client: httpx.AsyncClient) -> None:
+    """Each costs tokens of the chat template, though it holds no text."""
+    empty = [{"role": "user", "content": ""}] * 50_000
+    answer = await client.post(CHAT, json={"messages": [*empty, *GOOD[CHAT]["messages"]]})
+    assert "limits.messages" in error_of(answer, 400)["message"]
+
+
 async def test_deep_nesting_in_json_and_forms(client: httpx.AsyncClient) -> None:
     for depth in (40, 100_000):
         raw = '{"prompt": "a", "metadata": ' + "[" * depth + "]" * depth + "}"
@@ -219,7 +226,7 @@ async def test_no_number_of_a_form_is_without_end(client: httpx.AsyncClient, val
 
 
 async def test_a_compressed_body_is_not_unpacked(client: httpx.AsyncClient) -> None:
-    bomb = zlib.compress(json.dumps({"prompt": "a" * 50_000_000}).encode())
+    bomb = zlib.compress(json.dumps({"prompt": "a" * 5_000_000}).encode())
     for encoding in ("gzip", "deflate", "br"):
         answer = await client.post(IMAGES, content=bomb, headers={**JSON, "content-encoding": encoding})
         assert encoding in error_of(answer, 415)["message"]
@@ -330,6 +337,14 @@ async def test_any_idempotency_key_is_only_compared(client: httpx.AsyncClient, v
     answers = [await client.post(CHAT, json=body, headers=headers) for _ in range(2)]
     assert answers[0].status_code == 200, answers[0].text
     assert answers[0].json() == answers[1].json()
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", VIDEOS, "/openapi.json"])
+@pytest.mark.parametrize("tail", ["%0a", "%00", "%0d%0a", "/", "//", "%20", "%7f", "%2f"])
+async def test_a_path_with_a_tail_is_another_path(client: httpx.AsyncClient, path: str, tail: str) -> None:
+    error_of(await client.get(path + tail), 404)
+    is_a_model = path == "/v1/models" and tail in ("/", "//", "%2f")  # of no name, that is
+    error_of(await client.post(path + tail, json=GOOD[VIDEOS]), 405 if is_a_model else 404)
 
 
 async def test_a_path_forges_no_line_of_the_log(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:

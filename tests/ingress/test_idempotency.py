@@ -74,6 +74,10 @@ async def test_a_job_that_failed_or_is_gone_is_run_again(held: tuple[Held, Runni
         assert (await client.post("/v1/videos", json=BODY, headers=headers)).json()["id"] == second["id"]
         other = await client.post("/v1/videos", json={**BODY, "prompt": "other"}, headers=headers)
         assert other.status_code == 400
+        await client.delete(f"/v1/videos/{second['id']}")
+        third = await client.post("/v1/videos", json=BODY, headers=headers)
+        assert third.status_code == 200, third.text
+        assert third.json()["id"] not in (first["id"], second["id"])
         replica.release()
 
 

@@ -241,6 +241,10 @@ class _Finished(Exception):
     """Unwinds the pipeline when the text has ended before the pipeline has."""
 
 
+_COLDEST = 1e-6
+"""Logits divided by less are infinite in float32, and what is left to choose from is the likeliest token alone."""
+
+
 def _temperature(task: TextTask) -> float:
     """The scheduler's default is greedy; a caller who asks for sampling but names no temperature gets OpenAI's, 1.
 
@@ -250,7 +254,7 @@ def _temperature(task: TextTask) -> float:
     if task.top_k == 1 or task.top_p == 0:
         return 0.0
     if task.temperature is not None:
-        return task.temperature
+        return task.temperature if task.temperature > _COLDEST else 0.0
     sampling = (task.top_p, task.top_k, task.seed)
     return 0.0 if all(value is None for value in sampling) else 1.0
 

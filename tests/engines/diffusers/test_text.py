@@ -104,6 +104,7 @@ async def test_the_prompt_and_the_seed_change_the_text(engine: DiffusersTextEngi
     assert await said(prompt="Good night") != first
     assert await said(seed=1) == await said(seed=1) != await said(seed=2)
     assert await said(seed=1, temperature=0.0) == first
+    assert await said(seed=1, temperature=5e-324) == first
     assert await said(seed=1, top_k=1) == first
     assert await said(seed=1, top_p=0.0) == first
 
