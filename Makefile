@@ -31,7 +31,7 @@ help: ## show this
 serve: setup ## set up, make the demo checkpoints (CPU), serve deployments.yaml (CONFIG=... for another file)
 	@$(BIN)/diffusion-serve check $(CONFIG)  # Serve itself would take a misspelt key without a word
 	@if [ $(PROFILE) = cpu ]; then $(BIN)/diffusion-serve demo-models; fi
-	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/serve run $(CONFIG)
+	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/diffusion-serve up --config $(CONFIG)  # serve run that drains at its end
 
 test: setup ## set up, run all tests that need no GPU (PYTEST_ARGS=... for some)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)

@@ -239,7 +239,7 @@ def serve_until_told(config: dict[str, Any]) -> int:
 
 
 def drain(name: str) -> None:
-    """Lets no new work in, waits for the requests that run, hands the other videos back, and ends the application.
+    """Lets no new work in, waits for the requests that run, and ends the application, which hands back other videos.
 
     /ready is 503 from the beginning. Another signal ends the waiting.
     """
@@ -247,12 +247,9 @@ def drain(name: str) -> None:
 
     print("draining: nothing new is let in; a second signal stops at once", file=sys.stderr, flush=True)
     try:
-        deployments = _deployments(name)
         noticed_at = time.monotonic() + NOTICE_S
-        while "Ingress" in deployments and (sum(_told(name, "Ingress", "drain")) or time.monotonic() < noticed_at):
+        while "Ingress" in _deployments(name) and (_inside(name) or time.monotonic() < noticed_at):
             time.sleep(POLL_S)
-        if "Video" in deployments:
-            _told(name, "Video", "leave")
         serve.delete(name, _blocking=False)
         read_until = time.monotonic() + READERS_S
         while _deployments(name) and time.monotonic() < read_until:
@@ -268,11 +265,11 @@ def _deployments(name: str) -> set[str]:
     return set(application.deployments) if application else set()
 
 
-def _told(name: str, deployment: str, method: str) -> list[Any]:
-    """What every replica answers to `method`."""
+def _inside(name: str) -> int:
+    """Shuts the gate of every ingress replica; the number of requests still inside."""
     from ray import serve
 
-    return serve.get_deployment_handle(deployment, name).broadcast(method).results()
+    return sum(serve.get_deployment_handle("Ingress", name).broadcast("drain").results())
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

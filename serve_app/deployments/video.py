@@ -15,6 +15,7 @@ from pathlib import Path
 from serve_app import telemetry
 from serve_app.deployments import provenance
 from serve_app.deployments.recording import COMPLETED, Record, generation
+from serve_app.deployments.replica import application_ends
 from serve_app.deployments.slot import Slot, Turn, on_disk
 from serve_app.deployments.watch import Watch
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
@@ -56,6 +57,7 @@ class VideoDeployment:
         self._ledger = Ledger(self._store, settings.ledger)
         self._leaving = asyncio.Event()
         self._runs: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._listening: asyncio.Task[None] | None = None
 
     async def describe(self) -> ModelCard:
         return self._slot.engine.card
@@ -66,6 +68,8 @@ class VideoDeployment:
         How it ended stands in the job's record. Cancelling this call leaves the attempt alone. Raises Unavailable,
         EngineDied or StorageFailed only where no attempt could be started.
         """
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen())
         key = (owner, job_id)
         if key not in self._runs:
             self._runs[key] = asyncio.create_task(self._run(owner, job_id), name=job_id)
@@ -75,17 +79,20 @@ class VideoDeployment:
     async def check_health(self) -> None:
         await self._slot.check_health()
 
-    async def leave(self) -> None:
-        """Takes no job from now on, and hands back those that run: they run again elsewhere, or after a restart."""
-        self._leaving.set()
-        if self._runs:
-            await asyncio.wait(self._runs.values())
-
     async def close(self) -> None:
         """Hands back what still runs, writes the ledger and ends the engine."""
-        await self.leave()
+        self._leaving.set()
+        if self._listening is not None:
+            self._listening.cancel()
+        if self._runs:
+            await asyncio.wait(self._runs.values())
         await self._ledger.close()
         self._slot.close()
+
+    async def _listen(self) -> None:
+        """Has what runs handed back when the application ends: no caller waits for that long, and a job is stored."""
+        await application_ends()
+        self._leaving.set()
 
     async def _run(self, owner: str, job_id: str) -> None:
         async with AsyncExitStack() as holding:

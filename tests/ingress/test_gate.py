@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
 import pytest
 
 from serve_app.errors import Unavailable
 from serve_app.ingress.gate import Gate
 from serve_app.ingress.services import Services
 from serve_app.tasks import ModelCard
-from tests.ingress.conftest import Serving
+from tests.ingress.conftest import Running, Serving
 
 CHAT = {"model": "demo/llada2-tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32}
 VIDEO = {"prompt": "A raccoon", "model": "demo/wan-tiny", "size": "64x64", "seconds": "1"}
@@ -41,9 +40,9 @@ async def test_new_work_is_refused_and_what_runs_is_finished(serving: Serving) -
     with serving() as running:
         async with running.client() as client:
             job = (await client.post("/v1/videos", json=VIDEO, headers={"Prefer": "respond-async"})).json()
+            await inside(running, 0)
             long = asyncio.create_task(client.post("/v1/videos", json=VIDEO, headers={"Prefer": "wait=60"}))
-            while running.services.gate.inside == 0:
-                await asyncio.sleep(0.01)
+            await inside(running, 1)
             running.services.gate.shut = True
             for path, body in WORK:
                 refused = await client.post(path, json=body)
@@ -64,11 +63,17 @@ async def test_an_application_that_ends_gives_up_its_jobs_at_once(serving: Servi
         return services
 
     with serving(with_a_replica_that_is_gone, jobs={"stale_s": 600}) as running:
-        answer = httpx.post(f"{running.url}/v1/videos", json=VIDEO, headers={"Prefer": "respond-async"})
-        job_id = answer.json()["id"]
+        async with running.client() as client:
+            job_id = (await client.post("/v1/videos", json=VIDEO, headers={"Prefer": "respond-async"})).json()["id"]
         assert ("public", job_id) not in await running.services.jobs.orphans()
     assert ("public", job_id) in await running.services.jobs.orphans()
     await running.services.jobs.delete("public", job_id)
+
+
+async def inside(running: Running, number: int) -> None:
+    async with asyncio.timeout(30):
+        while running.services.gate.inside != number:  # noqa: ASYNC110 counted in another thread
+            await asyncio.sleep(0.01)
 
 
 class Gone:
