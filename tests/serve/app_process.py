@@ -18,7 +18,8 @@ from typing import Any
 
 import httpx
 
-START_S = 240.0
+START_S = 360.0
+STOP_S = 120.0
 
 
 class AppProcess:
@@ -34,7 +35,7 @@ class AppProcess:
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._args = args
-        self._env = {**os.environ, **env}
+        self.env = {**os.environ, **env}
         self._wrapper = wrapper
         # a short path: Ray's Unix sockets lie below it, and theirs are limited to 107 bytes
         self._temporary = Path(tempfile.mkdtemp(prefix="ray-"))
@@ -58,7 +59,7 @@ class AppProcess:
         config = {"port": self.port, "temporary": str(self._temporary), "args": self._args}
         command = [*self._wrapper, sys.executable, "-m", "tests.serve.app_process", json.dumps(config)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._env)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.env)
 
     def kill(self) -> None:
         """SIGKILL to every process of it at once, as a power cut would."""
@@ -67,6 +68,14 @@ class AppProcess:
         for pid in [self.process.pid, *_descendants(self.process.pid)]:
             _kill(pid)
         self.process.wait()
+        self.process = None
+
+    def stop(self) -> None:
+        """Ends it as an operator would: what runs is finished and what is kept in memory is written."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=STOP_S) == 0, self.tail()
         self.process = None
 
     def kill_replica(self, deployment: str) -> None:
@@ -141,7 +150,10 @@ def main(config: dict[str, Any]) -> None:
     ray.init(include_dashboard=False, num_cpus=8, _temp_dir=config["temporary"])
     serve.start(http_options={"host": "127.0.0.1", "port": config["port"]})
     serve.run(build(Settings.model_validate(config["args"])), name="diffusion", route_prefix="/")
+    signal.signal(signal.SIGTERM, lambda *_: None)  # Ray's own would end this process at once
     signal.pause()
+    serve.shutdown()
+    ray.shutdown()
 
 
 if __name__ == "__main__":
