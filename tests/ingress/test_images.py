@@ -133,6 +133,57 @@ async def test_a_stream_gives_urls_where_asked(client: httpx.AsyncClient) -> Non
     assert opened((await client.get(event["url"])).content).size == (64, 64)
 
 
+async def test_a_stream_of_several_images(client: httpx.AsyncClient) -> None:
+    answer = await client.post(IMAGES, json=FOX | {"stream": True, "n": 2, "response_format": "url"})
+    events = [json.loads(block.split("data: ", 1)[1]) for block in answer.text.strip().split("\n\n")]
+    assert [event["type"] for event in events] == ["image_generation.completed"] * 2
+    assert [event["nvext"]["seeds"] for event in events] == [[5], [6]]
+    streamed = [(await client.get(event["url"])).content for event in events]
+    assert streamed == await fetched(client, await client.post(IMAGES, json=FOX | {"n": 2}))
+
+
+async def test_an_edit_streams_events_of_its_own(client: httpx.AsyncClient) -> None:
+    body = {"prompt": "a fox", "image": data_url(png()), "stream": True, "partial_images": 1}
+    answer = await client.post(EDITS, json=body | {"nvext": {"num_inference_steps": 4}})
+    names = [line.removeprefix("event: ") for line in answer.text.split("\n") if line.startswith("event: ")]
+    assert names == ["image_edit.partial_image", "image_edit.completed"]
+
+
+async def test_a_png_says_how_it_was_made(client: httpx.AsyncClient) -> None:
+    [data] = await fetched(client, await client.post(IMAGES, json=FOX))
+    facts: dict[Any, Any] = opened(data).info
+    assert (facts["model"], facts["prompt"], facts["seed"]) == (MODEL, "a fox", "5")
+    [jpeg] = await fetched(client, await client.post(IMAGES, json=FOX | {"output_format": "jpeg"}))
+    assert b"a fox" in opened(jpeg).info["exif"]
+
+
+async def test_compression_is_the_quality(client: httpx.AsyncClient) -> None:
+    sizes: list[int] = []
+    for compression in (5, 50, 100):
+        fields = {"output_format": "jpeg", "output_compression": compression, "size": "256x256"}
+        [data] = await fetched(client, await client.post(IMAGES, json=FOX | fields))
+        sizes.append(len(data))
+    assert sizes == sorted(set(sizes))
+
+
+async def test_an_image_by_its_url_elsewhere(serving: Serving, client: httpx.AsyncClient) -> None:
+    """The picture that another server made, here one at loopback, which has to be allowed by name."""
+    elsewhere = (await client.post(IMAGES, json=FOX)).json()["data"][0]["url"]
+    picture = data_url((await client.get(elsewhere)).content)
+    body = {"prompt": "a wolf", "nvext": FOX["nvext"]}
+    with serving(fetch={"allow_http": True, "allow_hosts": ["127.0.0.1"]}) as running:
+        async with running.client() as other:
+            by_url = await other.post(IMAGES, json=body | {"input_reference": elsewhere})
+            by_data = await other.post(IMAGES, json=body | {"input_reference": {"image_url": picture}})
+            assert await fetched(other, by_url) == await fetched(other, by_data)
+            missing = await other.post(EDITS, json=body | {"image": elsewhere + "x"})
+            error = missing.json()["error"]
+            assert (missing.status_code, error["param"]) == (400, "image")
+            assert "404" in error["message"]
+    refused = await client.post(IMAGES, json=body | {"input_reference": elsewhere})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsafe_url")
+
+
 async def test_an_edit_by_multipart(client: httpx.AsyncClient) -> None:
     fields = {"prompt": "a fox", "nvext[num_inference_steps]": "2", "nvext[seed]": "5", "n": "1"}
     answer = await client.post(EDITS, data=fields, files={"image": ("in.png", png(72, 64), "image/png")})

@@ -224,6 +224,92 @@ async def test_completions_stream(client: httpx.AsyncClient) -> None:
     assert {data["object"] for _, data in events[:-1]} == {"text_completion"}
 
 
+async def test_what_nvext_asks_for_is_done(client: httpx.AsyncClient) -> None:
+    async def said(nvext: dict[str, Any], **fields: Any) -> tuple[str, int]:
+        body = HELLO | {"max_tokens": 24, "nvext": nvext} | fields
+        chat = (await client.post(CHAT, json=body)).json()
+        return chat["choices"][0]["message"]["content"], chat["usage"]["prompt_tokens"]
+
+    greedy, with_template = await said({}, temperature=0)
+    hot = {"temperature": 2.0, "seed": 3}
+    assert (await said({}, **hot))[0] != greedy
+    assert (await said({"greed_sampling": True}, **hot))[0] == greedy
+    assert (await said({"top_k": 1}, **hot))[0] == greedy
+    assert (await said({"use_raw_prompt": True}))[1] < with_template
+    # a model that ends its text goes on where it is told to
+    ended = (await client.post(CHAT, json=HELLO | {"max_tokens": 256, **hot})).json()["choices"][0]
+    on = (await client.post(CHAT, json=HELLO | {"max_tokens": 256, "nvext": {"ignore_eos": True}, **hot})).json()
+    assert ended["finish_reason"] in ("stop", "length")
+    assert (on["choices"][0]["finish_reason"], on["usage"]["completion_tokens"]) == ("length", 256)
+
+
+async def test_a_stream_never_shows_its_stop(client: httpx.AsyncClient) -> None:
+    whole: str = (await client.post(CHAT, json=HELLO | {"max_tokens": 96})).json()["choices"][0]["message"]["content"]
+    stop = whole[40:43]  # past the first block
+    events = await events_of(client, CHAT, HELLO | {"max_tokens": 96, "stop": [stop]})
+    chunks = [data["choices"][0] for _, data in events[:-1]]
+    assert "".join(chunk["delta"].get("content", "") for chunk in chunks) == whole[: whole.index(stop)]
+    assert chunks[-1]["finish_reason"] == "stop"
+    assert all(chunk["delta"]["content"] for chunk in chunks[:-1]), "no chunk is empty"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (CHAT, {"logprobs": True}, "logprobs"),
+        (CHAT, {"top_logprobs": 2}, "top_logprobs"),
+        (CHAT, {"presence_penalty": 0.5}, "presence_penalty"),
+        (CHAT, {"frequency_penalty": -0.5}, "frequency_penalty"),
+        (CHAT, {"logit_bias": {"50256": -100}}, "logit_bias"),
+        (CHAT, {"response_format": {"type": "json_object"}}, "response_format"),
+        (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}, "response_format"),
+        (CHAT, {"tool_choice": "required", "tools": [{"type": "function"}]}, "tool_choice"),
+        (CHAT, {"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        (CHAT, {"modalities": ["text", "audio"]}, "modalities"),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content"),
+        ("/v1/completions", {"logprobs": 1}, "logprobs"),
+        ("/v1/completions", {"suffix": "the end"}, "suffix"),
+        ("/v1/completions", {"echo": True}, "echo"),
+        ("/v1/completions", {"best_of": 3, "n": 2}, "best_of"),
+        ("/v1/completions", {"prompt": [1, 2, 3]}, "prompt"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_by_name(
+    client: httpx.AsyncClient, path: str, fields: dict[str, Any], param: str
+) -> None:
+    for stream in (False, True):
+        answer = await client.post(path, json=HELLO | {"prompt": "Once", "stream": stream} | fields)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", param)
+
+
+async def test_what_means_nothing_here_is_taken(client: httpx.AsyncClient) -> None:
+    fields: dict[str, Any] = {
+        "user": "me",
+        "store": False,
+        "metadata": {"a": "b"},
+        "parallel_tool_calls": True,
+        "service_tier": "auto",
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "tool_choice": "auto",
+        "presence_penalty": 0,
+        "logit_bias": {},
+        "response_format": {"type": "text"},
+        "logprobs": False,
+        "never_heard_of": [1],
+    }
+    assert (await client.post(CHAT, json=HELLO | {"max_tokens": 1} | fields)).status_code == 200
+
+
+async def test_denoising_steps_of_a_completion(client: httpx.AsyncClient) -> None:
+    body = {"prompt": "Once upon", "max_tokens": 32, "nvext": {"annotations": ["denoising"]}}
+    events = await events_of(client, "/v1/completions", body | {"stream_options": {"include_usage": True}})
+    assert [name for name, _ in events].count("denoising") > 1
+    assert events[-2][1]["usage"]["completion_tokens"] == 32
+    assert "".join(data["choices"][0]["text"] for _, data in events[:-1] if data["choices"])
+
+
 async def test_the_official_client_chats_and_streams(running: Running) -> None:
     async with openai_client(running) as client:
         messages: Any = HELLO["messages"]
