@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import time
 from dataclasses import replace
 
+import pytest
+from PIL import Image
+
 from serve_app.deployments import provenance
+from serve_app.deployments.image import ImageDeployment
+from serve_app.deployments.video import VideoDeployment
+from serve_app.storage import open_store
+from tests.deployments.conftest import Configure, open_jobs
 from tests.deployments.test_image import make_task as make_image_task
 from tests.jobs.conftest import make_task as make_video_task
 
@@ -39,3 +48,48 @@ def test_an_edit_tells_what_it_began_with() -> None:
     assert one["input_sha256"] != other["input_sha256"]
     assert one["strength"] == "0.8"
     assert provenance.of_video(make_video_task(), image=b"a")["input_sha256"] == one["input_sha256"]
+
+
+def told(data: bytes) -> str:
+    """What an image file says, wherever its format keeps that."""
+    with Image.open(io.BytesIO(data)) as image:
+        texts = [str(value) for value in image.info.values()] + [str(value) for value in image.getexif().values()]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+async def test_a_seed_gives_the_same_image_file_again(configure: Configure, output_format: str) -> None:
+    files: list[bytes] = []
+    # each from a replica of its own, as after a restart, and at another time
+    for number, provenance_on in enumerate((True, True, False)):
+        deployment = ImageDeployment(configure(media={"provenance": provenance_on}))
+        task = make_image_task(
+            id=f"img_{number}", output_format=output_format, return_bytes=True, submitted_at=time.time()
+        )
+        [image] = (await deployment.generate(task)).images
+        await deployment.close()
+        assert image.data is not None
+        files.append(image.data)
+    assert files[0] == files[1]
+    assert all(fact in told(files[0]) for fact in ("a river", "demo/flux-tiny", "72x64"))
+    assert "img_" not in told(files[0])
+    assert told(files[2]).find("a river") == -1
+    assert files[2] != files[0]
+
+
+async def test_a_seed_gives_the_same_video_file_again(configure: Configure) -> None:
+    files: list[bytes] = []
+    for provenance_on in (True, True, False):
+        settings = configure(media={"provenance": provenance_on})
+        jobs, deployment = open_jobs(settings), VideoDeployment(settings)
+        job = await jobs.create(make_video_task(submitted_at=time.time()), owner="public", dispatcher="d1")
+        await deployment.run("public", job.id)
+        await deployment.close()
+        result = (await jobs.get("public", job.id)).result
+        assert result is not None
+        files.append(await open_store(settings).get(result.video.key))
+        assert job.id.encode() not in files[-1]
+    assert files[0] == files[1] != files[2]
+    assert b'"prompt":"a river"' in files[0]
+    assert b'"seed":"7"' in files[0]
+    assert b"a river" not in files[2]
