@@ -204,6 +204,136 @@ async def test_remix_is_the_same_parameters_with_a_new_prompt(client: httpx.Asyn
     assert (await client.post(f"/v1/videos/{source['id']}/remix", json={"prompt": ""})).status_code == 400
 
 
+async def test_one_object_serves_openais_clients_and_dynamos(client: httpx.AsyncClient) -> None:
+    openais = {"id", "object", "model", "status", "progress", "created_at", "completed_at", "expires_at", "seconds"}
+    openais |= {"size", "prompt", "remixed_from_video_id", "error"}
+    dynamos = {"id", "object", "model", "status", "progress", "created", "data", "error", "inference_time_s"}
+    video = (await client.post("/v1/videos", json=BODY)).json()
+    assert set(video) == openais | dynamos | {"nvext"}
+    assert isinstance(video["seconds"], str)
+    assert set(video["data"][0]) == {"url", "b64_json", "output_format", "fps"}
+    assert (await client.get(f"/v1/videos/{video['id']}")).json() == video
+
+
+async def test_seconds_may_be_a_number_or_a_string_and_frames_win(client: httpx.AsyncClient) -> None:
+    extension = {"fps": 3, "num_inference_steps": 1}
+    small = {"prompt": "p", "size": "64x64", "nvext": extension}
+    for seconds in (2, "2"):
+        video = (await client.post("/v1/videos", json={**small, "seconds": seconds})).json()
+        assert (video["seconds"], video["nvext"]["num_frames"]) == ("2", 6)
+    exact = {**small, "seconds": 2, "nvext": {**extension, "num_frames": 4}}
+    video = (await client.post("/v1/videos", json=exact)).json()
+    assert probe((await client.get(video["data"][0]["url"])).content).frames == video["nvext"]["num_frames"] == 4
+
+
+async def test_which_way_a_post_goes(serving: Serving, services: Services, server_loop: Loop) -> None:
+    assert services.video is not None
+    replica = Held(services.video, server_loop)
+    form: Any = {name: (None, value) for name, value in FORM.items()}
+    plain = {"prompt": "p", "size": "64x64"}
+    jobs: list[dict[str, Any]] = [{"json": plain}, {"files": form}]  # a form is one with nvext too
+    synchronous: list[dict[str, Any]] = [
+        {"json": {**plain, "response_format": "url"}},
+        {"json": {**plain, "output_format": "mp4"}},
+        {"json": {**plain, "stream": False}},
+        {"json": {**plain, "nvext": {}}},
+        {"json": plain, "headers": {"Prefer": "wait"}},
+        {"files": form, "headers": {"Prefer": "wait"}},
+    ]
+    with serving(lambda own: replace(own, video=replica)) as running:
+        async with running.client() as client:
+            for one in jobs:
+                job = await client.post("/v1/videos", **one)
+                assert (job.status_code, job.json()["status"]) == (200, "queued")
+                await client.delete(f"/v1/videos/{job.json()['id']}")
+            for one in synchronous:
+                with pytest.raises(httpx.ReadTimeout):
+                    await client.post("/v1/videos", timeout=0.5, **one)
+                await client.delete(f"/v1/videos/{await newest_id(client)}")
+            replica.release()
+
+
+class Failing:
+    """A video client whose engine breaks on every job, over the records that a replica would write."""
+
+    def __init__(self, own: Services) -> None:
+        self._jobs = own.jobs
+
+    async def describe(self) -> ModelCard:
+        return ModelCard(model="demo/wan-tiny", kind="video", engine="diffusers")
+
+    async def run(self, owner: str, job_id: str) -> None:
+        attempt = await self._jobs.start(owner, job_id)
+        assert attempt is not None
+        await attempt.fail("generation_failed", "The engine is out of memory.", retry=False)
+
+
+async def test_a_failure_has_a_true_status_for_who_waits_and_is_a_200_to_who_asks(serving: Serving) -> None:
+    with serving(lambda own: replace(own, video=Failing(own))) as running:
+        async with running.client() as client:
+            for path in ("/v1/videos", "/v1/videos/sync"):
+                answer = await client.post(path, json=BODY)
+                error = answer.json()["error"]
+                assert (answer.status_code, error["code"]) == (500, "generation_failed")
+                assert "out of memory" in error["message"]
+                id = await newest_id(client)
+                assert id in error["message"]
+            told = await client.get(f"/v1/videos/{id}")
+            assert (told.status_code, told.json()["status"]) == (200, "failed")
+            assert told.json()["error"] == {"code": "generation_failed", "message": "The engine is out of memory."}
+            assert (await client.get(f"/v1/videos/{id}/content")).status_code == 404
+            [*_, (name, last)] = events_of((await client.get(f"/v1/videos/{id}/events")).text)
+            assert (name, last["error"]["code"]) == ("video.failed", "generation_failed")
+            streamed = await client.post("/v1/videos", json={**BODY, "stream": True})
+            assert events_of(streamed.text)[-1][0] == "video.failed"
+
+
+async def test_sync_takes_a_preference_and_no_stream(held: tuple[Held, Running]) -> None:
+    replica, running = held
+    async with running.client() as client:
+        answer = await client.post("/v1/videos/sync", json={**BODY, "stream": True})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "stream")
+        early = await client.post("/v1/videos/sync", json=BODY, headers={"Prefer": "wait=0"})
+        assert (early.status_code, early.json()["status"]) == (200, "queued")
+        assert early.headers["preference-applied"] == "wait=0"
+        replica.release()
+        await ended(client, early.json())
+
+
+async def test_deleting_what_waits_or_runs_cancels_it(held: tuple[Held, Running]) -> None:
+    replica, running = held
+    async with running.client() as client:
+        video = await submit(client)
+        waiting = asyncio.create_task(client.get(f"/v1/videos/{video['id']}/events"))
+        await asyncio.sleep(0.2)
+        assert (await client.delete(f"/v1/videos/{video['id']}")).json()["deleted"]
+        # the stream had begun: its end is an error event
+        name, last = events_of((await asyncio.wait_for(waiting, 10)).text)[-1]
+        assert (name, last["error"]["code"]) == ("error", "video_not_found")
+        replica.release()
+        assert (await client.get(f"/v1/videos/{video['id']}")).status_code == 404
+    async with running.client() as client:
+        long = {"nvext[num_inference_steps]": "100", "nvext[num_frames]": "33"}
+        video = await submit(client, size="256x256", **long)
+        async with asyncio.timeout(60):
+            while (await client.get(f"/v1/videos/{video['id']}")).json()["status"] == "queued":  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await client.delete(f"/v1/videos/{video['id']}")
+        assert (await ended(client, await submit(client)))["status"] == "completed"  # the replica is free again
+        assert (await client.get(f"/v1/videos/{video['id']}")).status_code == 404
+
+
+async def test_looking_at_headers_waits_for_nothing(held: tuple[Held, Running]) -> None:
+    replica, running = held
+    async with running.client() as client:
+        video = await submit(client)
+        for path in ("", "/events"):
+            answer = await client.head(f"/v1/videos/{video['id']}{path}", timeout=5)
+            assert (answer.status_code, answer.content) == (200, b"")
+        assert (await client.head(f"/v1/videos/{video['id']}/content")).status_code == 404
+        replica.release()
+
+
 # --- many jobs ------------------------------------------------------------------------------------------------------
 
 
@@ -229,12 +359,33 @@ async def test_lists_are_paged_both_ways(serving: Serving, tmp_path: Any) -> Non
                 await client.delete(f"/v1/videos/{id}")
 
 
+async def test_a_page_goes_on_after_a_video_that_was_deleted(held: tuple[Held, Running]) -> None:
+    replica, running = held
+    async with running.client() as client:
+        made = [(await submit(client))["id"] for _ in range(3)]
+        await client.delete(f"/v1/videos/{made[1]}")
+        after = (await client.get("/v1/videos", params={"after": made[1], "limit": 1})).json()
+        assert [video["id"] for video in after["data"]] == made[:1]
+        before = (await client.get("/v1/videos", params={"after": made[1], "order": "asc"})).json()
+        assert ([video["id"] for video in before["data"]], before["has_more"]) == (made[2:], False)
+        for id in (made[0], made[2]):
+            await client.delete(f"/v1/videos/{id}")
+        replica.release()
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [
         ("limit=0", "limit"),
         ("limit=101", "limit"),
         ("limit=x", "limit"),
+        ("limit=", "limit"),
+        ("limit=1e1", "limit"),
+        ("limit=99999999999999999999", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("order=", "order"),
+        ("order=DESC", "order"),
+        ("after=", "after"),
         ("order=up", "order"),
         ("after=../../etc", "after"),
     ],
