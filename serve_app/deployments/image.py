@@ -72,9 +72,12 @@ class ImageDeployment:
         with generation("image", task, self._ledger) as record:
             record.steps = task.num_inference_steps
             async with self._slot.turn() as turn:
-                record.timing = turn.timing(task.submitted_at)
-                async with self._slot.until(self._slot.deadline()):
-                    output = await self._slot.engine.generate(task, on_step)
+                try:
+                    async with self._slot.until(self._slot.deadline()):
+                        output = await self._slot.engine.generate(task, on_step)
+                finally:
+                    # what was cancelled or failed has held the device too
+                    record.timing = turn.timing(task.submitted_at, turn.held_s)
             record.timing = turn.timing(task.submitted_at, output.engine_s)
             record.steps = output.num_inference_steps
             images, record.timing = await self._delivered(task, output, record.timing)

@@ -117,7 +117,11 @@ class VideoDeployment:
         try:
             async with holding:  # the engine: let go as soon as the device is free
                 image = await self._input(attempt.task)
-                output = await watch.stoppable(self._generate(attempt.task, image, watch.on_step), ended)
+                try:
+                    output = await watch.stoppable(self._generate(attempt.task, image, watch.on_step), ended)
+                finally:
+                    # what was cancelled or failed has held the device too
+                    record.timing = turn.timing(attempt.task.submitted_at, turn.held_s)
             record.timing = turn.timing(attempt.task.submitted_at, output.engine_s)
             result = await watch.unstoppable(self._deliver(owner, attempt.task, image, output, record))
             await attempt.complete(result)

@@ -150,7 +150,9 @@ class TestCancel:
         assert (await jobs.get("public", follower.id)).status == "completed"
         assert (await jobs.get("public", job.id)).status == "failed"
         await video.close()
-        assert [row["outcome"] for row in ledger_rows(settings)] == ["cancelled", "completed"]
+        rows = ledger_rows(settings)
+        assert [row["outcome"] for row in rows] == ["cancelled", "completed"]
+        assert rows[0]["engine_s"] > 0, "it held the engine, though for nothing"
 
     async def test_a_queued_one_never_starts(self, video: VideoDeployment, jobs: JobStore) -> None:
         job = await create(jobs, **LONG)
