@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import secrets
+import sys
 import time
 import urllib.request
 from collections.abc import Generator, Iterable
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from serve_app.errors import AlreadyExists, ObjectNotFound
 from serve_app.tasks import Kind, Timing
 
 if TYPE_CHECKING:
@@ -76,7 +78,6 @@ METRICS: dict[str, Metric] = {
         Metric("media_bytes", "counter", "Encoded media delivered.", ("kind", "content_type")),
         Metric("storage_seconds", "histogram", "One object store operation.", ("operation", "outcome"), SHORT_S),
         Metric("jobs", "gauge", "Video jobs that one scan of the store found, by state.", ("state",)),
-        Metric("jobs_ended", "counter", "Video jobs that ended, by outcome.", ("outcome",)),
         Metric("retries", "counter", "Work done again: storage calls, job attempts, dispatches.", ("what",)),
         Metric("start_seconds", "histogram", "Loading and warming up of one replica.", _BY_MODEL, LONG_S),
         Metric("work_under_way_seconds", "gauge", "Replica seconds of accepted work.", ("kind",)),
@@ -129,12 +130,18 @@ def count_media(kind: Kind, content_type: str, size: int) -> None:
 
 @contextmanager
 def timed_storage(operation: str) -> Generator[None]:
-    """Times one object store operation (put, get, stat, list, delete) and notes whether it failed."""
+    """Times one object store operation (put, get, stat, list, delete) and notes whether it failed.
+
+    That there is no such object, or one already, is an answer.
+    """
     began = time.perf_counter()
     outcome = "failed"
     try:
         yield
         outcome = "ok"
+    except (ObjectNotFound, AlreadyExists):
+        outcome = "ok"
+        raise
     finally:
         _observe("storage_seconds", time.perf_counter() - began, operation=operation, outcome=outcome)
 
@@ -143,11 +150,6 @@ def set_jobs(states: dict[str, int]) -> None:
     """How many jobs there are in each state, as one scan of the store found them."""
     for state, number in states.items():
         _set("jobs", number, state=state)
-
-
-def count_job(outcome: str) -> None:
-    """A video job ended: completed, failed, cancelled, expired."""
-    _add("jobs_ended", 1, outcome=outcome)
 
 
 def count_retry(what: str) -> None:
@@ -166,16 +168,23 @@ def set_work(kind: Kind, seconds: float) -> None:
 
 
 def _add(name: str, value: float, **labels: str) -> None:
-    if value > 0:  # Ray refuses to add nothing
+    if value > 0 and _in_ray():  # Ray refuses to add nothing
         _instrument(name).inc(value, tags=labels)
 
 
 def _set(name: str, value: float, **labels: str) -> None:
-    _instrument(name).set(value, tags=labels)
+    if _in_ray():
+        _instrument(name).set(value, tags=labels)
 
 
 def _observe(name: str, value: float, **labels: str) -> None:
-    _instrument(name).observe(value, tags=labels)
+    if _in_ray():
+        _instrument(name).observe(value, tags=labels)
+
+
+def _in_ray() -> bool:
+    """Whether this may be a replica: a process that never imported Ray Serve should not take seconds to do so now."""
+    return "ray.serve" in sys.modules
 
 
 @cache
@@ -299,6 +308,33 @@ def span(name: str, traceparent: str = "", **attributes: str | int | float | boo
     with tracer.start_as_current_span(name, context=above, attributes=attributes):
         propagate.inject(carrier)
         yield carrier.get("traceparent", traceparent)
+
+
+def trace_generation(
+    kind: Kind, traceparent: str, timing: Timing, began_at: float, **attributes: str | int | float | bool
+) -> None:
+    """Records a generation that has ended as a span below `traceparent`, and its parts, one after the other, below it.
+
+    `began_at` is when it was accepted, in seconds since the epoch.
+    """
+    tracer = _process.tracer
+    if tracer is None:
+        return
+    from opentelemetry import propagate, trace
+
+    above = propagate.extract({"traceparent": traceparent})
+    whole = tracer.start_span(f"{kind} generation", above, attributes=attributes, start_time=_ns(began_at))
+    below, at = trace.set_span_in_context(whole, above), began_at
+    parts = {"queue": timing.queue_s, "engine": timing.engine_s, "encode": timing.encode_s, "storage": timing.storage_s}
+    for name, seconds in parts.items():
+        if seconds > 0:
+            tracer.start_span(name, below, start_time=_ns(at)).end(_ns(at + seconds))
+            at += seconds
+    whole.end()
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
 
 
 @dataclass

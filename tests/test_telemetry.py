@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from serve_app import telemetry
 from serve_app.telemetry import METRICS, TraceContext, make_traceparent, merge_families, parse_traceparent
@@ -153,3 +157,57 @@ def test_setup_twice_writes_each_line_once(ours: logging.Logger, capsys: pytest.
     ours.warning("this")
     [line] = lines(capsys)
     assert "this" in line
+
+
+SPANS = """
+import sys, time
+from serve_app import telemetry
+from serve_app.tasks import Timing
+
+telemetry.setup("image", otlp_endpoint=sys.argv[1])
+with telemetry.span("http", sys.argv[2], method="POST") as below:
+    timing = Timing(queue_s=1.0, engine_s=2.0, encode_s=0.5, storage_s=0.25)
+    telemetry.trace_generation("image", below, timing, time.time() - 3.75, model="m", steps=8)
+"""
+
+
+def test_spans_reach_a_collector_below_the_callers_own() -> None:
+    sent: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            sent.append(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            del format, args
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever).start()
+        # a process of its own: OpenTelemetry allows one provider a process
+        command = [sys.executable, "-c", SPANS, f"http://127.0.0.1:{server.server_port}", HEADER]
+        try:
+            subprocess.run(command, check=True, timeout=120)
+        finally:
+            server.shutdown()
+    requests = [ExportTraceServiceRequest.FromString(body) for body in sent]
+    spans = [
+        span
+        for request in requests
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert {span.trace_id.hex() for span in spans} == {TRACE}
+    parents = {span.name: span.parent_span_id.hex() for span in spans}
+    ids = {span.name: span.span_id.hex() for span in spans}
+    parts = ("queue", "engine", "encode", "storage")
+    assert parents == {
+        "http": HEADER.split("-")[2],
+        "image generation": ids["http"],
+        **dict.fromkeys(parts, ids["image generation"]),
+    }
+    took = {span.name: (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9 for span in spans}
+    assert [took[part] for part in parts] == pytest.approx([1.0, 2.0, 0.5, 0.25], abs=1e-3)

@@ -51,6 +51,7 @@ def generation(kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledge
     """Records the generation that the block makes, when it ends."""
     record = Record()
     outcome = COMPLETED
+    began_at = task.submitted_at or time.time()
     try:
         yield record
     except (asyncio.CancelledError, GeneratorExit):
@@ -75,6 +76,9 @@ def generation(kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledge
             completion_tokens=record.completion_tokens,
             pixels=record.pixels,
             frames=record.frames,
+        )
+        telemetry.trace_generation(
+            kind, task.traceparent, record.timing, began_at, model=task.model, outcome=outcome, steps=record.steps
         )
         for each in record.objects:
             telemetry.count_media(kind, each.content_type, each.size)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from serve_app.errors import ObjectNotFound
 from serve_app.tasks import StoredObject
+from serve_app.telemetry import timed_storage
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CHUNK_BYTES = 256 * 1024
 """How much `open` reads at a time."""
@@ -32,6 +38,17 @@ _CONTENT_TYPES = {
     ".json": "application/json",
     ".parquet": "application/vnd.apache.parquet",
 }
+
+
+def timed(operation: Callable[P, Awaitable[T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
+    """Has the telemetry time an operation of a store, by its name."""
+
+    @wraps(operation)
+    async def timing(*args: P.args, **kwargs: P.kwargs) -> T:
+        with timed_storage(operation.__name__):
+            return await operation(*args, **kwargs)
+
+    return timing
 
 
 def content_type_of(key: str) -> str:

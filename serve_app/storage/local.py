@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
-from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_name
+from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_name, timed
 from serve_app.storage.signing import URLSigner
 from serve_app.tasks import StoredObject
 
@@ -63,6 +63,7 @@ class LocalStore:
     async def warm_up(self) -> None:
         await asyncio.to_thread(self._sweep)
 
+    @timed
     async def put(
         self,
         key: str,
@@ -76,6 +77,7 @@ class LocalStore:
         size = await asyncio.to_thread(self._put, key, data, content_type, metadata or {}, if_absent)
         return StoredObject(key=key, content_type=content_type, size=size)
 
+    @timed
     async def get(self, key: str) -> bytes:
         check_key(key)
         return await asyncio.to_thread(self._get, key)
@@ -97,6 +99,7 @@ class LocalStore:
             finally:
                 file.close()
 
+    @timed
     async def stat(self, key: str) -> ObjectInfo:
         check_key(key)
         return await asyncio.to_thread(self._stat, key)
@@ -105,6 +108,7 @@ class LocalStore:
         check_key(key)
         return await asyncio.to_thread((self.root / key).is_file)
 
+    @timed
     async def list(self, prefix: str) -> list[ObjectInfo]:
         folder = folder_of(prefix)
         return await asyncio.to_thread(lambda: sorted(self._walk(folder), key=lambda info: info.key))
@@ -112,6 +116,7 @@ class LocalStore:
     async def list_names(self, prefix: str) -> list[str]:
         return await asyncio.to_thread(self._names, folder_of(prefix))
 
+    @timed
     async def delete(self, *keys: str) -> None:
         for key in keys:
             check_key(key)

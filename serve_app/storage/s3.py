@@ -22,7 +22,16 @@ from s3fs import S3FileSystem
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.settings import S3Access
-from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_key, is_name
+from serve_app.storage.base import (
+    CHUNK_BYTES,
+    ObjectInfo,
+    check_key,
+    content_type_of,
+    folder_of,
+    is_key,
+    is_name,
+    timed,
+)
 from serve_app.storage.retries import (
     READ_PATIENCE_S,
     WRITE_PATIENCE_S,
@@ -103,6 +112,7 @@ class S3Store:
         await self._on_io_thread(self._learn_conditional_writes())
         await self._on_io_thread(self._abort_leftovers())
 
+    @timed
     async def put(
         self,
         key: str,
@@ -117,6 +127,7 @@ class S3Store:
         size = await self._on_io_thread(self._put(key, data, headers, if_absent))
         return StoredObject(key=key, content_type=content_type, size=size)
 
+    @timed
     async def get(self, key: str) -> bytes:
         check_key(key)
         return await self._on_io_thread(self._get(key))
@@ -130,6 +141,7 @@ class S3Store:
         finally:
             self._io.call_soon_threadsafe(download.close)
 
+    @timed
     async def stat(self, key: str) -> ObjectInfo:
         check_key(key)
         return await self._on_io_thread(self._stat(key))
@@ -141,6 +153,7 @@ class S3Store:
             return False
         return True
 
+    @timed
     async def list(self, prefix: str) -> list[ObjectInfo]:
         folder = folder_of(prefix)
         pages = await self._on_io_thread(self._pages(folder))
@@ -155,6 +168,7 @@ class S3Store:
         names = {path.removeprefix(self._folder + folder) for path in paths}
         return sorted(name for name in names if is_name(name))
 
+    @timed
     async def delete(self, *keys: str) -> None:
         for key in keys:
             check_key(key)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from serve_app.settings import Settings
 class Served:
     base_url: str
     media: Path
+    args: dict[str, Any]
 
 
 def free_port() -> int:
@@ -61,9 +63,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def served(cluster: str, demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """The demo profile, ready; its media lie in a folder of its own."""
     media = tmp_path_factory.mktemp("media")
-    settings = Settings.model_validate(
-        {"profile": "demo", "home": str(demo_home), "media": {"root": media.as_uri()}, "jobs": {"sweep_s": 1}}
-    )
-    serve.run(build(settings), name="diffusion", route_prefix="/")
+    args = {"profile": "demo", "home": str(demo_home), "media": {"root": media.as_uri()}, "jobs": {"sweep_s": 1}}
+    deploy(args)
     wait_ready(cluster)
-    return Served(base_url=cluster, media=media)
+    return Served(base_url=cluster, media=media, args=args)
+
+
+def deploy(args: dict[str, Any]) -> None:
+    """Serves the application with these args, in place of what it was; returns when it runs."""
+    serve.run(build(Settings.model_validate(args)), name="diffusion", route_prefix="/")
