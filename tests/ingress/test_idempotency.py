@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from starlette.requests import Request
 
 from serve_app.errors import GenerationFailed
-from serve_app.ingress.idempotency import Idempotency, fingerprint
+from serve_app.ingress.idempotency import RETRY_WINDOW_S, Idempotency, fingerprint
 from serve_app.ingress.services import PUBLIC, ImageClient, Services
 from serve_app.protocol.videos import RemixRequest
 from serve_app.settings import JobSettings
@@ -111,6 +112,28 @@ async def test_openais_retries_without_a_key_find_their_job(client: httpx.AsyncC
     assert await send("1") == second
     await client.delete(f"/v1/videos/{second}")
     assert await send("1") not in (lost, first, second)
+
+
+async def test_a_retry_after_more_than_ten_minutes_is_a_new_request(
+    client: httpx.AsyncClient, running: Running
+) -> None:
+    body = {**BODY, "prompt": "a raccoon of long ago"}
+
+    async def send(count: str) -> str:
+        headers = {"x-stainless-retry-count": count, "Prefer": "respond-async"}
+        return (await client.post("/v1/videos", json=body, headers=headers)).json()["id"]
+
+    first = await send("0")
+    store = running.services.store
+    for info in await store.list("idempotency/public/"):
+        record = orjson.loads(await store.get(info.key))
+        if record.get("job_id") == first:  # as it stands in the store ten minutes later
+            record["created_at"] -= RETRY_WINDOW_S - 30
+            await store.put(info.key, orjson.dumps(record), "application/json")
+            assert await send("1") == first
+            record["created_at"] -= 31
+            await store.put(info.key, orjson.dumps(record), "application/json")
+    assert await send("1") != first
 
 
 async def test_a_remix_has_a_key_too(client: httpx.AsyncClient, key: dict[str, str]) -> None:

@@ -43,6 +43,34 @@ async def test_a_valid_request_id_is_kept_and_another_is_replaced(client: httpx.
     assert one.headers["x-request-id"] != other.headers["x-request-id"]
 
 
+async def test_every_kind_of_answer_has_its_id_and_its_time(client: httpx.AsyncClient) -> None:
+    url = (await client.post(IMAGES, json={"prompt": "a", "size": "64x64"})).json()["data"][0]["url"]
+    etag = (await client.head(url)).headers["etag"]
+    asked: list[tuple[int, str, str, dict[str, Any]]] = [
+        (200, "GET", "/v1/models", {}),
+        (200, "GET", "/openapi.json", {}),
+        (200, "GET", "/docs", {}),
+        (200, "GET", "/metrics", {}),
+        (200, "POST", CHAT, {"json": HELLO}),
+        (200, "POST", CHAT, {"json": HELLO | {"stream": True}}),
+        (200, "GET", url, {}),
+        (200, "HEAD", url, {}),
+        (206, "GET", url, {"headers": {"range": "bytes=0-1"}}),
+        (304, "GET", url, {"headers": {"if-none-match": etag}}),
+        (416, "GET", url, {"headers": {"range": "bytes=99999999-"}}),
+        (400, "POST", CHAT, {"json": {}}),
+        (404, "GET", "/v1/nothing", {}),
+        (405, "PUT", CHAT, {"json": {}}),
+        (413, "POST", CHAT, {"json": {"user": "x" * 5 * 1024 * 1024}}),
+        (415, "POST", CHAT, {"content": "hi"}),
+    ]
+    for status, method, path, options in asked:
+        answer = await client.request(method, path, **options)
+        assert answer.status_code == status, (method, path)
+        assert answer.headers.get_list("x-request-id") == [answer.headers["x-request-id"]]
+        assert int(answer.headers["openai-processing-ms"]) >= 0
+
+
 async def test_unknown_paths_are_404(client: httpx.AsyncClient) -> None:
     for path in ("/", "/v1", "/v1/chat", "/v1/models/", "/v1/chat/completions/", "/v2/models", "/%2e%2e/etc/passwd"):
         error = error_of(await client.get(path), 404)
