@@ -1,0 +1,66 @@
+"""What POST /v1/chat/completions and /v1/completions have in common: all but the wire format."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from serve_app.ingress.answers import json_answer
+from serve_app.ingress.body import read_body
+from serve_app.ingress.completing import Chunks, Named, complete, stream, together
+from serve_app.ingress.services import Services
+from serve_app.ingress.streaming import EventStream
+from serve_app.protocol.chat import ChatRequest
+from serve_app.protocol.common import choose_model, parse
+from serve_app.protocol.completions import CompletionRequest
+from serve_app.tasks import TextResult
+
+R = TypeVar("R", ChatRequest, CompletionRequest)
+
+
+def text_route(
+    services: Services,
+    path: str,
+    prefix: str,
+    model: type[R],
+    *,
+    chunks: Callable[[R, Named], Chunks],
+    answer: Callable[[R, Sequence[TextResult], Named], Any],
+) -> Route:
+    """The route of a text endpoint, whose ids begin with `prefix`."""
+    settings = services.settings
+
+    async def create(request: Request) -> ASGIApp:
+        submitted_at = time.time()
+        body = await read_body(request, settings.limits)
+        asked = parse(model, body.data)
+        served = choose_model(asked.model, services.served("text"))
+        client = services.text
+        assert client is not None, "a model that is served has a client"
+        load = services.loads["text"]
+        id = f"{prefix}-{uuid.uuid4().hex}"
+        tasks = asked.to_tasks(
+            settings.text,
+            id=id,
+            caller=request.state.caller.owner,
+            submitted_at=submitted_at,
+            traceparent=request.state.traceparent,
+        )
+        named = Named(id=id, created=int(submitted_at), model=served, hints=asked.ignored_hints())
+        if asked.stream:
+            made_of = chunks(asked, named)
+            return EventStream(stream(client, load, tasks, made_of, include_usage=asked.include_usage))
+        make = partial(complete, client, load, tasks)
+        made = await services.once.result(request, asked, {}, list[TextResult], id, make)
+        # a retry is answered with what the first of them made, under its id
+        named = Named(id=made.id, created=int(made.created_at), model=served, hints=named["hints"])
+        return json_answer(answer(asked, made.result, named), timing=together(made.result))
+
+    return Route(path, create, methods=["POST"])
