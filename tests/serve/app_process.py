@@ -105,6 +105,11 @@ def wait_until(check: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
+def replicas(pid: int, deployment: str) -> int:
+    """The processes below `pid` that are replicas of a deployment, those that start or stop too."""
+    return sum(_is_replica(each, deployment) for each in _descendants(pid))
+
+
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
