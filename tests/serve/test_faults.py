@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(900)
 
 TINY = {"model": "demo/wan-tiny", "prompt": "a river", "size": "64x64"}
 FRAMES = 5
-LONG: dict[str, Any] = {"num_inference_steps": 100, "num_frames": 17}
+LONG: dict[str, Any] = {"num_inference_steps": 100, "num_frames": 49}
 """A job that takes seconds: what comes after it waits."""
 ROOT = "faults"
 JOBS = {"heartbeat_s": 0.5, "stale_s": 5, "sweep_s": 0.5}
@@ -143,7 +143,7 @@ def client(s3: S3Server, demo_home: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_kill_the_ingress_with_twenty_jobs_queued(client: Client, store: Path) -> None:
-    ids = client.send(3, **LONG) + client.send(27, num_inference_steps=2)
+    ids = client.send(2, **LONG) + client.send(28, num_inference_steps=2)
     listed = httpx.get(f"{client.app.base_url}/v1/videos?limit=100", timeout=60).json()["data"]
     client.app.kill_replica("Ingress")
     assert sum(job["status"] == "queued" for job in listed) >= 20
