@@ -319,9 +319,14 @@ class JobStore:
         )
 
     async def cancelled(self, owner: str, job_id: str) -> bool:
-        """Whether the job was cancelled or deleted: one listing."""
+        """Whether the job was cancelled or deleted: one listing, as a rule.
+
+        That a record is gone is looked up twice: what follows is that a result is thrown away.
+        """
         names = await self._store.list_names(_folder(owner, job_id))
-        return "cancel.json" in names or "request.json" not in names
+        if "cancel.json" in names:
+            return True
+        return "request.json" not in names and not await self._store.exists(_request_key(owner, job_id))
 
     # --- the sweeper ---
 

@@ -30,9 +30,9 @@ from tests.serve.app_process import AppProcess, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
-TINY = {"model": "demo/wan-tiny", "prompt": "a river", "size": "64x64"}
+TINY = {"model": "demo/wan-tiny", "prompt": "a river"}
 FRAMES = 5
-LONG: dict[str, Any] = {"num_inference_steps": 100, "num_frames": 49}
+LONG: dict[str, Any] = {"size": "128x128", "num_inference_steps": 100, "num_frames": 33}
 """A job that takes seconds: what comes after it waits."""
 ROOT = "faults"
 JOBS = {"heartbeat_s": 0.5, "stale_s": 5, "sweep_s": 0.5}
@@ -63,21 +63,25 @@ class Client:
         self.acknowledged: list[str] = []
         self.progress: dict[str, int] = {}
 
-    def send(self, number: int, **changes: Any) -> list[str]:
-        """The ids of the jobs that were acknowledged; each seed is another."""
+    def send(self, number: int, size: str = "64x64", **changes: Any) -> list[str]:
+        """The ids of the jobs that were acknowledged; each seed is another. `changes` go into `nvext`."""
         first = len(self.acknowledged)
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda seed: self._post(seed, changes), range(first, first + number)))
+            answers = list(
+                pool.map(
+                    lambda seed: self._post({"size": size, "nvext": {"seed": seed, **changes}}),
+                    range(first, first + number),
+                )
+            )
         ids = [job_id for job_id in answers if job_id is not None]
         self.acknowledged += ids
         return ids
 
-    def _post(self, seed: int, changes: dict[str, Any]) -> str | None:
+    def _post(self, body: dict[str, Any]) -> str | None:
         # `nvext` would make it synchronous: the header says that it is a job
-        body = {**TINY, "nvext": {"seed": seed, **changes}}
         headers = {"Prefer": "respond-async"}
         try:
-            answer = httpx.post(f"{self.app.base_url}/v1/videos", json=body, headers=headers, timeout=60)
+            answer = httpx.post(f"{self.app.base_url}/v1/videos", json=TINY | body, headers=headers, timeout=60)
         except httpx.TransportError:
             return None
         if answer.status_code != 200:
