@@ -316,7 +316,7 @@ async def measure(args: argparse.Namespace) -> Run:
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=args.url, headers=headers, timeout=args.timeout_s, limits=limits) as client:
         plan = await planned(client, args)
-        end_s = args.seconds + args.drain_s
+        end_s = (plan[-1][0] if plan else 0.0) + args.drain_s
         if not args.replicas:
             return await drive(client, plan, end_s)
         looks: list[tuple[float, dict[str, int]]] = []
@@ -339,11 +339,12 @@ async def planned(client: httpx.AsyncClient, args: argparse.Namespace) -> list[t
     missing: list[Kind] = [kind for kind in kinds if kind not in named]
     models = named | (await find_models(client, missing) if missing else {})
     plan: list[tuple[float, Kind, dict[str, Any]]] = []
-    for kind in kinds:
+    for place, kind in enumerate(kinds):
+        start = 0.0 if args.in_turn is None else place * (args.seconds + args.in_turn)
         shapes: list[dict[str, Any]] = [json.loads(body) for body in getattr(args, f"{kind}_body")] or [{}]
         base = {"model": models[kind], **BODIES[kind]}
         times = arrivals(rates[kind], args.seconds, args.requests, draw)
-        plan.extend((at, kind, base | draw.choice(shapes)) for at in times)
+        plan.extend((start + at, kind, base | draw.choice(shapes)) for at in times)
     return sorted(plan, key=lambda each: each[0])
 
 
@@ -358,6 +359,7 @@ def main() -> int:
         parser.add_argument(f"--{kind}-model", metavar="NAME")
         parser.add_argument(f"--{kind}-body", action="append", default=[], metavar="JSON", help="may be given often")
     parser.add_argument("--seconds", type=float, default=60.0, help="of arrivals")
+    parser.add_argument("--in-turn", type=float, metavar="PAUSE_S", help="one kind after the other, so long apart")
     parser.add_argument("--requests", type=int, default=1000, help="at most, of each kind")
     parser.add_argument("--drain-s", type=float, default=120.0, help="to wait for the last answers")
     parser.add_argument("--timeout-s", type=float, default=600.0, help="of one HTTP call")

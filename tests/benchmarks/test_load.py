@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from benchmarks.load import (
+    KINDS,
     Run,
     Sample,
     arrivals,
@@ -109,13 +110,16 @@ async def test_models_are_found_and_shapes_mixed(client: httpx.AsyncClient) -> N
     args = argparse.Namespace(
         seed=1, seconds=10.0, requests=20, text_rate=1.0, text_model=None, text_body=[], image_rate=5.0,
         image_model=None, image_body=['{"size": "a"}', '{"size": "b"}'], video_rate=0.5, video_model="mine",
-        video_body=[],
+        video_body=[], in_turn=None,
     )  # fmt: skip
     plan = await planned(client, args)
     assert [at for at, _, _ in plan] == sorted(at for at, _, _ in plan)
     models = {kind: body["model"] for _, kind, body in plan}
     assert models == {"text": "x", "image": "demo/flux-tiny", "video": "mine"}
     assert {body["size"] for _, kind, body in plan if kind == "image"} == {"a", "b"}
+    args.in_turn = 5.0
+    turns = [(kind, at) for at, kind, _ in await planned(client, args)]
+    assert all(start <= at < start + 10 for kind, at in turns for start in [15.0 * KINDS.index(kind)])
 
 
 def test_poisson_arrivals_have_their_rate_and_their_bounds() -> None:
