@@ -88,6 +88,11 @@ class Dispatcher:
         except StorageFailed:
             return job
 
+    def drop(self, job_id: str) -> None:
+        """Takes a job that was cancelled or deleted out of the queue, where it would hold a place until its turn."""
+        if running := self._running.get(job_id):
+            running.cancel()
+
     def poll_after_ms(self, job: Job) -> int:
         """When it makes sense to ask again: a twentieth of the time that such a job takes, from 0.25 to 5 seconds."""
         return int(min(max(self._load.costs.seconds(work_of(job.task)) * 50, 250), 5000))

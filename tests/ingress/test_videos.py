@@ -476,6 +476,21 @@ async def test_a_full_queue_is_a_429_that_says_when_to_come_back(held: tuple[Hel
         assert (await ended(client, await submit(client)))["status"] == "completed"
 
 
+async def test_what_was_cancelled_or_deleted_makes_room_in_the_queue(held: tuple[Held, Running]) -> None:
+    replica, running = held
+    async with running.client() as client:
+        first, second, third = [(await submit(client))["id"] for _ in range(3)]
+        assert (await client.post("/v1/videos", json=BODY)).status_code == 429
+        assert (await client.post(f"/v1/videos/{first}/cancel")).status_code == 200
+        assert (await client.delete(f"/v1/videos/{second}")).status_code == 200
+        more = [(await submit(client))["id"] for _ in range(2)]  # though the replica is as busy as before
+        assert (await client.post("/v1/videos", json=BODY)).status_code == 429
+        replica.release()
+        for id in (third, *more):
+            video = await ended(client, {"id": id, "status": "queued", "progress": 0})
+            assert video["status"] == "completed"
+
+
 async def test_a_queued_job_is_cancelled_at_once(held: tuple[Held, Running]) -> None:
     replica, running = held
     async with running.client() as client:

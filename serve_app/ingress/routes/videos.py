@@ -109,10 +109,13 @@ class Videos:
     async def delete(self, request: Request) -> Response:
         id = request.path_params["id"]
         await self._jobs.delete(_owner(request), id)
+        self._drop(id)
         return json_answer(VideoDeleted(id=id).model_dump())
 
     async def cancel(self, request: Request) -> Response:
         job = await self._jobs.cancel(_owner(request), request.path_params["id"])
+        if job.started_at is None:  # one that runs keeps its place until the engine has let go of it
+            self._drop(job.id)
         return await self._answer(request, job)
 
     async def remix(self, request: Request) -> Response:
@@ -191,6 +194,10 @@ class Videos:
     async def _dispatch(self, new: NewJob) -> Job:
         assert self._dispatcher is not None, "a model that is served has a dispatcher"
         return await self._dispatcher.create(new)
+
+    def _drop(self, job_id: str) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.drop(job_id)
 
     # --- answering ---
 
