@@ -1,0 +1,86 @@
+"""That Serve's own proxy, in front of the application, changes nothing of what api.md says for every endpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.serve.conftest import Served
+
+CHAT = "/v1/chat/completions"
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+IMAGE = {"prompt": "a", "size": "64x64", "nvext": {"num_inference_steps": 1}}
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.base_url, timeout=60) as one:
+        yield one
+
+
+def test_errors_have_their_shape_status_and_headers(client: httpx.Client) -> None:
+    asked: list[tuple[int, str, str, dict[str, Any]]] = [
+        (400, "POST", CHAT, {"json": HELLO | {"n": 10**350}}),
+        (400, "POST", CHAT, {"content": b"{" * 100_000, "headers": {"content-type": "application/json"}}),
+        (404, "GET", "/v1/nothing", {}),
+        (404, "GET", "/", {}),
+        (404, "GET", "/health%0a", {}),
+        (404, "POST", CHAT, {"json": HELLO | {"model": "gpt-4o"}}),
+        (404, "GET", "/v1/media/media/..%2f..%2fetc/passwd", {}),
+        (404, "GET", "/v1/videos/..%2f..%2fetc", {}),
+        (405, "PUT", CHAT, {"json": HELLO}),
+        (405, "OPTIONS", "/v1/videos", {}),
+        (413, "POST", CHAT, {"content": b" " * 33 * 1024 * 1024, "headers": {"content-type": "application/json"}}),
+        (415, "POST", CHAT, {"content": b"hi"}),
+    ]
+    for status, method, path, options in asked:
+        answer = client.request(method, path, **options)
+        assert answer.status_code == status, (method, path, answer.text[:500])
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+        assert len(answer.headers.get_list("x-request-id")) == 1
+        assert int(answer.headers["openai-processing-ms"]) >= 0
+        assert status != 405 or "POST" in answer.headers["allow"]
+
+
+def test_a_request_keeps_its_id(client: httpx.Client) -> None:
+    for path in ("/health", "/v1/nothing"):
+        answer = client.get(path, headers={"x-request-id": "find-me"})
+        assert answer.headers.get_list("x-request-id") == ["find-me"]
+
+
+def test_media_ranges_and_heads(client: httpx.Client) -> None:
+    url = client.post("/v1/images/generations", json=IMAGE).json()["data"][0]["url"]
+    whole = client.get(url)
+    assert whole.headers["content-type"] == "image/png"
+    part = client.get(url, headers={"range": "bytes=1-3"})
+    assert (part.status_code, part.content) == (206, b"PNG")
+    head = client.head(url)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(whole.content)))
+    assert client.get(url, headers={"if-none-match": whole.headers["etag"]}).status_code == 304
+    assert client.get(url, headers={"range": "bytes=99999999-"}).status_code == 416
+
+
+def test_a_stream_is_events_as_they_come(client: httpx.Client) -> None:
+    body = HELLO | {"max_tokens": 96, "stream": True}
+    with client.stream("POST", CHAT, json=body) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+    assert lines[-1] == "[DONE]"
+    assert sum(bool(json.loads(line)["choices"][0]["delta"].get("content")) for line in lines[:-1]) >= 3
+
+
+def test_the_page_and_its_description(client: httpx.Client) -> None:
+    assert client.get("/docs").headers["content-type"].startswith("text/html")
+    described = client.get("/openapi.json").json()
+    assert described["components"]["schemas"]["ModelId"]["enum"] == [
+        model["id"] for model in client.get("/v1/models").json()["data"]
+    ]
+    for path, methods in described["paths"].items():
+        for example in [one["requestBody"] for one in methods.values() if "requestBody" in one]:
+            if "{" not in path and "videos" not in path:
+                answer = client.post(path, json=example["content"]["application/json"]["example"])
+                assert answer.status_code == 200, "an example works as it stands"
