@@ -13,7 +13,7 @@ import pytest
 
 from tests.ingress.conftest import Running, Serving
 
-LONGEST_S = 80
+LONGEST_S = 100
 LEAST_REQUESTS = 1000
 LEFT_OUT = {
     # a schema cannot say all that a request must be: an even width, an image that decodes, a URL that may be fetched
