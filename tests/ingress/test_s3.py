@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ from serve_app.media.videos import probe
 from serve_app.settings import Settings
 from tests.ingress.conftest import Configure, Loop, Serving
 from tests.ingress.test_images import FOX, IMAGES, opened
+from tests.ingress.test_requests import error_of
 from tests.ingress.test_videos import BODY
 from tests.s3_server import S3Server
 
@@ -109,3 +112,20 @@ async def test_results_are_fetched_from_s3_by_urls_that_cannot_be_changed(
         async with running.client() as client:
             url = (await client.post(IMAGES, json=FOX)).json()["data"][0]["url"]
             assert url.startswith("https://cdn.example/m/media/public/")
+
+
+async def test_while_storage_is_away_a_request_fails_with_a_true_status(
+    serving: Serving, engines: Engines, s3_server: S3Server
+) -> None:
+    with serving(engines.use, media=engines.media, text={"enabled": False}) as running:
+        async with running.client() as client:
+            video = (await client.post("/v1/videos", json=BODY)).json()
+            s3_server.stop()
+            asked = [client.get(path) for path in ("/v1/videos", f"/v1/videos/{video['id']}")]
+            for answer in await asyncio.gather(*asked):
+                error = error_of(answer, 503)
+                assert error["code"] == "storage_unavailable"
+                assert s3_server.endpoint not in error["message"]
+            assert (await client.get("/v1/models")).status_code == 200
+            s3_server.start()
+            assert (await client.get(f"/v1/videos/{video['id']}")).json() == video | {"data": ANY}
