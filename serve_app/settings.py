@@ -220,6 +220,14 @@ class JobSettings(Strict):
     sweep_s: Seconds = 10.0
     cancel_poll_s: Seconds = 0.25
 
+    @model_validator(mode="after")
+    def _heard_of_in_time(self) -> JobSettings:
+        if self.stale_s < 3 * self.heartbeat_s:
+            raise ValueError(
+                f"stale_s ({self.stale_s:g}) must be at least three times heartbeat_s ({self.heartbeat_s:g})"
+            )
+        return self
+
 
 class LedgerSettings(Strict):
     """The Parquet ledger of every generation, below `media.root`/ledger. Prompts go in only if `prompts`."""

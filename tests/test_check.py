@@ -272,3 +272,8 @@ def test_the_deployment_names_are_those_of_the_application() -> None:
     fixed = set(re.findall(r'name="(\w+)"', source))
     assert fixed | {"Text", "Image", "Video"} == set(DEPLOYMENTS)
     assert set(DEMO) | set(GPU) == {"text", "image", "video", "ingress"}
+
+
+def test_a_lease_must_outlast_a_few_heartbeats() -> None:
+    with pytest.raises(ValueError, match="at least three times"):
+        Settings.model_validate({"jobs": {"heartbeat_s": 20, "stale_s": 30}})

@@ -42,6 +42,8 @@ class Sweep:
         self._held: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._renewed_at: float | None = None
         self._patient_until = float("-inf")
+        # when our own lease is that old, one renewed a moment before it may have run out
+        self._cut_off_s = settings.jobs.stale_s - settings.jobs.heartbeat_s
 
     async def run(self) -> None:
         """Sweeps for ever."""
@@ -65,7 +67,7 @@ class Sweep:
     async def keep_lease_once(self) -> None:
         await self._jobs.renew(self.id)
         now = time.monotonic()
-        if self._renewed_at is not None and now - self._renewed_at > self._settings.stale_s / 2:
+        if self._renewed_at is not None and now - self._renewed_at > self._cut_off_s:
             # the store was away: others could not renew theirs either, and get the usual time to do so
             self._patient_until = now + self._settings.stale_s
         self._renewed_at = now
@@ -92,7 +94,7 @@ class Sweep:
     def _may_judge(self) -> bool:
         """Whether silence in the store means death: not while, or just after, our own lease ran out as well."""
         now = time.monotonic()
-        fresh = self._renewed_at is not None and now - self._renewed_at <= self._settings.stale_s / 2
+        fresh = self._renewed_at is not None and now - self._renewed_at <= self._cut_off_s
         return fresh and now >= self._patient_until
 
     async def settled(self) -> None:

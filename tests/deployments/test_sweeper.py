@@ -135,13 +135,13 @@ async def test_a_sweeper_takes_over_from_one_that_died(jobs: JobStore, settings:
 
 
 async def test_an_outage_that_silenced_everyone_is_no_ones_death(jobs: JobStore, settings: Settings) -> None:
-    hurried = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 0.2})})
+    hurried = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 0.6})})
     [job] = await create(jobs, 1, dispatcher="cut-off")
     await jobs.renew("cut-off")
     runner = Runner(jobs)
     sweep = Sweep(JobStore(open_store(hurried), hurried), runner, hurried)
     await sweep.keep_lease_once()
-    await asyncio.sleep(0.5)  # no one's lease was renewed for longer than it lasts, not the sweeper's either
+    await asyncio.sleep(1.2)  # no one's lease was renewed for longer than it lasts, not the sweeper's either
     await sweep.once()
     await sweep.settled()
     assert runner.ran == []
