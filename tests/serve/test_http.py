@@ -84,3 +84,22 @@ def test_the_page_and_its_description(client: httpx.Client) -> None:
             if "{" not in path and "videos" not in path:
                 answer = client.post(path, json=example["content"]["application/json"]["example"])
                 assert answer.status_code == 200, "an example works as it stands"
+
+
+def test_what_is_cancelled_or_deleted_stops_nothing_else(client: httpx.Client) -> None:
+    """Jobs that wait in Serve's queue, and one that runs, are taken back; the next is made all the same."""
+
+    def submit(steps: int) -> str:
+        nvext = {"num_frames": 17, "num_inference_steps": steps}
+        body = {"prompt": "p", "size": "128x128", "nvext": nvext}
+        return client.post("/v1/videos", json=body, headers={"Prefer": "respond-async"}).json()["id"]
+
+    running, waiting, deleted, last = submit(100), submit(100), submit(100), submit(1)
+    cancelled = client.post(f"/v1/videos/{waiting}/cancel").json()
+    assert (cancelled["status"], cancelled["error"]["code"]) == ("failed", "cancelled")
+    assert client.delete(f"/v1/videos/{deleted}").json()["deleted"]
+    assert client.delete(f"/v1/videos/{running}").json()["deleted"]
+    events = client.get(f"/v1/videos/{last}/events").text.strip().split("\n\n")
+    assert events[-1].startswith("event: video.completed")
+    assert client.get(f"/v1/videos/{waiting}").json()["status"] == "failed"
+    assert client.get(f"/v1/videos/{running}").status_code == 404
