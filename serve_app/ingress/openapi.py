@@ -250,7 +250,8 @@ ERRORS = {
 }
 HEADERS: dict[str, Json] = {
     "Idempotency-Key": {
-        "description": "The same key with the same body gives the same result or job; with another body it is a 400.",
+        "description": "The same key with the same body gives the same result or job; with another body it is a 400. "
+        "Text and images that are streamed are made anew.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     },
     "Prefer": {

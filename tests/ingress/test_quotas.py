@@ -71,6 +71,19 @@ async def test_a_key_above_its_rate_waits_and_others_do_not(serving: Serving, mo
             assert (await anyone.get("/v1/models", headers=bearer("sk-bob"))).status_code == 200
 
 
+async def test_signed_urls_are_not_counted(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They name no key; were they counted together, a stranger's guesses would lock everyone's results."""
+    monkeypatch.setenv("API_KEYS", "alice:sk-alice")
+    body = {"prompt": "a", "size": "64x64", "nvext": {"num_inference_steps": 1}}
+    with serving(access={"keys_env": "API_KEYS", "requests_per_minute": 3}) as running:
+        async with running.client() as anyone:
+            answer = await anyone.post("/v1/images/generations", json=body, headers=bearer("sk-alice"))
+            url = answer.json()["data"][0]["url"]
+            guesses = [await anyone.get(f"{url.split('?')[0]}?expires=1&signature=0") for _ in range(5)]
+            assert {guess.status_code for guess in guesses} == {403}
+            assert (await anyone.get(url)).status_code == 200
+
+
 async def test_a_key_has_so_many_requests_at_once(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_KEYS", "alice:sk-alice")
     with serving(access={"keys_env": "API_KEYS", "concurrency": 2}) as running:
