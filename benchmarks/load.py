@@ -267,7 +267,7 @@ def draw_chart(run: Run, path: Path) -> None:
 
     rows = 3 if run.replicas else 2
     figure, axes = plt.subplots(rows, 1, sharex=True, figsize=(9, 2.6 * rows), layout="constrained")
-    colours: dict[Kind, str] = {"text": "tab:blue", "image": "tab:orange", "video": "tab:green"}
+    colours: dict[str, str] = {"text": "tab:blue", "image": "tab:orange", "video": "tab:green"}
     for kind in KINDS:
         samples = [sample for sample in run.samples if sample.kind == kind]
         if not samples:
@@ -286,10 +286,13 @@ def draw_chart(run: Run, path: Path) -> None:
     axes[0].set(ylabel="latency (s)", yscale="log")
     axes[1].set(ylabel="under way")
     if run.replicas:
-        for name in sorted({name for _, counts in run.replicas for name in counts}):
-            times = [at for at, _ in run.replicas]
-            axes[2].step(times, [counts.get(name, 0) for _, counts in run.replicas], where="post", label=name)
-        axes[2].set(ylabel="replicas", ylim=(0, None))
+        times = [at for at, _ in run.replicas]
+        # each a little higher than the one before, so that equal counts do not hide one another
+        for place, name in enumerate(sorted({name for _, counts in run.replicas for name in counts})):
+            running = [counts.get(name, 0) + 0.04 * place for _, counts in run.replicas]
+            style = {"color": colours[name.lower()]} if name.lower() in colours else {"linestyle": ":"}
+            axes[2].step(times, running, where="post", label=name, **style)
+        axes[2].set(ylabel="replicas", ylim=(-0.1, None))
     for axis in axes:
         axis.legend(loc="upper right", fontsize="small")
         axis.grid(alpha=0.3)
