@@ -53,25 +53,66 @@ async def complete(client: TextClient, load: Load, tasks: Sequence[TextTask]) ->
     return results
 
 
-async def stream(
-    client: TextClient, load: Load, tasks: Sequence[TextTask], chunks: Chunks, *, include_usage: bool
-) -> AsyncGenerator[bytes, None]:
-    """The server-sent events of all tasks as they come, then usage where asked for, then [DONE]."""
-    ends: dict[int, TextEnd] = {}
+async def run(client: TextClient, load: Load, tasks: Sequence[TextTask]) -> AsyncGenerator[tuple[int, TextEvent], None]:
+    """The events of all tasks as they come, each with the number of its task."""
     with admitted(load, tasks):
         async with aclosing(merged([client.stream(task) for task in tasks])) as events:
             async for index, one in events:
-                if isinstance(one, TextBlock):
-                    yield event(chunks.block(index, one.text))
-                elif isinstance(one, TextStep):
-                    yield event(chunks.step(index, one), DENOISING)
-                else:
-                    ends[index] = one
+                if isinstance(one, TextEnd):
                     load.finished(work_of(tasks[index]), one.timing.engine_s)
-                    yield event(chunks.end(index, one))
+                yield index, one
+
+
+async def stream(
+    events: AsyncGenerator[tuple[int, TextEvent], None], chunks: Chunks, *, include_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """The server-sent events of a run, then usage where asked for, then [DONE]."""
+    ends: dict[int, TextEnd] = {}
+    async with aclosing(events):
+        async for index, one in events:
+            if isinstance(one, TextBlock):
+                yield event(chunks.block(index, one.text))
+            elif isinstance(one, TextStep):
+                yield event(chunks.step(index, one), DENOISING)
+            else:
+                ends[index] = one
+                yield event(chunks.end(index, one))
     if include_usage:
         yield event(chunks.usage([ends[index] for index in sorted(ends)]))
     yield DONE
+
+
+class Collector:
+    """Puts the events of a run together to its results."""
+
+    def __init__(self, tasks: int) -> None:
+        self._tasks = tasks
+        self._text: dict[int, list[str]] = {}
+        self._ends: dict[int, TextEnd] = {}
+
+    def __call__(self, numbered: tuple[int, TextEvent]) -> list[TextResult] | None:
+        """All results at the last event, None before."""
+        index, one = numbered
+        if isinstance(one, TextBlock):
+            self._text.setdefault(index, []).append(one.text)
+        if not isinstance(one, TextEnd):
+            return None
+        self._ends[index] = one
+        if len(self._ends) < self._tasks:
+            return None
+        return [
+            TextResult(text="".join(self._text.get(index, ())), end=self._ends[index]) for index in range(self._tasks)
+        ]
+
+
+def replay(results: Sequence[TextResult]) -> list[tuple[int, TextEvent]]:
+    """The events of results that are known already: each text as one block."""
+    events: list[tuple[int, TextEvent]] = []
+    for index, result in enumerate(results):
+        if result.text:
+            events.append((index, TextBlock(block=0, text=result.text, tokens=result.end.completion_tokens)))
+        events.append((index, result.end))
+    return events
 
 
 def admitted(load: Load, tasks: Sequence[TextTask]) -> ExitStack:

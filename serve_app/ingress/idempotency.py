@@ -13,7 +13,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from types import GenericAlias
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -28,6 +29,7 @@ from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 
 T = TypeVar("T")
+E = TypeVar("E")
 logger = logging.getLogger("serve_app.ingress")
 
 HEADER = "Idempotency-Key"
@@ -93,21 +95,61 @@ class Idempotency:
     ) -> Made[T]:
         """The result of an equal request with the same key, stored or still being made, else that of `make`.
 
-        `kind` is a dataclass, or a list of one: it is kept as JSON for as long as media are. A stream is no result: it
-        is made anew. Where the request has no key this costs nothing.
+        `kind` is a dataclass, or a list of one: it is kept as JSON for as long as media are. Where the request has no
+        key this costs nothing.
         """
         key = _key(request)
         if key is None:
             return Made(id, time.time(), await make())
         owner: str = request.state.caller.owner
         answers = _Answers(self._store, owner, kind, self._settings)
-        print_ = fingerprint(request, fields, files)
+        claim, answer = await self._answered(owner, key, fingerprint(request, fields, files), id, answers)
+        if answer is not None:
+            return Made(claim.job_id, claim.created_at, answer)
+        return Made(id, claim.created_at, await self._make(owner, key, claim, answers, make))
+
+    async def stream(
+        self,
+        request: Request,
+        fields: BaseModel,
+        files: Mapping[str, Sequence[Upload]],
+        kind: type[T],
+        id: str,
+        live: AsyncGenerator[E, None],
+        *,
+        collect: Callable[[E], T | None],
+        replay: Callable[[T], Sequence[E]],
+    ) -> Made[AsyncGenerator[E, None]]:
+        """As `result`, for a result that comes in events: those of `live`, else what `replay` makes of a kept result.
+
+        `collect` is shown each event of `live` and gives the whole result at the last one, which is kept before that
+        event goes out. A `live` that is not used is closed.
+        """
+        key = _key(request)
+        if key is None:
+            return Made(id, time.time(), live)
+        owner: str = request.state.caller.owner
+        answers = _Answers(self._store, owner, kind, self._settings)
+        try:
+            claim, answer = await self._answered(owner, key, fingerprint(request, fields, files), id, answers)
+        except BaseException:
+            await live.aclose()
+            raise
+        if answer is not None:
+            await live.aclose()
+            return Made(claim.job_id, claim.created_at, _each(replay(answer)))
+        return Made(id, claim.created_at, self._kept(owner, key, claim, answers, live, collect))
+
+    async def _answered(
+        self, owner: str, key: str, print_: str, id: str, answers: _Answers[T]
+    ) -> tuple[Claim, T | None]:
+        """The claim and its result, waited for while another request makes it; None where the claim is ours."""
         while True:
             claim = await self._claim(owner, key, print_, id, answers.has_failed)
             if claim.fresh:
-                return Made(id, claim.created_at, await self._make(owner, key, claim, answers, make))
+                return claim, None
             if (answer := await answers.get(claim.job_id)) is not None:
-                return Made(claim.job_id, claim.created_at, answer)
+                return claim, answer
             await asyncio.sleep(POLL_S)
 
     # --- jobs ---
@@ -165,17 +207,46 @@ class Idempotency:
         answers: _Answers[T],
         make: Callable[[], Coroutine[Any, Any, T]],
     ) -> T:
-        beating = asyncio.create_task(answers.beat(claim.job_id))
-        try:
+        async with self._making(owner, key, claim, answers) as keep:
             result = await make()
-            await answers.put(claim.job_id, result)
+            await keep(result)
             return result
-        except BaseException:
-            # also when our client went away: who waits for this answer, or asks again, makes it anew
-            await asyncio.shield(asyncio.create_task(self._jobs.release(owner, key, claim)))
-            raise
+
+    async def _kept(
+        self,
+        owner: str,
+        key: str,
+        claim: Claim,
+        answers: _Answers[T],
+        live: AsyncGenerator[E, None],
+        collect: Callable[[E], T | None],
+    ) -> AsyncGenerator[E, None]:
+        async with aclosing(live), self._making(owner, key, claim, answers) as keep:
+            async for one in live:
+                if (result := collect(one)) is not None:
+                    await keep(result)
+                yield one
+
+    @asynccontextmanager
+    async def _making(
+        self, owner: str, key: str, claim: Claim, answers: _Answers[T]
+    ) -> AsyncGenerator[Callable[[T], Awaitable[None]]]:
+        """Says that the result is being made, and gives the claim up where the block ends without keeping one."""
+        beating = asyncio.create_task(answers.beat(claim.job_id))
+        kept = False
+
+        async def keep(result: T) -> None:
+            nonlocal kept
+            await answers.put(claim.job_id, result)
+            kept = True
+
+        try:
+            yield keep
         finally:
             beating.cancel()
+            if not kept:
+                # also when our client went away: who waits for this answer, or asks again, makes it anew
+                await asyncio.shield(asyncio.create_task(self._jobs.release(owner, key, claim)))
             await asyncio.wait([beating])
 
     async def _claim(
@@ -245,6 +316,11 @@ class _Answers(Generic[T]):
 
     def _name(self, id: str) -> str:
         return f"idempotency/{self._owner}/{id}.json"
+
+
+async def _each(events: Sequence[E]) -> AsyncGenerator[E, None]:
+    for one in events:
+        yield one
 
 
 def _key(request: Request) -> str | None:

@@ -251,7 +251,7 @@ ERRORS = {
 HEADERS: dict[str, Json] = {
     "Idempotency-Key": {
         "description": "The same key with the same body gives the same result or job; with another body it is a 400. "
-        "Text and images that are streamed are made anew.",
+        "A stream is given again from its result: a text as one block, an image without its previews.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     },
     "Prefer": {

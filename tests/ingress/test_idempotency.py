@@ -177,6 +177,45 @@ async def test_text_is_made_once(client: httpx.AsyncClient, key: dict[str, str])
     assert (await client.post("/v1/completions", json=body, headers=key)).status_code == 400
 
 
+async def events_of(client: httpx.AsyncClient, path: str, body: dict[str, Any], key: dict[str, str]) -> list[Any]:
+    answer = await client.post(path, json={**body, "stream": True}, headers=key)
+    assert answer.status_code == 200, answer.text
+    data = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+    return [orjson.loads(each) for each in data if each != "[DONE]"]
+
+
+async def test_a_streamed_text_is_made_once(client: httpx.AsyncClient, key: dict[str, str]) -> None:
+    path, body = "/v1/chat/completions", {**CHAT, "max_tokens": 64, "n": 2, "stream_options": {"include_usage": True}}
+    first, again = [await events_of(client, path, body, key) for _ in range(2)]
+
+    def text(chunks: list[Any]) -> list[str]:
+        choices = [choice for chunk in chunks for choice in chunk["choices"]]
+        return ["".join(c["delta"].get("content", "") for c in choices if c["index"] == index) for index in (0, 1)]
+
+    assert text(first) == text(again)
+    assert len(set(text(first))) == 2
+    assert {(chunk["id"], chunk["created"]) for chunk in first} == {(chunk["id"], chunk["created"]) for chunk in again}
+    assert first[-1]["usage"] == again[-1]["usage"]
+    whole = await client.post(path, json=body | {"stream": False, "stream_options": None}, headers=key)
+    assert (whole.status_code, whole.json()["error"]["param"]) == (400, "Idempotency-Key")
+
+
+async def test_a_streamed_image_is_made_once(client: httpx.AsyncClient, key: dict[str, str]) -> None:
+    body = {**IMAGE, "partial_images": 1, "nvext": {"num_inference_steps": 2}}
+    first, again = [await events_of(client, "/v1/images/generations", body, key) for _ in range(2)]
+    assert [each["type"] for each in first] == ["image_generation.partial_image", "image_generation.completed"]
+    assert again == first[1:]
+
+
+async def test_a_stream_that_was_cut_off_is_made_anew(client: httpx.AsyncClient, key: dict[str, str]) -> None:
+    path, body = "/v1/chat/completions", {**CHAT, "max_tokens": 256}
+    async with client.stream("POST", path, json={**body, "stream": True}, headers=key) as answer:
+        cut = await anext(answer.aiter_lines())
+    again = await events_of(client, path, body, key)
+    assert again[0]["id"] != orjson.loads(cut.removeprefix("data: "))["id"]
+    assert again[-1]["choices"][0]["finish_reason"] == "length"
+
+
 class Failing:
     """An image client that fails its first call."""
 

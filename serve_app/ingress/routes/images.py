@@ -34,7 +34,7 @@ from serve_app.protocol.images import (
     partial_event,
 )
 from serve_app.settings import Settings
-from serve_app.tasks import ImagePreview, ImageResult, ImageTask
+from serve_app.tasks import ImageEvent, ImagePreview, ImageResult, ImageTask
 
 
 def routes(services: Services) -> list[BaseRoute]:
@@ -109,7 +109,18 @@ async def _answer(
     load = services.loads["image"]
     urls = partial(url_of, services, request)
     if asked.stream:
-        return EventStream(_events(client, load, asked, task, urls, int(created)))
+        streamed = await services.once.stream(
+            request,
+            asked,
+            body.files,
+            ImageResult,
+            task.id,
+            _run(client, load, task),
+            collect=lambda one: one if isinstance(one, ImageResult) else None,
+            replay=lambda result: [result],
+        )
+        task = replace(task, id=streamed.id)
+        return EventStream(_events(streamed.result, asked, task, urls, int(streamed.created_at)))
 
     async def make() -> ImageResult:
         with load.admit(work_of(task)):
@@ -122,17 +133,24 @@ async def _answer(
     return json_answer(answer, timing=made.result.timing)
 
 
-async def _events(
-    client: ImageClient, load: Load, asked: ImageRequest, task: ImageTask, urls: URLOf, created: int
-) -> AsyncGenerator[bytes, None]:
+async def _run(client: ImageClient, load: Load, task: ImageTask) -> AsyncGenerator[ImageEvent, None]:
     work = work_of(task)
     with load.admit(work):
         async with aclosing(client.stream(task)) as events:
             async for one in events:
-                if isinstance(one, ImagePreview):
-                    data = partial_event(asked, task, one, created)
-                    yield event(data, data["type"])
-                    continue
-                load.finished(work, one.timing.engine_s)
-                for data in completed_events(asked, task, one, urls, created):
-                    yield event(data, data["type"])
+                if isinstance(one, ImageResult):
+                    load.finished(work, one.timing.engine_s)
+                yield one
+
+
+async def _events(
+    events: AsyncGenerator[ImageEvent, None], asked: ImageRequest, task: ImageTask, urls: URLOf, created: int
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        async for one in events:
+            if isinstance(one, ImagePreview):
+                data = partial_event(asked, task, one, created)
+                yield event(data, data["type"])
+                continue
+            for data in completed_events(asked, task, one, urls, created):
+                yield event(data, data["type"])

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import read_body
-from serve_app.ingress.completing import Chunks, Named, complete, stream, together
+from serve_app.ingress.completing import Chunks, Collector, Named, complete, replay, run, stream, together
 from serve_app.ingress.services import Services
 from serve_app.ingress.streaming import EventStream
 from serve_app.protocol.chat import ChatRequest
@@ -53,14 +53,18 @@ def text_route(
             submitted_at=submitted_at,
             traceparent=request.state.traceparent,
         )
-        named = Named(id=id, created=int(submitted_at), model=served, hints=asked.ignored_hints())
+        hints = asked.ignored_hints()
         if asked.stream:
-            made_of = chunks(asked, named)
-            return EventStream(stream(client, load, tasks, made_of, include_usage=asked.include_usage))
+            live = run(client, load, tasks)
+            streamed = await services.once.stream(
+                request, asked, {}, list[TextResult], id, live, collect=Collector(len(tasks)), replay=replay
+            )
+            named = Named(id=streamed.id, created=int(streamed.created_at), model=served, hints=hints)
+            events = stream(streamed.result, chunks(asked, named), include_usage=asked.include_usage)
+            return EventStream(events)
         make = partial(complete, client, load, tasks)
         made = await services.once.result(request, asked, {}, list[TextResult], id, make)
-        # a retry is answered with what the first of them made, under its id
-        named = Named(id=made.id, created=int(made.created_at), model=served, hints=named["hints"])
+        named = Named(id=made.id, created=int(made.created_at), model=served, hints=hints)
         return json_answer(answer(asked, made.result, named), timing=together(made.result))
 
     return Route(path, create, methods=["POST"])
