@@ -78,13 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     media.add_argument("--media-output-http-url", "--http-url", metavar="URL", help="base of the URLs in answers")
     media.add_argument("--http-port", type=int, metavar="PORT", help="[DYN_HTTP_PORT, HTTP_PORT]")
     media.add_argument("--http-host", metavar="ADDRESS", help="127.0.0.1 unless told; 0.0.0.0 lets others in")
+    parser.add_argument("--dashboard", action="store_true", help="Ray's dashboard too, at http://127.0.0.1:8265")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the deployments file and serves it until a signal; 1 where it has problems or an option is wrong."""
     try:
         config = deployments_file(args, os.environ)
-    except ValueError as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         print(f"diffusion-serve up: {error}", file=sys.stderr)
         return 1
     report = check_config(config)
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print:
         return 0
     os.environ.update(s3_variables(os.environ))
-    return serve_until_told(config)
+    return serve_until_told(config, dashboard=args.dashboard)
 
 
 # --- options to a deployments file ------------------------------------------------------------------------------------
@@ -215,14 +216,17 @@ class Stop(BaseException):
     """A signal asked to stop. No Exception, so that `serve run` lets it through."""
 
 
-def serve_until_told(config: dict[str, Any]) -> int:
-    """Runs `serve run` on the config in this process; a signal drains first, a second one during that cuts off."""
+def serve_until_told(config: dict[str, Any], *, dashboard: bool) -> int:
+    """Runs `serve run` on the config in this process; a signal drains first, a second one during that cuts off.
+
+    Ray's dashboard is left out of a local Ray unless asked for: its processes cost a quarter of the start on two cores.
+    """
     import ray
     from ray import serve
     from ray.serve.scripts import run as serve_run
 
     # here and not in `serve run`, because Ray sets a handler for SIGTERM of its own while it starts
-    ray.init(address=os.environ.get("RAY_ADDRESS"), namespace="serve")
+    ray.init(address=os.environ.get("RAY_ADDRESS"), namespace="serve", include_dashboard=dashboard)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     with tempfile.NamedTemporaryFile("w", prefix="deployments-", suffix=".yaml", encoding="utf-8") as file:

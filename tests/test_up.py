@@ -133,3 +133,14 @@ def test_print_shows_a_file_that_check_accepts(tmp_path: Path, capsys: pytest.Ca
 def test_impossible_options_are_problems(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--print", "--image-diffusion-worker", "--width", "-1"]) == 1
     assert "width" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", [None, "a: ["])
+def test_a_file_that_cannot_be_read_is_one_line(
+    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "deployments.yaml"
+    if text is not None:
+        file.write_text(text)
+    assert main(["up", "--config", str(file)]) == 1
+    assert capsys.readouterr().err.startswith("diffusion-serve up: ")
