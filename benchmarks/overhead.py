@@ -9,7 +9,8 @@ replica computing for 30 ms first, in a thread as our engines do: how much slowe
 have just done something else. Engines run tiny shapes here, so that the rest is not lost in their noise. The rest
 holds all else, also the wait for a free engine: with more clients than engines that is most of it and says nothing
 about our own share. `queue`, shown beside it, is the part of the rest from the request's acceptance until the engine
-began: that wait, and the hop over the handle.
+began: that wait, and the hop over the handle. A second table says where the processors' time went: what each kind of
+process used for one request, the engine's own seconds among the replica's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import json
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -28,12 +31,14 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import ray
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 PARTS = ("http", "engine", "encode", "storage", "rest", "queue")
+ROLES = ("proxy", "ingress", "replica")
 PORT = 18431
 BASE = f"http://127.0.0.1:{PORT}"
 
@@ -86,9 +91,13 @@ class Sample:
 
 @dataclass
 class Row:
+    """The requests of one work, and the processor seconds that all of them together took of each kind of process."""
+
     work: str
     clients: int
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list[Sample])
+    calls: int = 0
+    cpu: Counter[str] = field(default_factory=Counter[str])
 
     def quantile(self, part: str, q: float) -> float:
         values = sorted(float(getattr(sample, part)) for sample in self.samples)
@@ -100,7 +109,11 @@ class Row:
             "clients": self.clients,
             "requests": len(self.samples),
             **{f"{part}_p{q}_ms": round(self.quantile(part, q / 100), 2) for part in PARTS for q in (50, 99)},
+            "cpu_ms": {role: round(self.cpu_ms(role), 2) for role in ROLES},
         }
+
+    def cpu_ms(self, role: str) -> float:
+        return self.cpu[role] / max(1, self.calls) * 1000
 
 
 Call = Callable[[httpx.AsyncClient], Awaitable[Sample]]
@@ -166,8 +179,34 @@ async def measure(calls: dict[str, Call], clients: int, requests: int, rounds: i
     for _ in range(rounds):
         for name, call in calls.items():
             count = requests // rounds
-            rows[name].samples += await drive(call, clients, max(1, count // 4) if name == "video" else count)
+            before, row = cpu_seconds(), rows[name]
+            samples = await drive(call, clients, max(1, count // 4) if name == "video" else count)
+            row.samples += samples
+            row.calls += len(samples) + clients
+            row.cpu.update({role: seconds - before[role] for role, seconds in cpu_seconds().items()})
     return list(rows.values())
+
+
+def cpu_seconds() -> dict[str, float]:
+    """The processor seconds so far of the proxy, of ingress replicas and of model replicas, idle ones included."""
+    seconds: dict[str, float] = dict.fromkeys(ROLES, 0.0)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            title = (process.cmdline() or [""])[0].split(".")[0]
+            spent = process.cpu_times().user + process.cpu_times().system
+            if process.name().startswith("haproxy") or "Proxy" in title:
+                seconds["proxy"] += spent
+            elif title.startswith("ray::ServeReplica"):
+                seconds["ingress" if title.endswith("Ingress") else "replica"] += spent
+    return seconds
+
+
+def cpu_table(rows: list[Row]) -> str:
+    head = f"{'CPU ms a request':<16}{'clients':>8}" + "".join(f"{role:>10}" for role in ROLES)
+    lines = (
+        f"{row.work:<16}{row.clients:>8}" + "".join(f"{row.cpu_ms(role):>10.1f}" for role in ROLES) for row in rows
+    )
+    return "\n".join([head, *lines])
 
 
 def table(rows: list[Row]) -> str:
@@ -212,6 +251,7 @@ def main() -> None:
     serve.shutdown()
     ray.shutdown()
     print(table(rows))
+    print(cpu_table(rows))
     line = {
         "benchmark": "overhead",
         "date": date.today().isoformat(),

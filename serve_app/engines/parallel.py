@@ -24,7 +24,8 @@ def choose(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float) -
     """What `auto` comes to, and a ValueError for what cannot work. `guidance_scale` is the model's default.
 
     With guidance above 1 a video model runs twice a step, with and without the prompt: each half on its own GPUs needs
-    no exchange within a step, and measured fastest on two H200s (benchmarks/README.md).
+    no exchange within a step, so that `auto` takes it. The two have not been timed side by side yet: see
+    benchmarks/README.md.
     """
     count = whole_gpus(gpus)
     if count == 1:
