@@ -98,15 +98,15 @@ class Idempotency:
         `kind` is a dataclass, or a list of one: it is kept as JSON for as long as media are. Where the request has no
         key this costs nothing.
         """
-        key = _key(request)
-        if key is None:
+        claimed = await self._claimed_answer(request, fields, files, kind, id)
+        if claimed is None:
             return Made(id, time.time(), await make())
-        owner: str = request.state.caller.owner
-        answers = _Answers(self._store, owner, kind, self._settings)
-        claim, answer = await self._answered(owner, key, fingerprint(request, fields, files), id, answers)
-        if answer is not None:
-            return Made(claim.job_id, claim.created_at, answer)
-        return Made(id, claim.created_at, await self._make(owner, key, claim, answers, make))
+        claim, answer = claimed.claim, claimed.answer
+        if answer is None:
+            async with self._making(claimed) as keep:
+                answer = await make()
+                await keep(answer)
+        return Made(claim.job_id, claim.created_at, answer)
 
     async def stream(
         self,
@@ -115,7 +115,7 @@ class Idempotency:
         files: Mapping[str, Sequence[Upload]],
         kind: type[T],
         id: str,
-        live: AsyncGenerator[E, None],
+        live: Callable[[], AsyncGenerator[E, None]],
         *,
         collect: Callable[[E], T | None],
         replay: Callable[[T], Sequence[E]],
@@ -123,33 +123,30 @@ class Idempotency:
         """As `result`, for a result that comes in events: those of `live`, else what `replay` makes of a kept result.
 
         `collect` is shown each event of `live` and gives the whole result at the last one, which is kept before that
-        event goes out. A `live` that is not used is closed.
+        event goes out.
         """
+        claimed = await self._claimed_answer(request, fields, files, kind, id)
+        if claimed is None:
+            return Made(id, time.time(), live())
+        claim, answer = claimed.claim, claimed.answer
+        events = self._kept(claimed, live, collect) if answer is None else _each(replay(answer))
+        return Made(claim.job_id, claim.created_at, events)
+
+    async def _claimed_answer(
+        self, request: Request, fields: BaseModel, files: Mapping[str, Sequence[Upload]], kind: type[T], id: str
+    ) -> _Claimed[T] | None:
+        """What the request's key stands for, waited for while another request makes it; None without a key."""
         key = _key(request)
         if key is None:
-            return Made(id, time.time(), live)
+            return None
         owner: str = request.state.caller.owner
         answers = _Answers(self._store, owner, kind, self._settings)
-        try:
-            claim, answer = await self._answered(owner, key, fingerprint(request, fields, files), id, answers)
-        except BaseException:
-            await live.aclose()
-            raise
-        if answer is not None:
-            await live.aclose()
-            return Made(claim.job_id, claim.created_at, _each(replay(answer)))
-        return Made(id, claim.created_at, self._kept(owner, key, claim, answers, live, collect))
-
-    async def _answered(
-        self, owner: str, key: str, print_: str, id: str, answers: _Answers[T]
-    ) -> tuple[Claim, T | None]:
-        """The claim and its result, waited for while another request makes it; None where the claim is ours."""
+        print_ = fingerprint(request, fields, files)
         while True:
             claim = await self._claim(owner, key, print_, id, answers.has_failed)
-            if claim.fresh:
-                return claim, None
-            if (answer := await answers.get(claim.job_id)) is not None:
-                return claim, answer
+            answer = None if claim.fresh else await answers.get(claim.job_id)
+            if claim.fresh or answer is not None:
+                return _Claimed(owner, key, claim, answers, answer)
             await asyncio.sleep(POLL_S)
 
     # --- jobs ---
@@ -199,39 +196,22 @@ class Idempotency:
 
     # --- results ---
 
-    async def _make(
-        self,
-        owner: str,
-        key: str,
-        claim: Claim,
-        answers: _Answers[T],
-        make: Callable[[], Coroutine[Any, Any, T]],
-    ) -> T:
-        async with self._making(owner, key, claim, answers) as keep:
-            result = await make()
-            await keep(result)
-            return result
-
     async def _kept(
         self,
-        owner: str,
-        key: str,
-        claim: Claim,
-        answers: _Answers[T],
-        live: AsyncGenerator[E, None],
+        claimed: _Claimed[T],
+        live: Callable[[], AsyncGenerator[E, None]],
         collect: Callable[[E], T | None],
     ) -> AsyncGenerator[E, None]:
-        async with aclosing(live), self._making(owner, key, claim, answers) as keep:
-            async for one in live:
+        async with self._making(claimed) as keep, aclosing(live()) as events:
+            async for one in events:
                 if (result := collect(one)) is not None:
                     await keep(result)
                 yield one
 
     @asynccontextmanager
-    async def _making(
-        self, owner: str, key: str, claim: Claim, answers: _Answers[T]
-    ) -> AsyncGenerator[Callable[[T], Awaitable[None]]]:
+    async def _making(self, claimed: _Claimed[T]) -> AsyncGenerator[Callable[[T], Awaitable[None]]]:
         """Says that the result is being made, and gives the claim up where the block ends without keeping one."""
+        owner, key, claim, answers, _ = claimed
         beating = asyncio.create_task(answers.beat(claim.job_id))
         kept = False
 
@@ -316,6 +296,16 @@ class _Answers(Generic[T]):
 
     def _name(self, id: str) -> str:
         return f"idempotency/{self._owner}/{id}.json"
+
+
+class _Claimed(NamedTuple, Generic[T]):
+    """A key of one owner and what it stands for; no `answer`: the claim is ours, to make it."""
+
+    owner: str
+    key: str
+    claim: Claim
+    answers: _Answers[T]
+    answer: T | None
 
 
 async def _each(events: Sequence[E]) -> AsyncGenerator[E, None]:

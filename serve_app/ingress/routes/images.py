@@ -115,7 +115,7 @@ async def _answer(
             body.files,
             ImageResult,
             task.id,
-            _run(client, load, task),
+            partial(_run, client, load, task),
             collect=lambda one: one if isinstance(one, ImageResult) else None,
             replay=lambda result: [result],
         )
@@ -123,9 +123,10 @@ async def _answer(
         return EventStream(_events(streamed.result, asked, task, urls, int(streamed.created_at)))
 
     async def make() -> ImageResult:
-        with load.admit(work_of(task)):
+        work = work_of(task)
+        with load.admit(work):
             result = await client.generate(task)
-        load.finished(work_of(task), result.timing.engine_s)
+        load.finished(work, result.timing.engine_s)
         return result
 
     made = await services.once.result(request, asked, body.files, ImageResult, task.id, make)

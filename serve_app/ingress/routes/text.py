@@ -55,7 +55,7 @@ def text_route(
         )
         hints = asked.ignored_hints()
         if asked.stream:
-            live = run(client, load, tasks)
+            live = partial(run, client, load, tasks)
             streamed = await services.once.stream(
                 request, asked, {}, list[TextResult], id, live, collect=Collector(len(tasks)), replay=replay
             )
