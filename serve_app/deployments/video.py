@@ -68,12 +68,12 @@ class VideoDeployment:
         How it ended stands in the job's record. Cancelling this call leaves the attempt alone. Raises Unavailable,
         EngineDied or StorageFailed only where no attempt could be started.
         """
-        if self._listening is None:
-            self._listening = asyncio.create_task(self._listen())
         key = (owner, job_id)
         if key not in self._runs:
             self._runs[key] = asyncio.create_task(self._run(owner, job_id), name=job_id)
-            self._runs[key].add_done_callback(lambda _: self._runs.pop(key))
+            self._runs[key].add_done_callback(lambda _: self._forget(key))
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen())
         await asyncio.shield(self._runs[key])
 
     async def check_health(self) -> None:
@@ -82,8 +82,6 @@ class VideoDeployment:
     async def close(self) -> None:
         """Hands back what still runs, writes the ledger and ends the engine."""
         self._leaving.set()
-        if self._listening is not None:
-            self._listening.cancel()
         if self._runs:
             await asyncio.wait(self._runs.values())
         await self._ledger.close()
@@ -93,6 +91,12 @@ class VideoDeployment:
         """Has what runs handed back when the application ends: no caller waits for that long, and a job is stored."""
         await application_ends()
         self._leaving.set()
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        del self._runs[key]
+        if not self._runs and self._listening is not None:  # an idle replica has nothing to hand back
+            self._listening.cancel()
+            self._listening = None
 
     async def _run(self, owner: str, job_id: str) -> None:
         async with AsyncExitStack() as holding:
