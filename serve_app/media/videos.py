@@ -11,7 +11,6 @@ import io
 import math
 import re
 import subprocess
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from PIL import Image
 
 from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.media.facts import as_json
-from serve_app.scratch import PREFIX, Scratch
+from serve_app.scratch import Scratch
 
 Frames = NDArray[np.uint8]
 """uint8 RGB of (frames, height, width, 3)."""
@@ -200,7 +199,7 @@ def _as_file(video: bytes | Path) -> Generator[Path]:
     if isinstance(video, Path):
         yield video
         return
-    with tempfile.NamedTemporaryFile(prefix=PREFIX, suffix=".mp4") as file:
-        file.write(video)
-        file.flush()
-        yield Path(file.name)
+    with Scratch() as folder:
+        path = folder / "video.mp4"
+        path.write_bytes(video)
+        yield path
