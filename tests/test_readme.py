@@ -22,16 +22,13 @@ import pytest
 from PIL import Image
 
 from serve_app.media.videos import probe
+from tests.interruptible import interruptible
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SERVER = "http://localhost:8000"
 SERVE = "make serve"
 START_S = 900.0  # a first start installs the lock file
-# Runs its arguments with SIGINT as it is in a terminal: a shell that has the tests in its background ignores it.
-INTERRUPTIBLE = (
-    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
-)
 
 SH_BLOCKS: list[str] = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 PYTHON_BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -92,7 +89,7 @@ def server(demo_home: Path) -> Iterator[None]:
     ours = {"RAY_TMPDIR": ray_folder, "RAY_ADDRESS": "local", "DIFFUSION_SERVE_HOME": str(demo_home)}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            ["bash", "-e", "-c", block(SERVE)],
+            interruptible("bash", "-e", "-c", block(SERVE)),
             cwd=ROOT,
             env={**os.environ, **ours},
             stdout=log,

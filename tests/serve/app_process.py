@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from serve_app.engines.sglang.processes import descendants
 
 START_S = 360.0
 STOP_S = 120.0
@@ -65,7 +66,7 @@ class AppProcess:
         """SIGKILL to every process of it at once, as a power cut would."""
         if self.process is None:
             return
-        for pid in [self.process.pid, *_descendants(self.process.pid)]:
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
             _kill(pid)
         self.process.wait()
         self.process = None
@@ -81,7 +82,7 @@ class AppProcess:
     def kill_replica(self, deployment: str) -> None:
         """SIGKILL to the one replica of a deployment."""
         assert self.process is not None
-        [pid] = [pid for pid in _descendants(self.process.pid) if _is_replica(pid, deployment)]
+        [pid] = [pid for pid in descendants(self.process.pid) if _is_replica(pid, deployment)]
         _kill(pid)
 
     def close(self) -> None:
@@ -107,7 +108,7 @@ def wait_until(check: Callable[[], bool], seconds: float, what: str) -> None:
 
 def replicas(pid: int, deployment: str) -> int:
     """The processes below `pid` that are replicas of a deployment, those that start or stop too."""
-    return sum(_is_replica(each, deployment) for each in _descendants(pid))
+    return sum(_is_replica(each, deployment) for each in descendants(pid))
 
 
 def _kill(pid: int) -> None:
@@ -115,25 +116,6 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def _descendants(pid: int) -> list[int]:
-    children: dict[int, list[int]] = defaultdict(list)
-    for each, parent in _parents():
-        children[parent].append(each)
-    found = [pid]
-    for each in found:
-        found += children[each]
-    return found[1:]
-
-
-def _parents() -> Iterator[tuple[int, int]]:
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = path.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        yield int(path.parent.name), int(after_name[1])
 
 
 def _is_replica(pid: int, deployment: str) -> bool:

@@ -16,15 +16,10 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.interruptible import interruptible
 from tests.serve.conftest import free_port, wait_ready
 
 BIN = Path(sys.executable).parent
-# a shell that has the tests in its background ignores SIGINT, and would hand that on
-INTERRUPTIBLE = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 
 class UpProcess:
@@ -47,7 +42,7 @@ class UpProcess:
         temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         with self._log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", INTERRUPTIBLE, str(BIN / "diffusion-serve"), "up", "--config", str(self.config)],
+                interruptible(str(BIN / "diffusion-serve"), "up", "--config", str(self.config)),
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "RAY_TMPDIR": temporary, "RAY_ADDRESS": "local"},
