@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -215,11 +214,15 @@ def table(rows: list[Row]) -> str:
     )
     lines = [head]
     for row in rows:
-        bare = next(r for r in rows if r.work == "bare" and r.clients == row.clients)
         cells = "".join(f"{row.quantile(part, 0.5):>14.1f} /{row.quantile(part, 0.99):>8.1f}" for part in PARTS)
-        ratio = row.quantile("rest", 0.5) / bare.quantile("rest", 0.5)
-        lines.append(f"{row.work:<16}{row.clients:>8}{cells}{ratio:>11.2f}")
+        lines.append(f"{row.work:<16}{row.clients:>8}{cells}{beside_bare(row, rows):>11.2f}")
     return "\n".join(lines)
+
+
+def beside_bare(row: Row, rows: list[Row]) -> float:
+    """The p50 of the rest over that of the bare ingress with as many clients."""
+    bare = next(each for each in rows if each.work == "bare" and each.clients == row.clients)
+    return row.quantile("rest", 0.5) / bare.quantile("rest", 0.5)
 
 
 def start(home: Path) -> dict[str, str]:
@@ -259,15 +262,7 @@ def main() -> None:
         "haproxy": os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "0"),
         "ray": ray.__version__,
         "rest_over_bare_p50": {
-            f"{row.work} @{row.clients}": round(
-                row.quantile("rest", 0.5)
-                / statistics.median(
-                    s.rest * 1000 for r in rows if r.work == "bare" and r.clients == row.clients for s in r.samples
-                ),
-                2,
-            )
-            for row in rows
-            if row.work != "bare"
+            f"{row.work} @{row.clients}": round(beside_bare(row, rows), 2) for row in rows if row.work != "bare"
         },
         "rows": [row.line() for row in rows],
     }
