@@ -2,12 +2,12 @@
 
     python -m benchmarks.gpu all [--folder /dev/shm] [--results benchmarks/results/h200.jsonl]
 
-`all` is `models`, `start`, `time` of images and videos, `dynamo`, `time` of text, `stop` and `two-gpus` after one
-another; each can be run by itself, and what `start` started goes on running until `stop`. The application serves all
-three models on GPU 0 (cluster/one-gpu.yaml); the bare engines hold the same models on the last GPU, so that nothing is
-loaded twice on one card. They take turns: nothing else computes while one of them is timed. `dynamo` starts the text
-engine once more, with the settings of Dynamo's launch script, where the bare image and video engines were. With one GPU
-both sides share it, for which it holds small checkpoints (`--tiny`) only.
+`all` is `models`, `start`, then `bare` and `time` of each kind, `stop` and `two-gpus` after one another; each can be
+run by itself, and what `start` and `bare` started goes on running until it was timed or until `stop`. The application
+serves all three models on GPU 0 (cluster/one-gpu.yaml). A bare engine holds one of these models on the last GPU, and
+ends when it was timed: on one GPU of 141 GB there is room for one of them beside the application. They take turns:
+nothing else computes while one of them is timed. The kind `dynamo` is the bare text engine with the settings of
+Dynamo's launch script.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ FLUX, WAN, WAN_14B = (
 LLADA = "inclusionAI/LLaDA2.0-mini-preview"
 CHECKPOINTS = {"flux": FLUX, "wan-1.3b": WAN, "wan-14b": WAN_14B, "llada": LLADA}
 TOKENS = 256
-TEXT = {"max_running_requests": 32, "max_total_tokens": 131072, "engine_args": {"load_format": "dummy"}}
+KINDS = ["video", "image", "text", "dynamo"]
+TEXT = {"max_running_requests": 32, "max_total_tokens": 65536, "engine_args": {"load_format": "dummy"}}
 
 
 def make_models(folder: Path, *, tiny: bool, only: list[str]) -> None:
@@ -73,46 +74,33 @@ def application(folder: Path, kinds: list[str], port: int, *, tiny: bool) -> dic
 
 
 def start(folder: Path, state: Path, kinds: list[str], port: int, *, tiny: bool, wait_s: float) -> None:
-    """The application on GPU 0 and the bare engines on the last one; returns when all have loaded or time is up."""
+    """The application on GPU 0; returns when it is ready or time is up."""
     state.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    gpus = gpu_count()
-    app = App(application(folder, kinds, port, tiny=tiny), state / "app", state / "app.log", gpus="0" if gpus else None)
-    pids = {"app": app.process.pid}
-    for name in kinds:
-        pids[name] = _start_bare(name, folder, state, str(gpus - 1) if gpus else None).pid
-    (state / "pids.json").write_text(json.dumps(pids))
+    config = application(folder, [kind for kind in kinds if kind != "dynamo"], port, tiny=tiny)
+    app = App(config, state / "app", state / "app.log", gpus="0" if gpu_count() else None)
+    _remember(state, "app", app.process.pid)
     waiting = app.wait_ready(wait_s)
     print(f"application after {time.monotonic() - began:.0f} s: {'not ready: ' + str(waiting) if waiting else 'ready'}")
-    while time.monotonic() - began < wait_s:
-        loading = [name for name in kinds if not _loaded(state, name) and _alive(pids[name])]
-        if not loading:
-            break
-        time.sleep(1)
+
+
+def start_bare(folder: Path, state: Path, kinds: list[str], *, wait_s: float) -> None:
+    """Each kind's bare engine on the last GPU, one after another; returns when they have loaded or time is up."""
+    state.mkdir(parents=True, exist_ok=True)
     for name in kinds:
-        print(f"bare {name}:", "loaded" if _loaded(state, name) else "NOT LOADED", f"{time.monotonic() - began:.0f} s")
-
-
-def start_dynamo(folder: Path, state: Path, wait_s: float) -> None:
-    """The text engine with the settings of Dynamo's launch script, where the bare image and video engines were."""
-    process = _start_bare("dynamo", folder, state, str(gpu_count() - 1))
-    pids = json.loads((state / "pids.json").read_text())
-    (state / "pids.json").write_text(json.dumps(pids | {"dynamo": process.pid}))
-    began = time.monotonic()
-    while not _loaded(state, "dynamo") and process.poll() is None and time.monotonic() - began < wait_s:
-        time.sleep(0.5)
-    print(
-        "dynamo's settings:",
-        "loaded" if _loaded(state, "dynamo") else "NOT LOADED",
-        f"{time.monotonic() - began:.0f} s",
-    )
+        process, began = _start_bare(name, folder, state), time.monotonic()
+        _remember(state, name, process.pid)
+        while not _loaded(state, name) and process.poll() is None and time.monotonic() - began < wait_s:
+            time.sleep(0.5)
+        loaded = "loaded" if _loaded(state, name) else "NOT LOADED"
+        print(f"bare {name}: {loaded} after {time.monotonic() - began:.0f} s", flush=True)
 
 
 def time_all(state: Path, port: int, kinds: list[str], *, tiny: bool, rounds: int) -> list[dict[str, Any]]:
-    """A row for each work; what fails is told and leaves the others alone."""
+    """A row for each work; what fails is told and leaves the others alone. The bare engines end with it."""
     rows: list[Row] = []
     bares: dict[str, Bare] = {}
-    for name in [*kinds, "dynamo"] if "text" in kinds else kinds:
+    for name in kinds:
         try:
             bares[name] = Bare(state / f"{name}.socket", 2)
         except TimeoutError as error:
@@ -122,7 +110,8 @@ def time_all(state: Path, port: int, kinds: list[str], *, tiny: bool, rounds: in
         steps = {
             "image": lambda: time_images(client, bares.get("image"), rows, rounds, tiny=tiny),
             "video": lambda: time_videos(client, bares.get("video"), rows, max(2, rounds - 1), tiny=tiny),
-            "text": lambda: time_text(base, client, bares.get("text"), bares.get("dynamo"), rows),
+            "text": lambda: time_text(base, client, bares.get("text"), rows),
+            "dynamo": lambda: time_dynamo(base, bares["dynamo"], rows),
         }
         for kind in kinds:
             try:
@@ -194,42 +183,51 @@ def time_videos(client: httpx.Client, bare: Bare | None, rows: list[Row], rounds
     first.notes["ratio"] = round(first.ours[0] / first.notes["warm_s"], 4)
 
 
-def time_text(base: str, client: httpx.Client, bare: Bare | None, dynamo: Bare | None, rows: list[Row]) -> None:
-    def ours(clients: int, salt: str) -> float:
-        return tokens_per_second(base, LLADA, prompts(clients, salt), TOKENS)
+CLIENTS = ((1, 3), (8, 3), (32, 2))
+"""Clients at once, and the rounds in which both sides take turns."""
 
-    def theirs(engine: Bare, clients: int, salt: str) -> float:
-        answer = engine.run({"prompts": prompts(clients, salt), "tokens": TOKENS})
-        return answer["tokens"] / answer["seconds"]
 
+def time_text(base: str, client: httpx.Client, bare: Bare | None, rows: list[Row]) -> None:
     body = {"model": LLADA, "prompt": "first", "max_tokens": TOKENS, "nvext": {"ignore_eos": True}}
     first = Row(f"dllm first request after ready, {TOKENS} tokens", ours=[post(client, "/v1/completions", body)[0]])
     rows.append(first)
-    for clients in (1, 8, 32):
-        # our own replica has warmed up its engine the same way
-        for engine in (bare, dynamo):
-            if engine is not None:
-                engine.run({"prompts": prompts(clients, "warm"), "tokens": 64})
-    for clients, rounds in ((1, 3), (8, 3), (32, 2)):
+    if bare is not None:
+        _warm_up(bare)
+    for clients, rounds in CLIENTS:
         row = Row(f"dllm {clients} clients, {TOKENS} tokens each", unit="tok_s", notes={"clients": clients})
         rows.append(row)
         for i in range(rounds):
-            row.ours.append(ours(clients, f"ours {i}"))
+            row.ours.append(tokens_per_second(base, LLADA, prompts(clients, f"ours {i}"), TOKENS))
             if bare is not None:
-                row.bare.append(theirs(bare, clients, f"bare {i}"))
-        if dynamo is not None:
-            other = Row(f"dllm {clients} clients against Dynamo's settings", unit="tok_s", notes={"clients": clients})
-            other.ours = list(row.ours)
-            other.other = [theirs(dynamo, clients, "dynamo")]
-            other.notes["bare_tok_s_same_settings_as_ours"] = row.as_json().get("bare_tok_s")
-            rows.append(other)
+                row.bare.append(_bare_tokens_per_second(bare, clients, f"bare {i}"))
     first.notes["warm_s"] = round(TOKENS / rows[1 + rows.index(first)].as_json()["ours_tok_s"], 4)
     first.notes["ratio"] = round(first.ours[0] / first.notes["warm_s"], 4)
 
 
+def time_dynamo(base: str, dynamo: Bare, rows: list[Row]) -> None:
+    _warm_up(dynamo)
+    for clients, rounds in CLIENTS:
+        row = Row(f"dllm {clients} clients against Dynamo's settings", unit="tok_s", notes={"clients": clients})
+        rows.append(row)
+        for i in range(rounds - 1):
+            row.ours.append(tokens_per_second(base, LLADA, prompts(clients, f"again {i}"), TOKENS))
+            row.other.append(_bare_tokens_per_second(dynamo, clients, f"dynamo {i}"))
+
+
+def _bare_tokens_per_second(engine: Bare, clients: int, salt: str) -> float:
+    answer = engine.run({"prompts": prompts(clients, salt), "tokens": TOKENS})
+    return answer["tokens"] / answer["seconds"]
+
+
+def _warm_up(engine: Bare) -> None:
+    """Every number of requests that is timed, as our own replica has warmed up its engine."""
+    for clients, _ in CLIENTS:
+        engine.run({"prompts": prompts(clients, "warm"), "tokens": 64})
+
+
 def stop(state: Path) -> None:
     """Ends what `start` started, and says what would not end by itself."""
-    pids: dict[str, int] = json.loads((state / "pids.json").read_text())
+    pids = {path.stem: int(path.read_text()) for path in state.glob("*.pid")}
     below = {pid: descendants(pid) for pid in pids.values()}
     for pid in pids.values():
         with suppress(ProcessLookupError):
@@ -295,20 +293,26 @@ def gpu_name() -> str:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
 
 
-def _start_bare(name: str, folder: Path, state: Path, gpu: str | None) -> subprocess.Popen[bytes]:
+def _start_bare(name: str, folder: Path, state: Path) -> subprocess.Popen[bytes]:
     kind = "text" if name == "dynamo" else name
     model = folder / {"text": LLADA, "image": FLUX, "video": WAN}[kind]
     (state / f"{name}.socket").unlink(missing_ok=True)
     command = [sys.executable, "-m", "benchmarks.gpu.bare", kind, str(model), str(state / f"{name}.socket")]
     if kind == "text":
-        command += ["--settings", json.dumps(TEXT | {"gpus": 1})]
+        # the same fraction as the application's: what is free on a shared GPU, and the cap on the cache, are alike
+        command += ["--settings", json.dumps(TEXT | {"gpus": 0.3})]
     if name == "dynamo":
         command.append("--dynamo")
-    env = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
+    env = os.environ | ({"CUDA_VISIBLE_DEVICES": str(gpu_count() - 1)} if gpu_count() else {})
     with (state / f"bare-{name}.log").open("w") as log:
         return subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
+
+
+def _remember(state: Path, name: str, pid: int) -> None:
+    """For `stop`; two commands may run at once, so each process has a file of its own."""
+    (state / f"{name}.pid").write_text(str(pid))
 
 
 def _loaded(state: Path, name: str) -> bool:
@@ -323,12 +327,12 @@ def _alive(pid: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["all", "models", "start", "dynamo", "time", "stop", "two-gpus"])
+    parser.add_argument("what", choices=["all", "models", "start", "bare", "time", "stop", "two-gpus"])
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="for checkpoints and media")
     parser.add_argument("--state", type=Path, default=Path("/tmp/benchmarks-gpu"), help="for logs and sockets")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "h200.jsonl")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--kinds", nargs="+", default=["image", "video", "text"])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--only", nargs="+", default=list(CHECKPOINTS), help="checkpoints to make")
     parser.add_argument("--parallel", nargs="+", default=["tensor", "cfg"])
     parser.add_argument("--rounds", type=int, default=4)
@@ -341,16 +345,14 @@ def main() -> None:
         make_models(args.folder, tiny=args.tiny, only=args.only)
     if every or args.what == "start":
         start(args.folder, args.state, args.kinds, args.port, tiny=args.tiny, wait_s=args.wait)
-    if args.what == "dynamo":
-        start_dynamo(args.folder, args.state, args.wait)
+    if args.what == "bare":
+        start_bare(args.folder, args.state, args.kinds, wait_s=args.wait)
     if args.what == "time":
         lines += time_all(args.state, args.port, args.kinds, tiny=args.tiny, rounds=args.rounds)
     if every:
-        pictures = [kind for kind in args.kinds if kind != "text"]
-        lines += time_all(args.state, args.port, pictures, tiny=args.tiny, rounds=args.rounds)
-        if "text" in args.kinds:
-            start_dynamo(args.folder, args.state, args.wait)
-            lines += time_all(args.state, args.port, ["text"], tiny=args.tiny, rounds=args.rounds)
+        for kind in args.kinds:
+            start_bare(args.folder, args.state, [kind], wait_s=args.wait)
+            lines += time_all(args.state, args.port, [kind], tiny=args.tiny, rounds=args.rounds)
     if every or args.what == "stop":
         stop(args.state)
     if args.what == "two-gpus" or (every and gpu_count() >= 2):

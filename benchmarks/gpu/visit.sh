@@ -1,22 +1,35 @@
 #!/usr/bin/env bash
-# One visit to two lent H200s without a package registry, step by step, each within ten minutes:
-#   part      stores one part.NN of the bundle (benchmarks/README.md says how it gets there)
-#   prepare   unpacks, makes the checkpoints
-#   up        starts the application on GPU 0 and the bare engines on GPU 1, where tests/gpu runs meanwhile
-#   time      images, videos, text, Dynamo's settings and its curl lines
-#   two       Wan 14B over both GPUs
-# Logs and results come back under $OUT.
+# One visit to a lent H200 without a package registry, step by step, each within ten minutes:
+#   part         stores one part.NN of the bundle (benchmarks/README.md says how it gets there)
+#   prepare      unpacks, starts tests/gpu, makes the checkpoints, starts the application with all three models
+#   watch [S]    tells for S seconds how these get on; ends when they are done, or at the first traceback
+#   bare KIND    starts the bare engine of that kind and waits until it has loaded
+#   time KIND    times it in turns with the application, then ends it
+#   curls        Dynamo's curl lines
+#   stop         ends everything and says what was left over
+#   two          with two GPUs: Wan 14B over both
+# What is started runs on between the steps. Logs and results come back under $OUT.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd); here=$root/benchmarks/gpu; bundle=$root/.gpu; state=/tmp/visit; shm=/dev/shm
-export PYTHONPATH=/tmp/site:/tmp/site/nvidia_cutlass_dsl/dsl_packages:$root PATH=/tmp/site/bin:$PATH PYTHONUNBUFFERED=1
+export PYTHONPATH=$bundle/site:/tmp/site:/tmp/site/nvidia_cutlass_dsl/dsl_packages:$root PATH=/tmp/site/bin:$PATH PYTHONUNBUFFERED=1
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 TOKENIZERS_PARALLELISM=false
 export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0} TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1
+# the machine's memory grows with its use, so that Ray would always find it full and kill replicas
+export RAY_memory_monitor_refresh_ms=0
 OUT=${OUT:-/tmp/out}; mkdir -p "$OUT" "$state"; cd "$root"
 began=$(date +%s); say() { echo "[$(( $(date +%s) - began )) s] $*"; }
-logs() {  # the end of each log in one file, so that few files come back
-  for f in "$state"/*.log "$state"/*/*.log; do [ -f "$f" ] && { echo "=== $f"; tail -c 700000 "$f"; }; done > "$OUT/logs-$1.txt"
-  cp "$state"/results.jsonl "$OUT/results.jsonl" 2>/dev/null; nvidia-smi --query-gpu=index,memory.used,memory.total,utilization.gpu --format=csv >> "$OUT/logs-$1.txt" 2>&1; true
+background() {  # runs on when this script has ended; its log is $state/NAME.log
+  local log=$state/$1.log; shift
+  setsid "$@" > "$log" 2>&1 < /dev/null &
 }
+python() { python3 -W ignore "$@"; }
+gpu() { python3 -W ignore -m benchmarks.gpu "$@" --folder $shm --state "$state"; }
+logs() {  # the end of each log in one file, so that few files come back
+  for f in "$state"/*.log "$state"/*/*.log; do [ -f "$f" ] && { echo "=== $f"; tail -c 400000 "$f"; }; done > "$OUT/logs-$1.txt"
+  cp "$state"/results.jsonl "$OUT/results.jsonl" 2>/dev/null
+  nvidia-smi --query-gpu=index,memory.used,memory.total,utilization.gpu --format=csv,noheader | tee -a "$OUT/logs-$1.txt"; true
+}
+tracebacks() { cat "$state"/app.log "$state"/bare-*.log 2>/dev/null | grep -c "Traceback (most recent"; true; }
 case $1 in
 part) bash "$bundle/unpack.sh" keep "$bundle" ;;
 prepare)
@@ -24,56 +37,38 @@ prepare)
   mkdir -p /tmp/site/diffusion_serve-0.1.0.dist-info
   printf 'Metadata-Version: 2.1\nName: diffusion-serve\nVersion: 0.1.0\n' > /tmp/site/diffusion_serve-0.1.0.dist-info/METADATA
   # the memory file system was sized from the little memory that a fresh machine shows
-  mount -o remount,size=180G /dev/shm || echo "remount failed"
-  nvidia-smi -L; nproc; df -h /dev/shm /tmp; free -g | head -2
-  timeout 400 python3 -W ignore -m benchmarks.gpu models --folder $shm > "$state/models.log" 2>&1 &
-  making=$!
-  python3 -c 'import torch,sglang,ray,pytest,anyio;print(torch.__version__,sglang.__version__,ray.__version__,pytest.__version__,torch.cuda.device_count())'
-  python3 -c 'import serve_app.app, serve_app.engines.load, httpx, s3fs, pyarrow, imageio_ffmpeg;print(imageio_ffmpeg.get_ffmpeg_exe())'
-  wait $making; say "checkpoints: $?"; tail -3 "$state/models.log"
-  du -sh $shm/*/*; nvidia-smi topo -m | head -4; logs prepare ;;
-up)
-  # the application and the bare engines load; meanwhile small checkpoints are tested on GPU 1
-  rm -rf "$state"; mkdir -p "$state"
-  setsid timeout 540 python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 500 > "$state/start.log" 2>&1 < /dev/null &
-  start=$!
-  export CUDA_VISIBLE_DEVICES=1
-  test() { timeout 520 python3 -W ignore -m pytest -q -s -p no:cacheprovider -o addopts= -o filterwarnings=ignore "$@"; }
-  test tests/gpu/test_text.py tests/gpu/test_image.py tests/gpu/test_video.py > "$state/tests-engines.log" 2>&1 & engines=$!
-  test tests/gpu/test_app.py > "$state/tests-app.log" 2>&1 & app=$!
-  unset CUDA_VISIBLE_DEVICES
-  wait $start; say "started"
-  for i in $(seq 1 60); do  # the tests may take until 7 minutes after the beginning
-    [ $(( $(date +%s) - began )) -gt 420 ] && break
-    kill -0 $engines 2>/dev/null || kill -0 $app 2>/dev/null || break
-    sleep 2
+  mount -o remount,size=100G /dev/shm || echo "remount failed"
+  nvidia-smi -L; nproc; df -h /dev/shm /tmp | tail -2; free -g | sed -n 2p
+  test() { background "$1" timeout 900 python3 -W ignore -m pytest -v -s -p no:cacheprovider -o addopts= -o filterwarnings=ignore "${@:2}"; }
+  test tests-engines tests/gpu/test_text.py tests/gpu/test_image.py tests/gpu/test_video.py
+  test tests-app tests/gpu/test_app.py
+  python -c 'import torch,sglang,ray,pytest,anyio,httpx,s3fs,pyarrow,imageio_ffmpeg;print(torch.__version__,sglang.__version__,ray.__version__,pytest.__version__,torch.cuda.device_count(),imageio_ffmpeg.get_ffmpeg_exe())'
+  timeout 300 python3 -W ignore -m benchmarks.gpu models --folder $shm --only flux wan-1.3b llada > "$state/models.log" 2>&1; say "checkpoints: $?"
+  tail -3 "$state/models.log"; du -sh $shm/*/*
+  background start python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 560
+  logs prepare ;;
+up) background start python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 560 ;;
+watch)
+  before=$(tracebacks)
+  while [ $(( $(date +%s) - began )) -lt "${2:-60}" ]; do
+    sleep 4
+    [ "$(tracebacks)" -gt "$before" ] && { say "a traceback"; grep -h -A40 "Traceback (most recent" "$state"/app.log "$state"/bare-*.log | tail -60 | cut -c1-300; break; }
+    grep -q "^application after" "$state/start.log" && ! pgrep -f "pytest.*tests/gpu" > /dev/null && break
   done
-  python3 - $engines $app <<'END'
-import os, signal, sys
-from contextlib import suppress
-from serve_app.engines.sglang.processes import descendants
-for pid in map(int, sys.argv[1:]):
-    for each in (*descendants(pid), pid):
-        with suppress(ProcessLookupError):
-            os.kill(each, signal.SIGKILL)
-END
-  say done; cat "$state/start.log"
-  grep -hE "passed|failed|FAILED|ERROR|served again|answered|Error" "$state"/tests-*.log | cut -c1-300 | tail -40
-  for n in text image video; do echo "-- bare $n"; tail -2 "$state/bare-$n.log" | cut -c1-300; done
-  nvidia-smi --query-gpu=index,memory.used --format=csv,noheader; logs up ;;
+  say "watched"; cat "$state/start.log"
+  curl -s -m 3 localhost:8000/ready | head -c 600; echo
+  grep -hE "PASSED|FAILED|ERROR|SKIPPED|passed|failed|served again|answered|Error:" "$state"/tests-*.log | cut -c1-250 | tail -"${3:-50}"
+  for n in app tests-engines tests-app; do echo "-- $n"; grep -v '^$' "$state/$n.log" | tail -4 | cut -c1-300; done
+  logs watch ;;
+bare)
+  gpu bare --kinds "$2" --wait 240; tail -3 "$state/bare-$2.log" | cut -c1-300; logs "bare-$2" ;;
 time)
-  measure() { timeout "$1" python3 -W ignore -m benchmarks.gpu time --folder $shm --state "$state" --results "$state/results.jsonl" --rounds 4 --kinds "${@:2}" 2>&1 | tee -a "$state/time.log"; }
-  measure 260 image video; say "images and videos"
-  timeout 150 python3 -W ignore -m benchmarks.gpu dynamo --folder $shm --state "$state" --wait 140 > "$state/dynamo.log" 2>&1 &
-  dynamo=$!
-  timeout 100 bash "$here/curls.sh" 2>&1 | tee "$state/curls.log" | cut -c1-900
-  wait $dynamo; cat "$state/dynamo.log"; say "dynamo's settings"
-  measure 220 text
-  timeout 60 bash "$here/curls.sh" chat 2>&1 | tee -a "$state/curls.log" | cut -c1-900
-  say done; find $shm/media -type f | head; logs time ;;
+  gpu time --results "$state/results.jsonl" --rounds "${3:-4}" --kinds "$2" 2>&1 | tee -a "$state/time.log"; say "$2"; logs "time-$2" ;;
+curls)
+  bash "$here/curls.sh" 2>&1 | tee "$state/curls.log" | cut -c1-1200; bash "$here/curls.sh" chat 2>&1 | tee -a "$state/curls.log" | cut -c1-1200
+  cp /tmp/image.bin "$OUT/image.png"; cp /tmp/video.bin "$OUT/video.mp4"; find $shm/media -type f | head -20; logs curls ;;
+stop) gpu stop; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; logs stop ;;
 two)
-  timeout 70 python3 -W ignore -m benchmarks.gpu stop --state "$state"; sleep 2
-  nvidia-smi --query-gpu=index,memory.used --format=csv,noheader
   timeout 490 python3 -W ignore -m benchmarks.gpu two-gpus --folder $shm --state "$state" --results "$state/results.jsonl" --parallel ${2:-cfg tensor} 2>&1 | tee "$state/two.log" | tail -40
-  say done; logs two ;;
+  logs two ;;
 esac

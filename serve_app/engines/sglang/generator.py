@@ -33,6 +33,8 @@ class Generator:
     def __init__(self, arguments: dict[str, Any], *, allow_fallback: bool) -> None:
         # Dynamo's page asks its users to set this; some cuDNN builds are refused without it
         os.environ.setdefault("SGLANG_DISABLE_CUDNN_CHECK", "1")
+        # the workers draw a bar for every generation, which would be a line of log for every step
+        os.environ.setdefault("TQDM_MININTERVAL", "30")
         from sglang.multimodal_gen.runtime.entrypoints.diffusion_generator import DiffGenerator
         from sglang.multimodal_gen.runtime.scheduler_client import AsyncSchedulerClient
 
