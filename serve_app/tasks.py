@@ -69,7 +69,8 @@ class Message:
 class TextTask:
     """One completion. `messages` for chat (the engine applies the chat template unless `raw_prompt`), else `prompt`.
 
-    Sampling values are None where the caller left them out.
+    Sampling values are None where the caller left them out. Without `in_blocks` nobody reads before the end, and the
+    engine may give the whole text as one block.
     """
 
     id: str
@@ -86,6 +87,7 @@ class TextTask:
     seed: int | None = None
     ignore_eos: bool = False
     show_steps: bool = False
+    in_blocks: bool = True
     submitted_at: float = 0.0
     traceparent: str = ""
 
@@ -111,7 +113,10 @@ class TextBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextEnd:
-    """The last event of a completion. `ignored` names the parameters that the engine could not honour."""
+    """The last event of a completion. `ignored` names the parameters that the engine could not honour.
+
+    `denoising_steps` is 0 where the engine does not tell.
+    """
 
     finish_reason: FinishReason
     prompt_tokens: int

@@ -150,8 +150,7 @@ def time_images(client: httpx.Client, bare: Bare | None, rows: list[Row], rounds
         save = lambda steps=steps: theirs(steps)  # noqa: E731
         plain = lambda steps=steps: theirs(steps, save=False)  # noqa: E731
         in_turns(row, rounds, lambda steps=steps: ours(steps), save if bare else None, plain if bare else None)
-    first.notes["warm_s"] = rows[-2].as_json()["ours_s"]
-    first.notes["ratio"] = round(first.ours[0] / first.notes["warm_s"], 4)
+    _beside_warm(first, rows[rows.index(first) + 1])
 
 
 def time_videos(client: httpx.Client, bare: Bare | None, rows: list[Row], rounds: int, *, tiny: bool) -> None:
@@ -179,11 +178,19 @@ def time_videos(client: httpx.Client, bare: Bare | None, rows: list[Row], rounds
         theirs()
         theirs(save=False)
     in_turns(row, rounds, ours, theirs if bare else None, (lambda: theirs(save=False)) if bare else None)
-    first.notes["warm_s"] = row.as_json()["ours_s"]
+    _beside_warm(first, row)
+
+
+def _beside_warm(first: Row, warm: Row, *, tokens: int = 0) -> None:
+    """The ratio of a first request is to our own later ones; the bare engine's time is that of a later one, too."""
+    line = warm.as_json()
+    named = {"warm_s": f"ours_{warm.unit}", "bare_s": f"bare_{warm.unit}"}
+    times = {name: line[key] for name, key in named.items() if key in line}
+    first.notes |= {name: round(tokens / value, 4) if tokens else value for name, value in times.items()}
     first.notes["ratio"] = round(first.ours[0] / first.notes["warm_s"], 4)
 
 
-CLIENTS = ((1, 3), (8, 3), (32, 2))
+CLIENTS = ((1, 5), (8, 3), (32, 2))
 """Clients at once, and the rounds in which both sides take turns."""
 
 
@@ -200,8 +207,7 @@ def time_text(base: str, client: httpx.Client, bare: Bare | None, rows: list[Row
             row.ours.append(tokens_per_second(base, LLADA, prompts(clients, f"ours {i}"), TOKENS))
             if bare is not None:
                 row.bare.append(_bare_tokens_per_second(bare, clients, f"bare {i}"))
-    first.notes["warm_s"] = round(TOKENS / rows[1 + rows.index(first)].as_json()["ours_tok_s"], 4)
-    first.notes["ratio"] = round(first.ours[0] / first.notes["warm_s"], 4)
+    _beside_warm(first, rows[rows.index(first) + 1], tokens=TOKENS)
 
 
 def time_dynamo(base: str, dynamo: Bare, rows: list[Row]) -> None:

@@ -42,6 +42,8 @@ class App:
         }
         if gpus is not None:
             env["CUDA_VISIBLE_DEVICES"] = gpus
+        # a shell that runs us in its background has it ignored, which the application would inherit: see `stop`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with log.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ray.serve.scripts", "run", str(path)],

@@ -37,6 +37,6 @@ echo "== video"; curl -sS -w '\n%{http_code} %{time_total}s\n' http://localhost:
  "num_inference_steps": 50
  }
  }' | tee /tmp/video.json
-for f in image video; do url=$(head -1 /tmp/$f.json | python3 -c 'import json,sys;print(json.load(sys.stdin)["data"][0]["url"])'); echo "$url"; curl -sS -o /tmp/$f.bin -w '%{http_code} %{size_download} bytes %{content_type}\n' "$url"; head -c 12 /tmp/$f.bin | xxd | head -1; done
+for f in image video; do url=$(head -1 /tmp/$f.json | python3 -c 'import json,sys;print(json.load(sys.stdin)["data"][0]["url"])'); echo "$url"; curl -sS -o /tmp/$f.bin -w '%{http_code} %{size_download} bytes %{content_type}\n' "$url"; head -c 12 /tmp/$f.bin | od -An -c; done
 echo "== an image for a text-to-video model"; curl -sS -w '\n%{http_code}\n' http://localhost:8000/v1/videos -H "Content-Type: application/json" \
  -d '{"prompt": "x", "model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "size": "832x480", "input_reference": {"image_url": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PMQ0AAAwDoEqv9ErYvQQckD4XAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBgYHLAB8+AWnmfUycAAAAAElFTkSuQmCC"}, "nvext": {"num_frames": 17}}'

@@ -29,13 +29,15 @@ logs() {  # the end of each log in one file, so that few files come back
   cp "$state"/results.jsonl "$OUT/results.jsonl" 2>/dev/null
   nvidia-smi --query-gpu=index,memory.used,memory.total,utilization.gpu --format=csv,noheader | tee -a "$OUT/logs-$1.txt"; true
 }
-tracebacks() { cat "$state"/app.log "$state"/bare-*.log 2>/dev/null | grep -c "Traceback (most recent"; true; }
+tracebacks() { cat "$state"/app.log "$state"/bare-*.log 2> /dev/null | grep -c "Traceback (most recent"; true; }
 case $1 in
 part) bash "$bundle/unpack.sh" keep "$bundle" ;;
 prepare)
   bash "$bundle/unpack.sh" keep "$bundle"; bash "$bundle/unpack.sh" all; say unpacked
   mkdir -p /tmp/site/diffusion_serve-0.1.0.dist-info
   printf 'Metadata-Version: 2.1\nName: diffusion-serve\nVersion: 0.1.0\n' > /tmp/site/diffusion_serve-0.1.0.dist-info/METADATA
+  # the bundle lacks the dashboard's pages, without which `serve run` does not start Ray
+  mkdir -p /tmp/site/ray/dashboard/client/build/static; echo "<html></html>" > /tmp/site/ray/dashboard/client/build/index.html
   # the memory file system was sized from the little memory that a fresh machine shows
   mount -o remount,size=100G /dev/shm || echo "remount failed"
   nvidia-smi -L; nproc; df -h /dev/shm /tmp | tail -2; free -g | sed -n 2p
@@ -47,13 +49,14 @@ prepare)
   tail -3 "$state/models.log"; du -sh $shm/*/*
   background start python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 560
   logs prepare ;;
-up) background start python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 560 ;;
+up)
+  background start python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 560 --kinds "${@:2}" ;;
 watch)
   before=$(tracebacks)
   while [ $(( $(date +%s) - began )) -lt "${2:-60}" ]; do
     sleep 4
-    [ "$(tracebacks)" -gt "$before" ] && { say "a traceback"; grep -h -A40 "Traceback (most recent" "$state"/app.log "$state"/bare-*.log | tail -60 | cut -c1-300; break; }
-    grep -q "^application after" "$state/start.log" && ! pgrep -f "pytest.*tests/gpu" > /dev/null && break
+    [ "$(tracebacks)" -gt "$before" ] && { say "a traceback"; grep -hs -A40 "Traceback (most recent" "$state"/app.log "$state"/bare-*.log | tail -60 | cut -c1-300; break; }
+    grep -q "^application after" "$state/start.log" && ! pgrep -f "pytest.*tests/gpu/[t]est" > /dev/null && break
   done
   say "watched"; cat "$state/start.log"
   curl -s -m 3 localhost:8000/ready | head -c 600; echo

@@ -38,7 +38,7 @@ class TextDeployment:
         """The whole completion. Cancelling it stops the engine within a denoising step."""
         blocks: list[str] = []
         end = None
-        async with aclosing(self.stream(task)) as events:
+        async with aclosing(self.stream(replace(task, in_blocks=False))) as events:
             async for event in events:
                 if isinstance(event, TextBlock):
                     blocks.append(event.text)

@@ -27,6 +27,8 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """No path of ours holds one; Starlette's routes end in $, which also matches before a line break."""
 PATH_CHARS = "/:@!$&'()*+,;="
+PROBES = frozenset({"/health", "/ready", "/metrics"})
+"""Asked every few seconds by machines: their lines are INFO only where something is wrong."""
 CLIENT_CLOSED = 499
 """What the access log says of a client that went away before its answer; no such status goes over the wire."""
 
@@ -90,11 +92,12 @@ class Envelope:
         route = self._templates.get(scope.get("endpoint"), "other")
         state = scope["state"]
         telemetry.count_request(route, scope["method"], status, seconds, state["error_code"])
-        if access_log.isEnabledFor(logging.INFO):
+        level = logging.DEBUG if scope["path"] in PROBES and status < 400 else logging.INFO
+        if access_log.isEnabledFor(level):
             # quoted, or a line break in a path would forge a line of the log
             facts = {"method": scope["method"], "path": quote(scope["path"], safe=PATH_CHARS), "status": status}
             facts |= {"seconds": round(seconds, 6), "caller": state["caller"].name}
-            access_log.info("%(method)s %(path)s %(status)d", facts, extra=facts)
+            access_log.log(level, "%(method)s %(path)s %(status)d %(seconds).3f s", facts, extra=facts)
 
 
 def _ids(scope: Scope) -> tuple[str, str]:

@@ -188,11 +188,14 @@ class Usage(TypedDict):
 
 
 class TextReport(TypedDict):
-    """`nvext` of an answer. `ignored` names what was sent and could not be honoured."""
+    """`nvext` of an answer. `ignored` names what was sent and could not be honoured.
+
+    The steps are None where the engine does not tell them: SGLang does in a stream only.
+    """
 
     algorithm: str
-    denoising_steps: int
-    tokens_per_step: float
+    denoising_steps: int | None
+    tokens_per_step: float | None
     ignored: list[str]
 
 
@@ -215,8 +218,8 @@ def report(ends: Sequence[TextEnd], hints: Sequence[str]) -> TextReport:
     ignored = dict.fromkeys([*hints, *(name for end in ends for name in end.ignored)])
     return {
         "algorithm": ends[0].algorithm,
-        "denoising_steps": steps,
-        "tokens_per_step": round(tokens / steps, 3) if steps else 0.0,
+        "denoising_steps": steps or None,
+        "tokens_per_step": round(tokens / steps, 3) if steps else None,
         "ignored": list(ignored),
     }
 

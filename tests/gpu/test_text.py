@@ -58,6 +58,15 @@ async def test_blocks_then_the_end(engine: SGLangTextEngine) -> None:
     assert end.ignored == ()
 
 
+async def test_the_whole_text_is_what_a_stream_gives(engine: SGLangTextEngine) -> None:
+    *blocks, _ = await events(engine, TASK)
+    whole, end = await events(engine, replace(TASK, in_blocks=False))
+    assert isinstance(whole, TextBlock)
+    assert whole.text == "".join(block.text for block in blocks if isinstance(block, TextBlock))
+    assert isinstance(end, TextEnd)
+    assert (end.finish_reason, end.completion_tokens, end.denoising_steps) == ("length", 96, 0)
+
+
 async def test_the_first_block_comes_before_the_last_is_computed(engine: SGLangTextEngine) -> None:
     started, first = time.monotonic(), 0.0
     async for _ in engine.generate(replace(TASK, max_tokens=512)):
@@ -108,6 +117,17 @@ async def test_a_reader_who_leaves_frees_the_engine(engine: SGLangTextEngine) ->
     async with aclosing(engine.generate(replace(TASK, max_tokens=4096))) as reader:  # pyright: ignore[reportArgumentType]
         await anext(reader)
     started = time.monotonic()
+    await events(engine, replace(TASK, max_tokens=32))
+    assert time.monotonic() - started < 5
+
+
+async def test_a_caller_who_gives_up_the_whole_text_frees_the_engine(engine: SGLangTextEngine) -> None:
+    work = asyncio.create_task(events(engine, replace(TASK, max_tokens=4096, in_blocks=False)))
+    await asyncio.sleep(0.2)
+    work.cancel()
+    started = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await work
     await events(engine, replace(TASK, max_tokens=32))
     assert time.monotonic() - started < 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -189,6 +190,12 @@ def test_an_answer_counts_the_prompt_once_and_sums_the_rest() -> None:
     }
     several = completions.from_results(results, id="c", created=1, model="m", hints=[], prompts=2)
     assert several["usage"] == {"prompt_tokens": 6, "completion_tokens": 16, "total_tokens": 22}  # pyright: ignore[reportTypedDictNotRequiredAccess]
+
+
+def test_steps_that_the_engine_did_not_tell_are_null() -> None:
+    result = TextResult(text="a", end=replace(END, denoising_steps=0))
+    told = from_results([result], id="c", created=1, model="m", hints=[])["nvext"]
+    assert (told["denoising_steps"], told["tokens_per_step"]) == (None, None)
 
 
 def test_chunks_say_the_role_once_for_each_choice() -> None:
