@@ -77,7 +77,12 @@ def check_file(path: Path) -> Report:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return Report((Problem("", f"{path} is not YAML: {error}"),))
     report = check_config(config)
-    return Report((*_repeated(yaml.compose(text), ""), *report.problems), report.summary)
+    return Report((*repeated_keys(text), *report.problems), report.summary)
+
+
+def repeated_keys(text: str) -> tuple[Problem, ...]:
+    """Keys that one mapping of this YAML gives twice: parsed, it keeps the last of them without a word."""
+    return tuple(_repeated(yaml.compose(text), ""))
 
 
 def check_config(config: object) -> Report:
@@ -142,7 +147,6 @@ def _invalid(model: type[BaseModel], value: object, path: str) -> Iterator[Probl
 
 
 def _repeated(node: yaml.Node | None, path: str) -> Iterator[Problem]:
-    """Keys that one mapping gives twice: YAML keeps the last without a word."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, inner in node.value:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from serve_app.check import check_config
+from serve_app.check import Problem, check_config, repeated_keys
 from serve_app.render import dump, merged
 from serve_app.tasks import KINDS, Kind
 
@@ -83,15 +83,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the deployments file and serves it until a signal; 1 where it has problems or an option is wrong."""
+    repeated: tuple[Problem, ...] = ()
     try:
+        if args.config is not None:
+            repeated = repeated_keys(args.config.read_text(encoding="utf-8"))
         config = deployments_file(args, os.environ)
     except (OSError, ValueError, yaml.YAMLError) as error:
         print(f"diffusion-serve up: {error}", file=sys.stderr)
         return 1
     report = check_config(config)
-    for problem in report.problems:
+    for problem in (*repeated, *report.problems):
         print(problem, file=sys.stderr)
-    if not report.ok:
+    if repeated or not report.ok:
         return 1
     print(dump(config), end="", flush=True)
     if args.print:

@@ -130,6 +130,15 @@ def test_print_shows_a_file_that_check_accepts(tmp_path: Path, capsys: pytest.Ca
     assert main(["check", str(printed)]) == 0
 
 
+def test_a_key_given_twice_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    twice = tmp_path / "twice.yaml"
+    twice.write_text(
+        "http_options: {port: 8000}\napplications: [{import_path: serve_app.app:build}]\nhttp_options: {port: 9000}\n"
+    )
+    assert main(["up", "--config", str(twice), "--print"]) == 1
+    assert "http_options: given twice (line" in capsys.readouterr().err
+
+
 def test_impossible_options_are_problems(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--print", "--image-diffusion-worker", "--width", "-1"]) == 1
     assert "width" in capsys.readouterr().err

@@ -4,10 +4,10 @@
 
 `all` is `models`, `start`, then `bare` and `time` of each kind, `stop` and `two-gpus` after one another; each can be
 run by itself, and what `start` and `bare` started goes on running until it was timed or until `stop`. The application
-serves all three models on GPU 0 (cluster/one-gpu.yaml). A bare engine holds one of these models on the last GPU, and
-ends when it was timed: on one GPU of 141 GB there is room for one of them beside the application. They take turns:
-nothing else computes while one of them is timed. The kind `dynamo` is the bare text engine with the settings of
-Dynamo's launch script.
+serves its models on GPU 0 (cluster/one-gpu.yaml). A bare engine holds one of them on the last GPU, and ends when it was
+timed. They take turns: nothing else computes while one of them is timed. On one GPU of 141 GB there is no room for
+a bare engine beside all three models, so `all` serves images and videos first, then text. The kind `dynamo` is the bare
+text engine with the settings of Dynamo's launch script.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ FLUX, WAN, WAN_14B = (
 LLADA = "inclusionAI/LLaDA2.0-mini-preview"
 CHECKPOINTS = {"flux": FLUX, "wan-1.3b": WAN, "wan-14b": WAN_14B, "llada": LLADA}
 TOKENS = 256
-KINDS = ["video", "image", "text", "dynamo"]
+PICTURES, WORDS = ["video", "image"], ["text", "dynamo"]
+KINDS = PICTURES + WORDS
 TEXT = {"max_running_requests": 32, "max_total_tokens": 65536, "engine_args": {"load_format": "dummy"}}
 
 
@@ -233,7 +234,8 @@ def _warm_up(engine: Bare) -> None:
 
 def stop(state: Path) -> None:
     """Ends what `start` started, and says what would not end by itself."""
-    pids = {path.stem: int(path.read_text()) for path in state.glob("*.pid")}
+    files = list(state.glob("*.pid"))
+    pids = {path.stem: int(path.read_text()) for path in files}
     below = {pid: descendants(pid) for pid in pids.values()}
     for pid in pids.values():
         with suppress(ProcessLookupError):
@@ -248,6 +250,8 @@ def stop(state: Path) -> None:
         for each in left:
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
+    for file in files:
+        file.unlink()
 
 
 def time_two_gpus(
@@ -349,17 +353,20 @@ def main() -> None:
     every, lines = args.what == "all", list[dict[str, Any]]()
     if every or args.what == "models":
         make_models(args.folder, tiny=args.tiny, only=args.only)
-    if every or args.what == "start":
+    if args.what == "start":
         start(args.folder, args.state, args.kinds, args.port, tiny=args.tiny, wait_s=args.wait)
     if args.what == "bare":
         start_bare(args.folder, args.state, args.kinds, wait_s=args.wait)
     if args.what == "time":
         lines += time_all(args.state, args.port, args.kinds, tiny=args.tiny, rounds=args.rounds)
-    if every:
-        for kind in args.kinds:
-            start_bare(args.folder, args.state, [kind], wait_s=args.wait)
-            lines += time_all(args.state, args.port, [kind], tiny=args.tiny, rounds=args.rounds)
-    if every or args.what == "stop":
+    for together in [PICTURES, WORDS] if gpu_count() == 1 else [KINDS]:
+        if every and (kinds := [kind for kind in together if kind in args.kinds]):
+            start(args.folder, args.state, kinds, args.port, tiny=args.tiny, wait_s=args.wait)
+            for kind in kinds:
+                start_bare(args.folder, args.state, [kind], wait_s=args.wait)
+                lines += time_all(args.state, args.port, [kind], tiny=args.tiny, rounds=args.rounds)
+            stop(args.state)
+    if args.what == "stop":
         stop(args.state)
     if args.what == "two-gpus" or (every and gpu_count() >= 2):
         lines += time_two_gpus(

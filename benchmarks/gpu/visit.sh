@@ -2,12 +2,15 @@
 # One visit to a lent H200 without a package registry, step by step, each within ten minutes:
 #   part         stores one part.NN of the bundle (benchmarks/README.md says how it gets there)
 #   prepare      unpacks, starts tests/gpu, makes the checkpoints, starts the application with all three models
+#   up KINDS     starts the application with these models
 #   watch [S]    tells for S seconds how these get on; ends when they are done, or at the first traceback
 #   bare KIND    starts the bare engine of that kind and waits until it has loaded
 #   time KIND    times it in turns with the application, then ends it
 #   curls        Dynamo's curl lines
 #   stop         ends everything and says what was left over
 #   two          with two GPUs: Wan 14B over both
+# With one GPU: prepare, watch, curls; stop, up video image, bare image, time image, bare video, time video; stop,
+# up text, bare text, time text, bare dynamo, time dynamo; stop. That took 26 of the lent 30 minutes.
 # What is started runs on between the steps. Logs and results come back under $OUT.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd); here=$root/benchmarks/gpu; bundle=$root/.gpu; state=/tmp/visit; shm=/dev/shm
@@ -50,6 +53,7 @@ prepare)
   background start python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 560
   logs prepare ;;
 up)
+  for n in app start; do [ -f "$state/$n.log" ] && mv "$state/$n.log" "$state/$n-$began.log"; done
   background start python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 560 --kinds "${@:2}" ;;
 watch)
   before=$(tracebacks)
