@@ -21,6 +21,7 @@ ServeError                      500  server_error
 ├── StorageFailed               503  storage_unavailable
 │   └── AlreadyExists           503  ... for create-if-absent; never reaches a caller
 ├── Unavailable                 503  unavailable              starting, draining
+│   └── ReplicaLeaving          503  ... its engine died before this was begun; the ingress sends it to another
 └── TimedOut                    504  timeout
 
 A Ray Serve handle rebuilds an error by calling its class with one positional argument and restoring `__dict__`,
@@ -149,6 +150,10 @@ class AlreadyExists(StorageFailed):
 class Unavailable(ServeError):
     status = 503
     code = "unavailable"
+
+
+class ReplicaLeaving(Unavailable):
+    pass
 
 
 class TimedOut(ServeError):

@@ -9,11 +9,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from serve_app import telemetry
 from serve_app.deployments import provenance
 from serve_app.deployments.recording import COMPLETED, Record, generation
+from serve_app.deployments.replica import leave
 from serve_app.deployments.slot import Slot, on_disk
 from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Step
 from serve_app.engines.load import load_image
@@ -31,7 +33,7 @@ class ImageDeployment:
         telemetry.setup("image", **settings.telemetry.model_dump())
         model = on_disk(settings.image, settings.home)
         engine = load_image(model, Path(settings.home))
-        self._slot: Slot[ImageEngine] = Slot(engine, model)
+        self._slot: Slot[ImageEngine] = Slot(engine, model, on_death=partial(leave, self.close))
         self._provenance = settings.media.provenance
         self._store = open_store(settings)
         self._ledger = Ledger(self._store, settings.ledger)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve_app import telemetry
-from serve_app.errors import ServeError
+from serve_app.errors import ReplicaLeaving, ServeError
 from serve_app.ledger import Ledger, Row
 from serve_app.tasks import ImageTask, Kind, StoredObject, TextTask, Timing, VideoTask
 
@@ -48,40 +48,47 @@ class Record:
 
 @contextmanager
 def generation(kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledger) -> Generator[Record]:
-    """Records the generation that the block makes, when it ends."""
+    """Records the generation that the block makes, when it ends; not one that no engine began."""
     record = Record()
-    outcome = COMPLETED
     began_at = task.submitted_at or time.time()
     try:
         yield record
+    except ReplicaLeaving:
+        raise  # the replica that takes it will record it
     except (asyncio.CancelledError, GeneratorExit):
-        outcome = CANCELLED
+        _note(kind, task, ledger, record, began_at, CANCELLED)
         raise
     except ServeError as error:
-        outcome = error.code
+        _note(kind, task, ledger, record, began_at, error.code)
         raise
     except BaseException:
-        outcome = ServeError.code
+        _note(kind, task, ledger, record, began_at, ServeError.code)
         raise
-    finally:
-        outcome = record.outcome or outcome
-        ledger.add(_row(kind, task, record, outcome))
-        telemetry.observe_generation(
-            kind,
-            task.model,
-            record.timing,
-            outcome,
-            steps=record.steps,
-            prompt_tokens=record.prompt_tokens,
-            completion_tokens=record.completion_tokens,
-            pixels=record.pixels,
-            frames=record.frames,
-        )
-        telemetry.trace_generation(
-            kind, task.traceparent, record.timing, began_at, model=task.model, outcome=outcome, steps=record.steps
-        )
-        for each in record.objects:
-            telemetry.count_media(kind, each.content_type, each.size)
+    else:
+        _note(kind, task, ledger, record, began_at, COMPLETED)
+
+
+def _note(
+    kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledger, record: Record, began_at: float, ended: str
+) -> None:
+    outcome = record.outcome or ended
+    ledger.add(_row(kind, task, record, outcome))
+    telemetry.observe_generation(
+        kind,
+        task.model,
+        record.timing,
+        outcome,
+        steps=record.steps,
+        prompt_tokens=record.prompt_tokens,
+        completion_tokens=record.completion_tokens,
+        pixels=record.pixels,
+        frames=record.frames,
+    )
+    telemetry.trace_generation(
+        kind, task.traceparent, record.timing, began_at, model=task.model, outcome=outcome, steps=record.steps
+    )
+    for each in record.objects:
+        telemetry.count_media(kind, each.content_type, each.size)
 
 
 def _row(kind: Kind, task: TextTask | ImageTask | VideoTask, record: Record, outcome: str) -> Row:

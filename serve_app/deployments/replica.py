@@ -1,4 +1,5 @@
-"""The end of a replica's life: the destructor that Serve awaits, and how one learns that the application ends.
+"""The end of a replica's life: the destructor that Serve awaits, how one learns that the application ends, and how
+one whose engine died makes room.
 
 Before the destructor Serve waits for the requests that the replica has taken, as long as `graceful_shutdown_timeout_s`
 in `serve_app/app.py` says: long enough for all of them.
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+import os
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar, cast
 
 from ray import serve
@@ -19,6 +21,9 @@ from ray.serve.schema import ApplicationStatus
 logger = logging.getLogger(__name__)
 
 ASK_EVERY_S = 1.0
+GOODBYE_S = 2.0
+"""For the answers to those whose engine died, and for what it made before to be encoded and stored."""
+CLOSE_S = 10.0
 
 
 class Closable(Protocol):
@@ -45,6 +50,27 @@ def served(cls: type[C]) -> type[C]:
 
     members = {"__del__": close_once, "__module__": cls.__module__, "__doc__": cls.__doc__}
     return cast("type[C]", type(cls.__name__, (cls,), members))
+
+
+async def leave(close: Callable[[], Awaitable[None]]) -> None:
+    """Ends this process, its engine having died; outside Serve, does nothing.
+
+    Serve would ask three times, 5 s apart, before it replaced the replica, which meanwhile looks idle and so draws the
+    requests to itself that it can only turn away. An actor that is gone is replaced at the next look.
+    """
+    try:
+        replica = serve.get_replica_context().replica_id
+    except RayServeException:
+        return
+    logger.error("the engine of %s died: its process ends, and Serve starts another replica", replica)
+    await asyncio.sleep(GOODBYE_S)
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await close()
+    except Exception:
+        logger.exception("%s could not be closed", replica)
+    logging.shutdown()
+    os._exit(1)
 
 
 async def application_ends() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from serve_app import demo, scratch, telemetry
 from serve_app.engines.base import Engine
-from serve_app.errors import EngineDied, TimedOut
+from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
 from serve_app.settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
 from serve_app.tasks import Timing
 
@@ -51,9 +51,11 @@ class Turn:
 
 
 class Slot(Generic[E]):
-    """`width` generations at once; an engine that died is never asked again, so that Serve replaces the replica."""
+    """`width` generations at once; an engine that died is never asked again, and `on_death` is awaited beside."""
 
-    def __init__(self, engine: E, model: ModelSettings, *, width: int = 1) -> None:
+    def __init__(
+        self, engine: E, model: ModelSettings, *, width: int = 1, on_death: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         scratch.sweep()  # what the replica before this one left, should it have been killed
         self.engine = engine
         self._model = model
@@ -62,17 +64,22 @@ class Slot(Generic[E]):
         self._warming = asyncio.Lock()
         self._warm = False
         self._died: EngineDied | None = None
+        self._on_death = on_death
+        self._dying: asyncio.Future[None] | None = None
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Turn]:
-        """Waits for the engine and holds it until the block ends, which is when the device is free again."""
+        """Waits for the engine and holds it until the block ends, which is when the device is free again.
+
+        Raises ReplicaLeaving where the engine has died before its turn came.
+        """
         self._check_alive()
         async with self._free:
             self._check_alive()
             try:
                 yield Turn(time.time(), time.monotonic(), self._model.gpus)
             except EngineDied as error:
-                self._died = error
+                self._note_death(error)
                 raise
 
     def deadline(self) -> float:
@@ -96,7 +103,7 @@ class Slot(Generic[E]):
             raise TimedOut(f"The generation was stopped at its time limit of {limit_s:g} s.") from error
 
     async def check_health(self) -> None:
-        """Warms the engine up at the first call. Raises EngineDied when this replica cannot serve again."""
+        """Warms the engine up at the first call. Raises when this replica cannot serve again."""
         self._check_alive()
         try:
             async with self._warming:
@@ -108,7 +115,7 @@ class Slot(Generic[E]):
                     )
             await self.engine.check_health()
         except EngineDied as error:
-            self._died = error
+            self._note_death(error)
             raise
 
     def close(self) -> None:
@@ -116,4 +123,10 @@ class Slot(Generic[E]):
 
     def _check_alive(self) -> None:
         if self._died is not None:
-            raise EngineDied(self._died.message)
+            raise ReplicaLeaving(f"The replica that was chosen is leaving: {self._died.message}", retry_after_s=1.0)
+
+    def _note_death(self, error: EngineDied) -> None:
+        if self._died is None:
+            self._died = error
+            if self._on_death is not None:
+                self._dying = asyncio.ensure_future(self._on_death())

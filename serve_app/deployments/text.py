@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from serve_app import telemetry
 from serve_app.deployments.recording import COMPLETED, generation
+from serve_app.deployments.replica import leave
 from serve_app.deployments.slot import Slot, Turn, on_disk
 from serve_app.engines.base import TextEngine
 from serve_app.engines.load import load_text
@@ -28,7 +30,7 @@ class TextDeployment:
         engine = load_text(model, Path(settings.home))
         # SGLang batches on its own; a diffusers pipeline runs one call at a time
         width = model.max_running_requests if engine.card.engine == "sglang" else 1
-        self._slot: Slot[TextEngine] = Slot(engine, model, width=width)
+        self._slot: Slot[TextEngine] = Slot(engine, model, width=width, on_death=partial(leave, self.close))
         self._ledger = Ledger(open_store(settings), settings.ledger)
 
     async def describe(self) -> ModelCard:

@@ -10,12 +10,13 @@ import logging
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from serve_app import telemetry
 from serve_app.deployments import provenance
 from serve_app.deployments.recording import COMPLETED, Record, generation
-from serve_app.deployments.replica import application_ends
+from serve_app.deployments.replica import application_ends, leave
 from serve_app.deployments.slot import Slot, Turn, on_disk
 from serve_app.deployments.watch import Watch
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
@@ -50,7 +51,7 @@ class VideoDeployment:
         telemetry.setup("video", **settings.telemetry.model_dump())
         model = on_disk(settings.video, settings.home)
         engine = load_video(model, Path(settings.home))
-        self._slot: Slot[VideoEngine] = Slot(engine, model)
+        self._slot: Slot[VideoEngine] = Slot(engine, model, on_death=partial(leave, self.close))
         self._settings = settings
         self._store = open_store(settings)
         self._jobs = JobStore(self._store, settings)
@@ -65,8 +66,8 @@ class VideoDeployment:
     async def run(self, owner: str, job_id: str) -> None:
         """Makes the next attempt at a job, if there is one to make, and returns when it has ended.
 
-        How it ended stands in the job's record. Cancelling this call leaves the attempt alone. Raises Unavailable,
-        EngineDied or StorageFailed only where no attempt could be started.
+        How it ended stands in the job's record. Cancelling this call leaves the attempt alone. Raises Unavailable
+        or StorageFailed only where no attempt could be started.
         """
         key = (owner, job_id)
         if key not in self._runs:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any, cast
 
 from ray import serve
@@ -32,7 +33,7 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 from ray.serve.schema import DeploymentStatusOverview
 
-from serve_app.errors import GenerationFailed, QueueFull, ServeError, Unavailable
+from serve_app.errors import GenerationFailed, QueueFull, ReplicaLeaving, ServeError, Unavailable
 from serve_app.settings import Settings
 from serve_app.tasks import ImageEvent, ImageResult, ImageTask, Kind, ModelCard, TextEvent, TextResult, TextTask
 
@@ -54,6 +55,9 @@ ERRORS: tuple[tuple[type[Exception], type[ServeError], str], ...] = (
 )
 """The first class that fits decides."""
 RETRY_S = 1.0
+LEAVING_S = 20.0
+"""How long a request is handed on that replicas turn away because their engine died: they are gone after seconds."""
+PAUSE_S = 0.2
 
 
 def as_ours(error: Exception) -> Exception:
@@ -76,6 +80,33 @@ def as_ours(error: Exception) -> Exception:
 
 async def call(handle: Handle, *args: Any) -> Any:
     """The result of a unary call; cancelling this cancels the call."""
+    deadline = time.monotonic() + LEAVING_S
+    while True:
+        try:
+            return await _call(handle, *args)
+        except ReplicaLeaving:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(PAUSE_S)
+
+
+async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
+    """The results of a streaming call; closing this cancels the call."""
+    deadline = time.monotonic() + LEAVING_S
+    while True:
+        try:
+            async with aclosing(_stream(handle, *args)) as results:
+                async for one in results:
+                    yield one
+        except ReplicaLeaving:  # which is raised before anything else
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _call(handle: Handle, *args: Any) -> Any:
     response = cast("DeploymentResponse[Any]", handle.remote(*args))
     try:
         return await response
@@ -86,8 +117,7 @@ async def call(handle: Handle, *args: Any) -> Any:
         raise as_ours(error) from error
 
 
-async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
-    """The results of a streaming call; closing this cancels the call."""
+async def _stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
     responses = cast("DeploymentResponseGenerator[Any]", handle.remote(*args))
     ended = False
     try:

@@ -8,7 +8,7 @@ import pytest
 
 from serve_app.deployments.replica import served
 from serve_app.deployments.slot import Slot
-from serve_app.errors import EngineDied, TimedOut
+from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
 from serve_app.settings import VideoSettings
 from serve_app.tasks import ModelCard
 
@@ -53,10 +53,22 @@ async def test_an_engine_that_died_in_a_generation_is_never_asked_again() -> Non
     await slot.check_health()
     with pytest.raises(EngineDied):
         await die(slot)
-    with pytest.raises(EngineDied, match="worker process"):
+    with pytest.raises(ReplicaLeaving, match="worker process"):
         await slot.check_health()
-    with pytest.raises(EngineDied):
+    with pytest.raises(ReplicaLeaving):
         await die(slot)
+
+
+async def test_a_death_is_told_once() -> None:
+    told: list[str] = []
+
+    async def tell() -> None:
+        told.append("died")
+
+    slot = Slot(Mortal(), MODEL, width=2, on_death=tell)
+    await asyncio.gather(die(slot), die(slot), return_exceptions=True)
+    await asyncio.sleep(0)
+    assert told == ["died"]
 
 
 async def test_an_engine_found_dead_fails_those_who_wait_and_those_who_come() -> None:
@@ -68,7 +80,7 @@ async def test_an_engine_found_dead_fails_those_who_wait_and_those_who_come() ->
         engine.dead = True
         with pytest.raises(EngineDied):
             await slot.check_health()
-    with pytest.raises(EngineDied):
+    with pytest.raises(ReplicaLeaving):
         await waiting
 
 

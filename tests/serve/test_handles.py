@@ -85,6 +85,12 @@ class Front:
         return create_http_app(self._services, behind_serve=True)
 
 
+def only_text(home: Path) -> Settings:
+    off = {"enabled": False}
+    written = {"text": {"model": "m"}, "image": off, "video": off, "home": str(home)}
+    return resolve(Settings.model_validate(written), "demo")
+
+
 @pytest.fixture(scope="module")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("notes")
@@ -92,9 +98,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(cluster: str, notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    off = {"enabled": False}
-    written = {"text": {"model": "m"}, "image": off, "video": off, "home": str(tmp_path_factory.mktemp("home"))}
-    settings = resolve(Settings.model_validate(written), "demo")
+    settings = only_text(tmp_path_factory.mktemp("home"))
     deployment: Any = serve.deployment
     small = {"num_cpus": 0.1}
     replica = deployment(Obedient).options(max_ongoing_requests=2, max_queued_requests=3, ray_actor_options=small)

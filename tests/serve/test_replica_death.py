@@ -1,0 +1,116 @@
+"""A replica whose engine dies: its request fails, the next one waits for the replica that takes its place.
+
+Real Serve, slot and ingress; the engine is one that dies when the prompt says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ray import serve
+
+from serve_app.deployments.replica import leave, served
+from serve_app.deployments.slot import Slot
+from serve_app.errors import EngineDied
+from serve_app.settings import TextSettings
+from serve_app.tasks import ModelCard, TextBlock, TextEvent, TextResult, TextTask
+from tests.serve.test_handles import END, Front, only_text
+
+
+class Mortal:
+    card = ModelCard(model="m", kind="text", engine="none")
+
+    async def warm_up(self) -> None: ...
+
+    async def check_health(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Replica:
+    """Tells its process id; at the prompt "die" its engine dies. Notes in `notes` when it is closed."""
+
+    def __init__(self, notes: str) -> None:
+        self._notes = Path(notes)
+        self._slot = Slot(Mortal(), TextSettings(model="m"), width=2, on_death=partial(leave, self.close))
+
+    async def describe(self) -> ModelCard:
+        return self._slot.engine.card
+
+    async def complete(self, task: TextTask) -> TextResult:
+        return TextResult(text=await self._answer(task), end=END)
+
+    async def stream(self, task: TextTask) -> AsyncGenerator[TextEvent, None]:
+        yield TextBlock(block=0, text=await self._answer(task), tokens=1)
+        yield END
+
+    async def _answer(self, task: TextTask) -> str:
+        async with self._slot.turn():
+            if task.prompt == "die":
+                raise EngineDied("The worker process is gone.")
+            return str(os.getpid())
+
+    async def check_health(self) -> None:
+        await self._slot.check_health()
+
+    async def close(self) -> None:
+        (self._notes / f"{os.getpid()}.closed").touch()
+        self._slot.close()
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("notes")
+
+
+@pytest.fixture(scope="module")
+def url(cluster: str, notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    deployment: Any = serve.deployment
+    small = {"num_cpus": 0.1}
+    replica = deployment(served(Replica)).options(
+        num_replicas=2, max_ongoing_requests=3, health_check_period_s=5, ray_actor_options=small
+    )
+    front = deployment(serve.ingress()(Front)).options(max_ongoing_requests=100, ray_actor_options=small)
+    settings = only_text(tmp_path_factory.mktemp("home"))
+    serve.run(front.bind(settings, replica.bind(str(notes))), name="death", route_prefix="/death")
+    yield f"{cluster}/death"
+    serve.delete("death")
+
+
+async def ask(url: str, prompt: str, **fields: Any) -> httpx.Response:
+    async with httpx.AsyncClient(timeout=60) as client:
+        return await client.post(f"{url}/v1/completions", json={"prompt": prompt, **fields})
+
+
+def text_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["text"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_only_the_request_that_killed_the_engine_fails(url: str, notes: Path, streamed: bool) -> None:
+    before = {text_of(await ask(url, f"{i}")) for i in range(20)}
+    assert len(before) == 2
+    died = await ask(url, "die")
+    assert (died.status_code, died.json()["error"]["code"]) == (500, "engine_died")
+    # while it leaves, and while another comes, nobody hears of it
+    deadline, answers = time.monotonic() + 12, list[httpx.Response]()
+    while time.monotonic() < deadline:
+        answers += await asyncio.gather(*(ask(url, "hello", stream=streamed) for _ in range(4)))
+        await asyncio.sleep(0.1)
+    assert len(answers) > 40
+    assert {answer.status_code for answer in answers} == {200}
+    assert all('"error"' not in answer.text for answer in answers)
+    closed = {path.stem for path in list(notes.glob("*.closed"))} & before  # noqa: ASYNC240
+    assert len(closed) == 1
+    after = {text_of(await ask(url, f"{i}")) for i in range(20)}
+    assert not closed & after
+    assert len(after) == 2
