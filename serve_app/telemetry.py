@@ -66,11 +66,11 @@ METRICS: dict[str, Metric] = {
         Metric("engine_busy_seconds", "counter", "Sum of engine seconds.", _BY_MODEL),
         Metric("encode_seconds", "counter", "Sum of the seconds spent encoding media.", _BY_MODEL),
         Metric("gpu_seconds", "counter", "Engine seconds times GPUs held.", _BY_MODEL),
-        Metric("denoising_steps", "counter", "Denoising steps done.", _BY_MODEL),
+        Metric("denoising_steps", "counter", "Denoising steps done, where the engine tells (SGLang: streams only).", _BY_MODEL),
         Metric("prompt_tokens", "counter", "Tokens read.", _BY_MODEL),
         Metric("completion_tokens", "counter", "Tokens written.", _BY_MODEL),
         Metric(
-            "tokens_per_step", "histogram", "Completion tokens per denoising step of one completion.", _BY_MODEL,
+            "tokens_per_step", "histogram", "Completion tokens per denoising step, where the engine tells.", _BY_MODEL,
             (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0),
         ),
         Metric("pixels", "counter", "Pixels delivered, over all images and frames.", _BY_MODEL),
