@@ -66,7 +66,7 @@ METRICS: dict[str, Metric] = {
         Metric("engine_busy_seconds", "counter", "Sum of engine seconds.", _BY_MODEL),
         Metric("encode_seconds", "counter", "Sum of the seconds spent encoding media.", _BY_MODEL),
         Metric("gpu_seconds", "counter", "Engine seconds times GPUs held.", _BY_MODEL),
-        Metric("denoising_steps", "counter", "Denoising steps done, where the engine tells (SGLang: streams only).", _BY_MODEL),
+        Metric("denoising_steps", "counter", "Denoising steps done, where the engine tells.", _BY_MODEL),
         Metric("prompt_tokens", "counter", "Tokens read.", _BY_MODEL),
         Metric("completion_tokens", "counter", "Tokens written.", _BY_MODEL),
         Metric(
