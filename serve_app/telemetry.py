@@ -426,5 +426,7 @@ def setup(
     handler.setFormatter(JSONFormatter() if log_format == "json" else TextFormatter())
     ours.addHandler(handler)
     ours.setLevel(log_level)
+    # SGLang sets up the root logger, which would print each of our lines again
+    ours.propagate = False
     if otlp_endpoint and _process.tracer is None:
         _process.tracer = _tracer(otlp_endpoint, component)

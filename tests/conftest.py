@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ from tests.s3_server import S3Server
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _log_reaches_caplog() -> None:
+    """`telemetry.setup`, which many tests call, keeps our lines from the root logger, where caplog listens."""
+    logging.getLogger("serve_app").propagate = True
 
 
 @pytest.fixture(scope="session")

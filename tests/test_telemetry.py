@@ -150,6 +150,20 @@ def test_exceptions_stay_on_one_line(ours: logging.Logger, capsys: pytest.Captur
     assert "ValueError: broken" in json.loads(line)["exception"]
 
 
+def test_an_engine_that_sets_up_the_root_logger_repeats_no_line_of_ours(
+    ours: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.setup("image")
+    root, theirs = logging.getLogger(), logging.StreamHandler()
+    root.addHandler(theirs)
+    try:
+        ours.warning("once")
+    finally:
+        root.removeHandler(theirs)
+    [line] = lines(capsys)
+    assert line.endswith("once")
+
+
 def test_setup_twice_writes_each_line_once(ours: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.setup("ingress")
     telemetry.setup("ingress", log_level="WARNING")
