@@ -58,6 +58,8 @@ RETRY_S = 1.0
 LEAVING_S = 20.0
 """How long a request is handed on that replicas turn away because their engine died: they are gone after seconds."""
 PAUSE_S = 0.2
+BEGUN_S = 0.5
+"""A request whose replica died sooner than this had hardly begun."""
 
 
 def as_ours(error: Exception) -> Exception:
@@ -78,32 +80,58 @@ def as_ours(error: Exception) -> Exception:
     return error
 
 
+class _Tries:
+    """Decides whether a request that no engine has begun is sent once more."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + LEAVING_S
+        self._sent = 0.0
+        self._saw_death = False
+
+    def sent(self) -> None:
+        self._sent = time.monotonic()
+
+    async def after(self, error: Exception) -> None:
+        """Waits a moment where it is worth another try; else raises `error`."""
+        now = time.monotonic()
+        if isinstance(error.__cause__, ActorDiedError):
+            # it came to a replica that was about to end, or it is what ended it: once more tells
+            again = now - self._sent < BEGUN_S and not self._saw_death
+            self._saw_death = True
+        else:
+            again = isinstance(error, ReplicaLeaving) and now < self._deadline
+        if not again:
+            raise error
+        await asyncio.sleep(PAUSE_S)
+
+
 async def call(handle: Handle, *args: Any) -> Any:
     """The result of a unary call; cancelling this cancels the call."""
-    deadline = time.monotonic() + LEAVING_S
+    tries = _Tries()
     while True:
+        tries.sent()
         try:
             return await _call(handle, *args)
-        except ReplicaLeaving:
-            if time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(PAUSE_S)
+        except ServeError as error:
+            await tries.after(error)
 
 
 async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
     """The results of a streaming call; closing this cancels the call."""
-    deadline = time.monotonic() + LEAVING_S
+    tries, begun = _Tries(), False
     while True:
+        tries.sent()
         try:
             async with aclosing(_stream(handle, *args)) as results:
                 async for one in results:
+                    begun = True
                     yield one
-        except ReplicaLeaving:  # which is raised before anything else
-            if time.monotonic() > deadline:
+        except ServeError as error:
+            if begun:
                 raise
+            await tries.after(error)
         else:
             return
-        await asyncio.sleep(PAUSE_S)
 
 
 async def _call(handle: Handle, *args: Any) -> Any:
