@@ -56,7 +56,8 @@ ERRORS: tuple[tuple[type[Exception], type[ServeError], str], ...] = (
 """The first class that fits decides."""
 RETRY_S = 1.0
 LEAVING_S = 20.0
-"""How long a request is handed on that replicas turn away because their engine died: they are gone after seconds."""
+"""How long, from the first time, a request is handed on that replicas turn away because their engine died: one is gone
+within seconds."""
 PAUSE_S = 0.2
 BEGUN_S = 0.5
 """A request whose replica died sooner than this had hardly begun."""
@@ -84,8 +85,8 @@ class _Tries:
     """Decides whether a request that no engine has begun is sent once more."""
 
     def __init__(self) -> None:
-        self._deadline = time.monotonic() + LEAVING_S
-        self._sent = 0.0
+        self._deadline: float | None = None
+        self._sent = time.monotonic()
         self._saw_death = False
 
     def sent(self) -> None:
@@ -99,6 +100,7 @@ class _Tries:
             again = now - self._sent < BEGUN_S and not self._saw_death
             self._saw_death = True
         else:
+            self._deadline = self._deadline or now + LEAVING_S
             again = isinstance(error, ReplicaLeaving) and now < self._deadline
         if not again:
             raise error
