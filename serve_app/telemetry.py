@@ -403,6 +403,19 @@ class TextFormatter(logging.Formatter):
         return super().format(record) + (f" [{request}]" if request else "")
 
 
+class _Refusals(logging.Filter):
+    """Serve writes a traceback for whatever a replica raises. Where that is an answer to the caller, a line will do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        status: int = getattr(error, "status", 500)
+        if status < 500 or status in (503, 504):
+            record.msg, record.args = f"{record.getMessage()} {status} {type(error).__name__}: {error}", ()
+            record.exc_info = record.exc_text = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True
+
+
 class _OurHandler(logging.StreamHandler[Any]):
     """Marks the handler that `setup` made, so that a second call replaces it."""
 
@@ -416,6 +429,7 @@ def setup(
 ) -> None:
     """Sets up the loggers below `serve_app` and, with an OTLP endpoint, the spans of this process; safe to repeat.
 
+    What Serve logs of a request that was refused becomes one line.
     `component` names the process in traces: ingress, text, image, video, sweeper. The rest is
     `settings.telemetry.model_dump()`.
     """
@@ -428,5 +442,8 @@ def setup(
     ours.setLevel(log_level)
     # SGLang sets up the root logger, which would print each of our lines again
     ours.propagate = False
+    serves = logging.getLogger("ray.serve")
+    if not any(isinstance(one, _Refusals) for one in serves.filters):
+        serves.addFilter(_Refusals())
     if otlp_endpoint and _process.tracer is None:
         _process.tracer = _tracer(otlp_endpoint, component)

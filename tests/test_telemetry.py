@@ -15,6 +15,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from serve_app import telemetry
+from serve_app.errors import InvalidRequest, Unavailable
 from serve_app.telemetry import METRICS, TraceContext, make_traceparent, merge_families, parse_traceparent
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -162,6 +163,28 @@ def test_an_engine_that_sets_up_the_root_logger_repeats_no_line_of_ours(
         root.removeHandler(theirs)
     [line] = lines(capsys)
     assert line.endswith("once")
+
+
+@pytest.mark.parametrize(
+    ("error", "shortened"), [(InvalidRequest("too long"), True), (Unavailable("later"), True), (ValueError("x"), False)]
+)
+def test_what_serve_logs_of_a_refusal_is_one_line(
+    error: Exception, shortened: bool, ours: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.setup("text")
+    telemetry.setup("text")
+    serves, handler = logging.getLogger("ray.serve"), logging.StreamHandler()
+    serves.addHandler(handler)
+    try:
+        raise error
+    except type(error):
+        serves.exception("Request failed.")
+    finally:
+        serves.removeHandler(handler)
+    first, *rest = lines(capsys)
+    assert first.startswith("Request failed.")
+    assert (str(error) in first) == shortened
+    assert bool(rest) != shortened
 
 
 def test_setup_twice_writes_each_line_once(ours: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
