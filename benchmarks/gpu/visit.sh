@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One visit to a lent H200 without a package registry, step by step, each within ten minutes:
-#   part         stores one part.NN of the bundle (benchmarks/README.md says how it gets there)
+#   part         stores one part.NN of the bundle of packages, which lies in the git-ignored .gpu/ with its unpack.sh
 #   prepare      unpacks, starts tests/gpu, makes the checkpoints, starts the application with all three models
 #   up KINDS     starts the application with these models
 #   watch [S]    tells for S seconds how these get on; ends when they are done, or at the first traceback

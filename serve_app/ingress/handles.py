@@ -1,5 +1,7 @@
 """The clients over Ray Serve handles. Ray's errors become ours here, in one table, and nowhere else.
 
+What a replica turned away because its engine had died goes to another: see `_Tries`.
+
 A handle's call is cancelled when ours is: Serve cancels the ingress's own task when the client goes away, and what the
 router has not yet handed to a replica would otherwise still run.
 """
