@@ -14,6 +14,7 @@
 # What is started runs on between the steps. Logs and results come back under $OUT.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd); here=$root/benchmarks/gpu; bundle=$root/.gpu; state=/tmp/visit; shm=/dev/shm
+# .gpu/site may hold what the bundle lacks: anyio 4.16 went along, for its anyio_mode in pyproject.toml
 export PYTHONPATH=$bundle/site:/tmp/site:/tmp/site/nvidia_cutlass_dsl/dsl_packages:$root PATH=/tmp/site/bin:$PATH PYTHONUNBUFFERED=1
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 TOKENIZERS_PARALLELISM=false
 export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0} TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1
