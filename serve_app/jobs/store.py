@@ -29,6 +29,8 @@ AT_ONCE = 16
 """How many jobs are read at the same time."""
 PASSED_OVER = 16
 """How many jobs that cannot be read a sweep leaves for the next one; with more, it is the store that fails."""
+GIVES_WAY_S, LOOK_S = 2.0, 0.05
+"""How long a replica takes at the most to give way to another that began the same attempt, and how often that looks."""
 UNBORN_S = 60.0
 """How long after its claim a job may still be on its way into the store."""
 
@@ -298,25 +300,28 @@ class JobStore:
                 await self._store.delete(key)
 
         await self._store.put(key, records.dumps(record), JSON)
-        if await self._came_second(owner, job_id, key, record):
+        if await self._came_second(key):
             await self._store.delete(key)
             return None
         return Attempt(self._store, key, record, objects.request.task, is_wanted, discard)
 
-    async def _came_second(self, owner: str, job_id: str, key: str, mine: AttemptRecord) -> bool:
+    async def _came_second(self, key: str) -> bool:
         """Whether another replica began the same attempt at the same moment, and goes first: that is one try, not two.
 
-        Each looks after it has written, so that of two at least one sees the other, and the order is the same to both.
+        Each looks after it has written, so that of two at least one sees the other. The later by name gives way to what
+        it sees. The earlier waits for that: another that stays was there before it, saw nobody, and goes first.
         """
-        now = time.time()
-        infos = await self._store.list(f"{_folder(owner, job_id)}/attempts")
-        read = await self._read([info for info in infos if info.key != key], records.load_attempt)
-        return any(
-            other.number == mine.number
-            and (other.started_at, info.key) < (mine.started_at, key)
-            and records.is_live(replace(other, beat_at=info.modified), now, self._rules)
-            for info, other in read
-        )
+        folder, _, mine = key.rpartition("/")
+        same_number = mine.partition("-")[0] + "-"
+        deadline = time.monotonic() + GIVES_WAY_S
+        while True:
+            names = await self._store.list_names(folder)
+            others = [name for name in names if name.startswith(same_number) and name != mine]
+            if not others:
+                return False
+            if min(others) < mine or time.monotonic() > deadline:
+                return True
+            await asyncio.sleep(LOOK_S)
 
     async def cancelled(self, owner: str, job_id: str) -> bool:
         """Whether the job was cancelled or deleted: one listing, as a rule.

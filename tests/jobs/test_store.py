@@ -241,6 +241,25 @@ class TestTries:
         await attempts[0].complete(make_result(job.task))
         assert (await replicas[0].get("public", job.id)).status == "completed"
 
+    async def test_a_replica_whose_record_comes_late_gives_way(
+        self, any_settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow_store, store = open_store(any_settings), open_store(any_settings)
+        put = slow_store.put
+
+        async def late(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0.3)
+            return await put(*args, **kwargs)
+
+        monkeypatch.setattr(slow_store, "put", late)
+        slow, quick = JobStore(slow_store, any_settings), JobStore(store, any_settings)
+        job = await quick.create(make_task(), owner="public", dispatcher="d1")
+        behind = asyncio.create_task(slow.start("public", job.id))
+        await asyncio.sleep(0.1)
+        assert await quick.start("public", job.id) is not None
+        assert await behind is None
+        assert (await quick.get("public", job.id)).attempts == 1
+
     @pytest.mark.parametrize("wrong_by_s", [-3600.0, 3600.0])
     async def test_a_replicas_clock_may_be_wrong(
         self, settings: Settings, jobs: JobStore, store: ObjectStore, create: Create, wrong_by_s: float
