@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 import yaml
 
-from benchmarks.gpu.app import ROOT, App
+from benchmarks.gpu.app import ROOT, App, lives
 from benchmarks.gpu.bare import Bare
 from benchmarks.gpu.measure import Row, dump, in_turns, post, prompts, table, tokens_per_second
 from serve_app.engines.sglang.processes import descendants
@@ -241,10 +241,10 @@ def stop(state: Path) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
     deadline = time.monotonic() + 40
-    while any(_alive(pid) for pid in pids.values()) and time.monotonic() < deadline:
+    while any(lives(pid) for pid in pids.values()) and time.monotonic() < deadline:
         time.sleep(0.5)
     for pid, children in below.items():
-        left = [each for each in (*children, pid) if _alive(each)]
+        left = [each for each in (*children, pid) if lives(each)]
         if left:
             print("killed what did not end:", left)
         for each in left:
@@ -327,12 +327,6 @@ def _remember(state: Path, name: str, pid: int) -> None:
 
 def _loaded(state: Path, name: str) -> bool:
     return "loaded in" in (state / f"bare-{name}.log").read_text(errors="replace")
-
-
-def _alive(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ class App:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(40)
         time.sleep(1)
-        left = [pid for pid in (*below, self.process.pid) if _lives(pid)]
+        left = [pid for pid in (*below, self.process.pid) if lives(pid)]
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -83,7 +83,8 @@ class App:
         return left
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether there is such a process, one that only waits for its parent to notice its end aside."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

@@ -26,8 +26,7 @@ background() {  # runs on when this script has ended; its log is $state/NAME.log
   local log=$state/$1.log; shift
   setsid "$@" > "$log" 2>&1 < /dev/null &
 }
-python() { python3 -W ignore "$@"; }
-gpu() { python3 -W ignore -m benchmarks.gpu "$@" --folder $shm --state "$state"; }
+gpu=(python3 -W ignore -m benchmarks.gpu --folder $shm --state "$state")
 logs() {  # the end of each log in one file, so that few files come back
   for f in "$state"/*.log "$state"/*/*.log; do [ -f "$f" ] && { echo "=== $f"; tail -c 400000 "$f"; }; done > "$OUT/logs-$1.txt"
   cp "$state"/results.jsonl "$OUT/results.jsonl" 2>/dev/null
@@ -48,14 +47,14 @@ prepare)
   test() { background "$1" timeout 900 python3 -W ignore -m pytest -v -s -p no:cacheprovider -o addopts= -o filterwarnings=ignore "${@:2}"; }
   test tests-engines tests/gpu/test_text.py tests/gpu/test_image.py tests/gpu/test_video.py
   test tests-app tests/gpu/test_app.py
-  python -c 'import torch,sglang,ray,pytest,anyio,httpx,s3fs,pyarrow,imageio_ffmpeg;print(torch.__version__,sglang.__version__,ray.__version__,pytest.__version__,torch.cuda.device_count(),imageio_ffmpeg.get_ffmpeg_exe())'
-  timeout 300 python3 -W ignore -m benchmarks.gpu models --folder $shm --only flux wan-1.3b llada > "$state/models.log" 2>&1; say "checkpoints: $?"
+  python3 -W ignore -c 'import torch,sglang,ray,pytest,anyio,httpx,s3fs,pyarrow,imageio_ffmpeg;print(torch.__version__,sglang.__version__,ray.__version__,pytest.__version__,torch.cuda.device_count(),imageio_ffmpeg.get_ffmpeg_exe())'
+  timeout 300 "${gpu[@]}" models --only flux wan-1.3b llada > "$state/models.log" 2>&1; say "checkpoints: $?"
   tail -3 "$state/models.log"; du -sh $shm/*/*
-  background start python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 560
+  background start "${gpu[@]}" start --wait 560
   logs prepare ;;
 up)
   for n in app start; do [ -f "$state/$n.log" ] && mv "$state/$n.log" "$state/$n-$began.log"; done
-  background start python3 -W ignore -m benchmarks.gpu start --folder $shm --state "$state" --wait 560 --kinds "${@:2}" ;;
+  background start "${gpu[@]}" start --wait 560 --kinds "${@:2}" ;;
 watch)
   before=$(tracebacks)
   while [ $(( $(date +%s) - began )) -lt "${2:-60}" ]; do
@@ -69,14 +68,14 @@ watch)
   for n in app tests-engines tests-app; do echo "-- $n"; grep -v '^$' "$state/$n.log" | tail -4 | cut -c1-300; done
   logs watch ;;
 bare)
-  gpu bare --kinds "$2" --wait 240; tail -3 "$state/bare-$2.log" | cut -c1-300; logs "bare-$2" ;;
+  "${gpu[@]}" bare --kinds "$2" --wait 240; tail -3 "$state/bare-$2.log" | cut -c1-300; logs "bare-$2" ;;
 time)
-  gpu time --results "$state/results.jsonl" --rounds "${3:-4}" --kinds "$2" 2>&1 | tee -a "$state/time.log"; say "$2"; logs "time-$2" ;;
+  "${gpu[@]}" time --results "$state/results.jsonl" --rounds "${3:-4}" --kinds "$2" 2>&1 | tee -a "$state/time.log"; say "$2"; logs "time-$2" ;;
 curls)
   bash "$here/curls.sh" 2>&1 | tee "$state/curls.log" | cut -c1-1200; bash "$here/curls.sh" chat 2>&1 | tee -a "$state/curls.log" | cut -c1-1200
   cp /tmp/image.bin "$OUT/image.png"; cp /tmp/video.bin "$OUT/video.mp4"; find $shm/media -type f | head -20; logs curls ;;
-stop) gpu stop; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; logs stop ;;
+stop) "${gpu[@]}" stop; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; logs stop ;;
 two)
-  timeout 490 python3 -W ignore -m benchmarks.gpu two-gpus --folder $shm --state "$state" --results "$state/results.jsonl" --parallel ${2:-cfg tensor} 2>&1 | tee "$state/two.log" | tail -40
+  timeout 490 "${gpu[@]}" two-gpus --results "$state/results.jsonl" --parallel ${2:-cfg tensor} 2>&1 | tee "$state/two.log" | tail -40
   logs two ;;
 esac

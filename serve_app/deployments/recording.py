@@ -50,28 +50,30 @@ class Record:
 def generation(kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledger) -> Generator[Record]:
     """Records the generation that the block makes, when it ends; not one that no engine began."""
     record = Record()
+    outcome: str | None = COMPLETED
     began_at = task.submitted_at or time.time()
     try:
         yield record
     except ReplicaLeaving:
-        raise  # the replica that takes it will record it
+        outcome = None  # the replica that takes it will record it
+        raise
     except (asyncio.CancelledError, GeneratorExit):
-        _note(kind, task, ledger, record, began_at, CANCELLED)
+        outcome = CANCELLED
         raise
     except ServeError as error:
-        _note(kind, task, ledger, record, began_at, error.code)
+        outcome = error.code
         raise
     except BaseException:
-        _note(kind, task, ledger, record, began_at, ServeError.code)
+        outcome = ServeError.code
         raise
-    else:
-        _note(kind, task, ledger, record, began_at, COMPLETED)
+    finally:
+        if outcome is not None:
+            _note(kind, task, ledger, record, began_at, record.outcome or outcome)
 
 
 def _note(
-    kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledger, record: Record, began_at: float, ended: str
+    kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledger, record: Record, began_at: float, outcome: str
 ) -> None:
-    outcome = record.outcome or ended
     ledger.add(_row(kind, task, record, outcome))
     telemetry.observe_generation(
         kind,

@@ -9,7 +9,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,20 @@ class Front:
         return create_http_app(self._services, behind_serve=True)
 
 
-def only_text(home: Path) -> Settings:
+SMALL = {"num_cpus": 0.1}
+
+
+@contextmanager
+def served_text(replica: Any, name: str, home: Path) -> Generator[None]:
+    """Our ingress at /`name`, over a bound deployment in place of the text model."""
     off = {"enabled": False}
     written = {"text": {"model": "m"}, "image": off, "video": off, "home": str(home)}
-    return resolve(Settings.model_validate(written), "demo")
+    settings = resolve(Settings.model_validate(written), "demo")
+    deployment: Any = serve.deployment
+    front = deployment(serve.ingress()(Front)).options(max_ongoing_requests=100, ray_actor_options=SMALL)
+    serve.run(front.bind(settings, replica), name=name, route_prefix=f"/{name}")
+    yield
+    serve.delete(name)
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +109,10 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(cluster: str, notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = only_text(tmp_path_factory.mktemp("home"))
     deployment: Any = serve.deployment
-    small = {"num_cpus": 0.1}
-    replica = deployment(Obedient).options(max_ongoing_requests=2, max_queued_requests=3, ray_actor_options=small)
-    front = deployment(serve.ingress()(Front)).options(max_ongoing_requests=100, ray_actor_options=small)
-    serve.run(front.bind(settings, replica.bind(str(notes))), name="handles", route_prefix="/handles")
-    yield f"{cluster}/handles"
-    serve.delete("handles")
+    replica = deployment(Obedient).options(max_ongoing_requests=2, max_queued_requests=3, ray_actor_options=SMALL)
+    with served_text(replica.bind(str(notes)), "handles", tmp_path_factory.mktemp("home")):
+        yield f"{cluster}/handles"
 
 
 async def ask(url: str, prompt: str, **fields: Any) -> httpx.Response:

@@ -22,7 +22,7 @@ from serve_app.deployments.slot import Slot
 from serve_app.errors import EngineDied
 from serve_app.settings import TextSettings
 from serve_app.tasks import ModelCard, TextBlock, TextEvent, TextResult, TextTask
-from tests.serve.test_handles import END, Front, only_text
+from tests.serve.test_handles import END, SMALL, ask, served_text
 
 
 class Mortal:
@@ -74,20 +74,11 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(cluster: str, notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     deployment: Any = serve.deployment
-    small = {"num_cpus": 0.1}
     replica = deployment(served(Replica)).options(
-        num_replicas=2, max_ongoing_requests=3, health_check_period_s=5, ray_actor_options=small
+        num_replicas=2, max_ongoing_requests=3, health_check_period_s=5, ray_actor_options=SMALL
     )
-    front = deployment(serve.ingress()(Front)).options(max_ongoing_requests=100, ray_actor_options=small)
-    settings = only_text(tmp_path_factory.mktemp("home"))
-    serve.run(front.bind(settings, replica.bind(str(notes))), name="death", route_prefix="/death")
-    yield f"{cluster}/death"
-    serve.delete("death")
-
-
-async def ask(url: str, prompt: str, **fields: Any) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=60) as client:
-        return await client.post(f"{url}/v1/completions", json={"prompt": prompt, **fields})
+    with served_text(replica.bind(str(notes)), "death", tmp_path_factory.mktemp("home")):
+        yield f"{cluster}/death"
 
 
 def text_of(answer: httpx.Response) -> str:
