@@ -1,7 +1,8 @@
 """Folders for files that live no longer than the process that makes them.
 
-A process that is killed leaves its folder behind, and `sweep` removes it. That a folder is in use says a lock on it,
-which the operating system takes back from a process however it ends, in whatever container it ran.
+A process that is killed leaves its folder behind, and `sweep` removes it. A lock on the folder marks it as in use: the
+operating system takes that back from a process however it ends, in whatever container it ran. A marker inside says that
+the folder is ours: a name alone says nothing in a place where everyone puts files.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ PREFIX = "diffusion-serve-"
 MEMORY = Path("/dev/shm")  # noqa: S108
 YOUNG_S = 60.0
 """A folder younger than this may be on the way to its lock."""
+MARKER = ".diffusion-serve-scratch"
+MARK = b"Scratch files of diffusion-serve. Once its process has ended, the next one removes this folder.\n"
 
 
 class Scratch:
@@ -30,6 +33,7 @@ class Scratch:
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         self._lock: int | None = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
+        (self.path / MARKER).write_bytes(MARK)
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -70,8 +74,17 @@ def _is_left(folder: Path) -> bool:
         if status.st_uid != os.geteuid() or time.time() - status.st_mtime < YOUNG_S:
             return False
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return _is_marked(opened)
+    except OSError:  # in use, or without a marker
         return False
     finally:
         os.close(opened)
-    return True
+
+
+def _is_marked(folder: int) -> bool:
+    """Whether the folder that is open as `folder` holds our marker, and no copy that someone linked there."""
+    marker = os.open(MARKER, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        return os.read(marker, len(MARK) + 1) == MARK
+    finally:
+        os.close(marker)

@@ -36,6 +36,13 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
+def left_behind(parent: Path) -> Path:
+    """A folder whose process has ended without removing it."""
+    folder = Path(tempfile.mkdtemp(prefix=scratch.PREFIX, dir=parent))
+    (folder / scratch.MARKER).write_bytes(scratch.MARK)
+    return folder
+
+
 def make_old(folder: Path) -> None:
     then = time.time() - 2 * YOUNG_S
     os.utime(folder, (then, then))
@@ -76,12 +83,29 @@ def test_only_what_a_killed_process_left_is_swept(temporary: Path) -> None:
 
 
 def test_a_young_folder_may_be_on_the_way_to_its_lock(temporary: Path) -> None:
-    young = Path(tempfile.mkdtemp(prefix=scratch.PREFIX))
+    young = left_behind(temporary)
     scratch.sweep()
     assert young.exists()
     make_old(young)
     scratch.sweep()
     assert not young.exists()
+
+
+def test_a_strangers_folder_may_have_such_a_name(temporary: Path) -> None:
+    clone = temporary / f"{scratch.PREFIX}clone"
+    (clone / ".git").mkdir(parents=True)
+    other = temporary / f"{scratch.PREFIX}other"
+    other.mkdir()
+    (other / scratch.MARKER).write_text("something else")
+    linked = temporary / f"{scratch.PREFIX}linked"
+    linked.mkdir()
+    (linked / scratch.MARKER).symlink_to(left_behind(temporary) / scratch.MARKER)
+    for folder in (clone, other, linked):
+        make_old(folder)
+    scratch.sweep()
+    assert clone.exists()
+    assert other.exists()
+    assert linked.exists()
 
 
 def test_a_link_is_not_followed(temporary: Path) -> None:

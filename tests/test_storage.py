@@ -326,12 +326,13 @@ async def test_deleting_leaves_nothing_behind(tmp_path: Path) -> None:
 
 async def test_start_sweeps_old_temporary_files(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    old, new = tmp_path / ".tmp" / "old", tmp_path / ".tmp" / "new"
-    old.touch()
-    new.touch()
+    old, new, strangers = (tmp_path / ".tmp" / name for name in (32 * "a", 32 * "b", "thesis.docx"))
+    for file in (old, new, strangers):
+        file.touch()
     os.utime(old, (time.time() - 3700, time.time() - 3700))
+    os.utime(strangers, (time.time() - 3700, time.time() - 3700))
     await store.warm_up()
-    assert (old.exists(), new.exists()) == (False, True)
+    assert (old.exists(), new.exists(), strangers.exists()) == (False, True, True)
     old.touch()
     os.utime(old, (time.time() - 3700, time.time() - 3700))
     LocalStore(tmp_path)
@@ -548,6 +549,20 @@ async def test_conditional_writes_are_found_out(
     assert len([text for text in caplog.messages if "best effort" in text]) == 1
     assert await s3_store.list("") == []
     assert await moto_store.list("") == []
+
+
+async def test_start_ends_only_uploads_of_ours(moto_store: S3Store) -> None:
+    # moto says of every upload that it began in 2010
+    ours, strangers = f"media/public/2026/01/01/video_{32 * 'a'}-0.mp4", "backups/disk.img"
+
+    def begin() -> None:
+        files: Any = moto_store._files  # pyright: ignore[reportPrivateUsage]
+        for key in (ours, strangers):
+            files.call_s3("create_multipart_upload", Bucket=moto_store._bucket, Key=f"prefix/{key}")  # pyright: ignore[reportPrivateUsage]
+
+    await asyncio.to_thread(begin)
+    await moto_store.warm_up()
+    assert [each["Key"] for each in await unfinished(moto_store)] == [f"prefix/{strangers}"]
 
 
 async def test_if_absent_is_exact_where_the_server_can(moto_store: S3Store) -> None:

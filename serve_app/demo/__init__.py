@@ -67,8 +67,15 @@ def _make(name: str, folder: Path, progress: bool) -> None:
         recipe.make(made, advance)
         (made / "demo.json").write_text(json.dumps({"model": name, "recipe": RECIPE}) + "\n")
         if folder.exists():
-            shutil.rmtree(folder)
+            _remove_older(folder)
         os.replace(made, folder)
+
+
+def _remove_older(folder: Path) -> None:
+    """Removes a checkpoint of another recipe. Raises FileExistsError where the folder was not made here."""
+    if not (folder / "demo.json").is_file():
+        raise FileExistsError(f"{folder} is no demo checkpoint that was made here: move it away, or name another home")
+    shutil.rmtree(folder)
 
 
 def _recipe(name: str) -> ModuleType:

@@ -1,5 +1,6 @@
 """Removes what is past its time beside the jobs: media, idempotency claims and the heartbeats of dead dispatchers.
 
+The bucket or folder may hold other people's files too: only what has a name that this application makes is removed.
 Every function may run twice, also at once: deleting what is gone is no error.
 """
 
@@ -9,7 +10,7 @@ import calendar
 import re
 
 from serve_app.jobs.records import PREFIX, is_job_id
-from serve_app.storage import ObjectStore
+from serve_app.storage import ObjectStore, is_made_here
 
 DAY_S = 86400.0
 _DAY = re.compile(r"[12]\d{3}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])", re.ASCII)
@@ -21,7 +22,7 @@ async def expire_media(store: ObjectStore, now: float, ttl_s: float) -> None:
         for day in await _days(store, f"media/{owner}"):
             if now - _start_of(day) < ttl_s:
                 continue
-            old = [info.key for info in await store.list(f"media/{owner}/{day}") if now - info.modified >= ttl_s]
+            old = await _old(store, f"media/{owner}/{day}", now, ttl_s)
             gone = [key for key in old if not await _belongs_to_job(store, owner, key)]
             if gone:
                 await store.delete(*gone)
@@ -38,9 +39,13 @@ async def prune_dispatchers(store: ObjectStore, now: float, ttl_s: float) -> Non
 
 
 async def _delete_old(store: ObjectStore, folder: str, now: float, age_s: float) -> None:
-    old = [info.key for info in await store.list(folder) if now - info.modified >= age_s]
-    if old:
+    if old := await _old(store, folder, now, age_s):
         await store.delete(*old)
+
+
+async def _old(store: ObjectStore, folder: str, now: float, age_s: float) -> list[str]:
+    infos = await store.list(folder)
+    return [info.key for info in infos if now - info.modified >= age_s and is_made_here(info.key)]
 
 
 async def _days(store: ObjectStore, folder: str) -> list[str]:

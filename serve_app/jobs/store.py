@@ -20,7 +20,7 @@ from serve_app.jobs.attempt import JSON, Attempt
 from serve_app.jobs.expiry import expire_idempotency, expire_media, prune_dispatchers
 from serve_app.jobs.records import AttemptRecord, Beat, Dispatch, Job, Objects, Request, Rules
 from serve_app.settings import Settings
-from serve_app.storage import ObjectInfo, ObjectStore
+from serve_app.storage import ObjectInfo, ObjectStore, is_made_here
 from serve_app.tasks import VideoTask
 
 logger = logging.getLogger(__name__)
@@ -146,14 +146,13 @@ class JobStore:
         if not records.is_job_id(job_id):
             raise JobNotFound(_no_job(job_id))
         folder = _folder(owner, job_id)
-        objects = await self._store.list(folder)
-        if not objects:
+        if not await self._names(folder):
             raise JobNotFound(_no_job(job_id))
         # the request first: from here on no attempt starts, and one that ends finds its job gone
         await self._store.delete(_request_key(owner, job_id))
         # the files before the rest of the record: where deleting fails half-way, the next call still finds something
         await self._store.delete(*records.result_keys(owner, job_id))
-        await self._store.delete(*(info.key for info in await self._store.list(folder)))
+        await self._store.delete(*await self._names(folder))
         self._finished.pop((owner, job_id), None)
 
     async def claim(
@@ -388,6 +387,10 @@ class JobStore:
             dispatches=sorted(taken_over, key=lambda each: each.at),
             cancelled_at=cancel.modified if cancel else None,
         )
+
+    async def _names(self, folder: str) -> Sequence[str]:
+        """The keys of a job's objects; what someone else put beside them is left alone."""
+        return [info.key for info in await self._store.list(folder) if is_made_here(info.key)]
 
     async def _read(self, infos: Sequence[ObjectInfo], load: Callable[[bytes], T]) -> list[tuple[ObjectInfo, T]]:
         """The objects that are records, in order."""

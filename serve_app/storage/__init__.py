@@ -14,6 +14,7 @@ from serve_app.storage.base import (
     content_type_of,
 )
 from serve_app.storage.local import LocalStore
+from serve_app.storage.names import is_made_here
 from serve_app.storage.signing import URLSigner
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "URLSigner",
     "check_key",
     "content_type_of",
+    "is_made_here",
     "open_store",
 ]
 

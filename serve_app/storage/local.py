@@ -14,6 +14,7 @@ import errno
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LEFTOVER_S = 3600.0
+_TEMPORARY = re.compile(r"[0-9a-f]{32}")
 _MAKE_FOLDER_TRIES = 8
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -278,8 +280,14 @@ class LocalStore:
         with _writing(".tmp"), os.scandir(self._temporary) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    if entry.stat().st_mtime < time.time() - _LEFTOVER_S:
+                    if _is_left(entry):
                         Path(entry.path).unlink()
+
+
+def _is_left(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a temporary file of ours by its name, and no one writes it any more."""
+    ours = _TEMPORARY.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
+    return ours and entry.stat().st_mtime < time.time() - _LEFTOVER_S
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:

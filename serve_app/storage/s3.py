@@ -32,6 +32,7 @@ from serve_app.storage.base import (
     is_name,
     timed,
 )
+from serve_app.storage.names import is_made_here
 from serve_app.storage.retries import (
     READ_PATIENCE_S,
     WRITE_PATIENCE_S,
@@ -373,8 +374,10 @@ class S3Store:
             log.warning("storage: unfinished uploads cannot be listed here; a lifecycle rule should end them")
             return
         for upload in answer.get("Uploads", []):
-            if upload["Initiated"].timestamp() < time.time() - _LEFTOVER_S:
-                await self._abort(upload["Key"].removeprefix(self._folder), upload["UploadId"])
+            key = upload["Key"].removeprefix(self._folder)
+            # the bucket may be other people's as well
+            if is_made_here(key) and upload["Initiated"].timestamp() < time.time() - _LEFTOVER_S:
+                await self._abort(key, upload["UploadId"])
 
     def _info(self, item: dict[str, Any]) -> ObjectInfo:
         key = item["Key"].removeprefix(self._folder)

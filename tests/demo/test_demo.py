@@ -53,12 +53,17 @@ def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
     assert (folder / "mine").exists()
 
 
-def test_an_older_recipe_or_half_a_folder_is_made_anew(tmp_path: Path) -> None:
+def test_a_folder_that_was_not_made_here_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "models" / "demo" / "wan-tiny"
     folder.mkdir(parents=True)
-    (folder / "half").touch()
-    demo.ensure("demo/wan-tiny", tmp_path)
-    assert not (folder / "half").exists()
+    (folder / "mine").touch()
+    with pytest.raises(FileExistsError, match="wan-tiny is no demo checkpoint that was made here"):
+        demo.ensure("demo/wan-tiny", tmp_path)
+    assert (folder / "mine").exists()
+
+
+def test_an_older_recipe_is_made_anew(tmp_path: Path) -> None:
+    folder = demo.ensure("demo/wan-tiny", tmp_path)
     (folder / "demo.json").write_text(json.dumps({"model": "demo/wan-tiny", "recipe": demo.RECIPE - 1}))
     demo.ensure("demo/wan-tiny", tmp_path)
     assert json.loads((folder / "demo.json").read_text())["recipe"] == demo.RECIPE

@@ -18,6 +18,7 @@ from serve_app.ingress.idempotency import RETRY_WINDOW_S, Idempotency, fingerpri
 from serve_app.ingress.services import PUBLIC, ImageClient, Services
 from serve_app.protocol.videos import RemixRequest
 from serve_app.settings import JobSettings
+from serve_app.storage import is_made_here
 from serve_app.tasks import ImageEvent, ImageResult, ImageTask, ModelCard, StoredObject
 from tests.ingress.conftest import Running, Serving
 from tests.ingress.test_videos import BODY, FORM, Held, ended, held, picture
@@ -298,3 +299,23 @@ async def test_a_key_has_a_length(client: httpx.AsyncClient, value: str) -> None
     for path, body in (("/v1/videos", BODY), ("/v1/images/generations", IMAGE), ("/v1/chat/completions", CHAT)):
         answer = await client.post(path, json=body, headers={"Idempotency-Key": value})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Idempotency-Key")
+
+
+async def test_all_that_is_written_has_a_name_of_ours(running: Running, key: dict[str, str]) -> None:
+    """Or what expiry leaves alone as a stranger's would stay for ever."""
+    form: dict[str, Any] = {name: (None, value) for name, value in FORM.items()}
+    form["input_reference"] = ("a.png", picture(), "image/png")
+    store = running.services.store
+    before = {info.key for info in await store.list("")}  # other tests name what they like
+    async with running.client() as client:
+        assert (await client.post("/v1/images/generations", json=IMAGE, headers=key)).status_code == 200
+        chat = {**key, "Idempotency-Key": key["Idempotency-Key"] + " chat"}
+        assert (await client.post("/v1/chat/completions", json=CHAT, headers=chat)).status_code == 200
+        video = {**key, "Idempotency-Key": key["Idempotency-Key"] + " video"}
+        job = (await client.post("/v1/videos", files=form, headers=video)).json()
+        await ended(client, job)
+        again = {"x-stainless-retry-count": "0"}
+        await client.post(f"/v1/videos/{job['id']}/remix", json={"prompt": "b"}, headers=again)
+    written = {info.key for info in await store.list("")} - before
+    assert {key.partition("/")[0] for key in written} >= {"media", "jobs", "idempotency"}
+    assert [key for key in written if not is_made_here(key)] == []

@@ -177,7 +177,7 @@ class TestCancel:
 class TestDelete:
     async def test_removes_record_and_files(self, jobs: JobStore, store: ObjectStore, create: Create) -> None:
         job = await create()
-        await store.put(f"jobs/public/{job.id}/input.png", b"x", "image/png")
+        await store.put(f"jobs/public/{job.id}/input", b"x", "application/octet-stream")
         attempt = await started(jobs, job.id)
         for key in result_keys("public", job.id):
             await store.put(key, b"x", "video/mp4")
@@ -406,9 +406,9 @@ class TestExpiry:
         for key in result_keys("public", job.id):
             await store.put(key, b"x", "video/mp4")
         await attempt.complete(make_result(job.task))
-        await store.put("media/public/2020/01/01/img_1-0.png", b"x", "image/png")
+        await store.put(f"media/public/2020/01/01/img_{32 * 'a'}-0.png", b"x", "image/png")
         await jobs.claim("public", "key", "print", job.id)
-        await jobs.renew("d1")
+        await jobs.renew(f"ingress-{16 * 'a'}")
 
         assert await jobs.expire(time.time()) == 0
         assert len(await store.list("media")) == 4
@@ -447,6 +447,25 @@ class TestExpiry:
         assert (await jobs.scan()).states["queued"] == 1
         assert await jobs.expire(job.expires_at + 1) == 1
         assert all((store.root / name).exists() for name in strangers)
+
+    async def test_of_an_existing_bucket_only_our_names_go(self, short: Settings, store: LocalStore) -> None:
+        jobs = JobStore(store, short)
+        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        await (await started(jobs, job.id)).complete(make_result(job.task))
+        strangers = [
+            "media/public/2019/07/01/holiday.mp4",
+            "media/public/2019/07/01/img_1-0.png",
+            f"media/{job.owner}/2019/07/01/{job.id}-9.mov",
+            "media/2019/07/01/x/y.png",
+            "idempotency/public/keys.json",
+            "idempotency/report.json",
+            "dispatchers/taxi-7.json",
+            f"jobs/public/{job.id}/notes.txt",
+        ]
+        for name in strangers:
+            await store.put(name, b"x", "application/octet-stream")
+        assert await jobs.expire(time.time() + 365 * 86400) == 1
+        assert [info.key for info in await store.list("")] == sorted(strangers)
 
     async def test_a_job_is_gone_from_the_moment_it_was_told(self, settings: Settings, store: ObjectStore) -> None:
         jobs = JobStore(store, settings.model_copy(update={"media": settings.media.model_copy(update={"ttl_s": 0.5})}))
