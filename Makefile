@@ -23,7 +23,7 @@ PIP_gpu     := --no-deps
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help serve test lint setup lock clean
+.PHONY: help serve test browser lint setup lock vendor clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,7 +34,18 @@ serve: setup ## set up, make the demo checkpoints (CPU), serve deployments.yaml 
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/diffusion-serve up --config $(CONFIG)  # serve run that drains at its end
 
 test: setup ## set up, run all tests that need no GPU (PYTEST_ARGS=... for some)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not gpu" $(PYTEST_ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not gpu and not browser" $(PYTEST_ARGS)
+
+BROWSER_TESTS := tests/ingress/page
+
+browser: setup $(BROWSER_TESTS)/node_modules/.package-lock.json ## test the page in a headless Chromium (screenshots: build/screenshots)
+	@command -v chromedriver >/dev/null && command -v chromium >/dev/null || { \
+	  echo "The browser tests need Chromium (Debian and Ubuntu: apt install chromium chromium-driver)" >&2; exit 1; }
+	$(BIN)/python -m pytest -m browser $(BROWSER_TESTS) $(PYTEST_ARGS)
+
+$(BROWSER_TESTS)/node_modules/.package-lock.json: $(BROWSER_TESTS)/package-lock.json
+	@command -v npm >/dev/null || { echo "axe-core comes from npm (Debian and Ubuntu: apt install npm)" >&2; exit 1; }
+	npm ci --silent --ignore-scripts --prefix $(BROWSER_TESTS)
 
 lint: setup ## ruff, pyright, import boundaries
 	$(BIN)/ruff check .
@@ -81,6 +92,17 @@ lock: $(if $(filter cpu,$(PROFILE)),setup) ## resolve both lock files again
 	  --constraints locks/gpu-pins.txt --overrides locks/gpu-overrides.txt --excludes locks/gpu-left-out.txt \
 	  --custom-compile-command "make lock (GPU; extras sglang, test; Python 3.12 on Linux x86_64; inputs: locks/gpu-*.txt; install with pip --no-deps)" \
 	  --output-file requirements-gpu.lock
+
+PAGE_VENDOR := serve_app/ingress/page/vendor
+
+vendor: ## copy the page's libraries from npm again, at the versions of their package-lock.json
+	npm ci --silent --ignore-scripts --prefix $(PAGE_VENDOR)
+	cd $(PAGE_VENDOR) && for file in preact/dist/preact preact/hooks/dist/hooks htm/dist/htm; do \
+	  sed -e '/^\/\/# sourceMappingURL/d' -e 's#from"preact"#from"./preact.js"#' node_modules/$$file.mjs \
+	    > $$(basename $$file).js; \
+	done
+	cd $(PAGE_VENDOR) && for library in preact htm; do cp node_modules/$$library/LICENSE LICENSE-$$library; done
+	rm -rf $(PAGE_VENDOR)/node_modules
 
 clean: ## remove .venv and everything built or cached here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis

@@ -254,6 +254,7 @@ class IngressSettings(Strict):
     max_ongoing_requests: Positive = 1000
     labels: dict[str, str] = {}
     docs: bool = True
+    page: bool = True
 
 
 class Settings(Strict):

@@ -12,7 +12,7 @@ from serve_app.ingress.auth import AuthMiddleware, Keys
 from serve_app.ingress.gate import GateMiddleware
 from serve_app.ingress.middleware import Envelope
 from serve_app.ingress.quotas import QuotaMiddleware, Quotas
-from serve_app.ingress.routes import chat, completions, docs, health, images, media, models, videos
+from serve_app.ingress.routes import chat, completions, docs, health, images, media, models, page, videos
 from serve_app.ingress.services import Services
 
 
@@ -41,5 +41,5 @@ def _lifespan(services: Services) -> Callable[[object], AbstractAsyncContextMana
 
 
 def _routes(services: Services) -> list[BaseRoute]:
-    modules = (chat, completions, images, videos, models, health, media, docs)
+    modules = (chat, completions, images, videos, models, health, media, docs, page)
     return [route for module in modules for route in module.routes(services)]

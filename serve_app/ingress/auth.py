@@ -18,7 +18,8 @@ from serve_app.errors import Unauthorized
 from serve_app.ingress.services import PUBLIC, Caller
 from serve_app.settings import AccessSettings, secret
 
-OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json", "/docs"})
+OPEN_PATHS = frozenset({"/", "/health", "/ready", "/metrics", "/openapi.json", "/docs"})
+OPEN_FOLDERS = ("/docs/", "/page/")
 MEDIA_PATH = "/v1/media/"
 SHA256_HEX = re.compile(r"[0-9A-Fa-f]{64}")
 
@@ -96,7 +97,7 @@ class AuthMiddleware:
     def _caller(self, scope: Scope) -> Caller:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
-        if self._keys is None or path in OPEN_PATHS or path.startswith("/docs/"):
+        if self._keys is None or path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
             return PUBLIC
         if authorization is None and path.startswith(MEDIA_PATH) and b"signature=" in scope["query_string"]:
             return PUBLIC

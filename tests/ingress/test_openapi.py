@@ -9,12 +9,12 @@ import pytest
 from starlette.routing import Route
 
 from serve_app.ingress.openapi import document
-from serve_app.ingress.routes import chat, completions, docs, health, images, media, models, videos
+from serve_app.ingress.routes import chat, completions, docs, health, images, media, models, page, videos
 from serve_app.ingress.services import Services
 from serve_app.settings import Settings, resolve
 from tests.ingress.conftest import Serving
 
-UNDOCUMENTED = {("get", "/docs"), ("get", "/openapi.json")}
+UNDOCUMENTED = {("get", "/"), ("get", "/page/{name}"), ("get", "/docs"), ("get", "/openapi.json")}
 
 
 def described(**settings: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def refs(node: Any) -> list[str]:
 
 
 def test_every_route_is_described_and_nothing_else(services: Services) -> None:
-    every = (chat, completions, docs, health, images, media, models, videos)
+    every = (chat, completions, docs, health, images, media, models, page, videos)
     routes = [route for module in every for route in module.routes(services) if isinstance(route, Route)]
     served = {
         (method.lower(), re.sub(r":path}", "}", route.path)) for route in routes for method in (route.methods or ())

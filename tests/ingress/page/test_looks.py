@@ -1,0 +1,68 @@
+"""A picture of each tab in both schemes, to be looked at, and what axe-core finds in each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.ingress.page.conftest import AXE, PHONE, SHOTS, WIDE, Page
+from tests.ingress.page.webdriver import Browser
+
+SERIOUS = ("serious", "critical")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def fill_chat(browser: Browser) -> None:
+    browser.find("#chat-prompt").type("Hello! How are you?")
+    browser.button("Send").click()
+    browser.button("Go through the steps").click()
+    browser.script(
+        "arguments[0].value = 9; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
+        browser.find("input[type=range]"),
+    )
+
+
+TABS: dict[str, Callable[[Browser], object]] = {"chat": fill_chat, "server": lambda browser: browser.find("tbody tr")}
+
+
+def show(browser: Browser, *, scheme: str = "light", size: tuple[int, int] = WIDE) -> None:
+    browser.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    width, height = size
+    browser.devtools(
+        "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=size == PHONE
+    )
+
+
+def axe(browser: Browser) -> list[dict[str, Any]]:
+    """What axe-core finds on the page as it stands."""
+    # as a tool of the test, it is not held to the page's Content-Security-Policy
+    browser.script(AXE.read_text() + ";return null")
+    found = browser.script(
+        "return axe.run({runOnly: arguments[0]}).then(found => JSON.stringify(found.violations))", RULES
+    )
+    return json.loads(found)
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_tab_in_both_schemes_and_on_a_phone(page: Page, tab: str) -> None:
+    browser = page.open(tab)
+    TABS[tab](browser)
+    try:
+        for scheme in ("light", "dark"):
+            for device, size in (("", WIDE), ("-phone", PHONE)):
+                show(browser, scheme=scheme, size=size)
+                browser.screenshot(SHOTS / f"{tab}-{scheme}{device}.png")
+                assert browser.script("return document.documentElement.scrollWidth") <= size[0]
+                found = axe(browser)
+                assert [
+                    (one["id"], one["impact"], [node["target"] for node in one["nodes"]])
+                    for one in found
+                    if one["impact"] in SERIOUS
+                ] == []
+                print(f"axe {tab} {scheme}{device}: {len(found)}", [one["id"] for one in found])
+    finally:
+        browser.devtools("Emulation.clearDeviceMetricsOverride")
+        browser.devtools("Emulation.setEmulatedMedia", features=[])
