@@ -2,7 +2,7 @@
 
 Serve accepts misspelt keys in most sections silently, so the walk here compares every key with the fields of Serve's
 own models (`ray.serve.schema`) and of our settings; values are then judged by the models' own validators. Starts
-nothing and looks at no cluster.
+nothing and looks at no cluster; what this machine lacks is looked at where asked for (`machine.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ray.serve.config import (
 )
 from ray.serve.schema import ServeDeploySchema
 
+from serve_app import machine
 from serve_app.settings import ModelSettings, Settings, resolve
 from serve_app.tasks import Kind
 
@@ -67,8 +68,8 @@ class Report:
         return not any(problem.level == "error" for problem in self.problems)
 
 
-def check_file(path: Path) -> Report:
-    """The report on a deployments file; a file that cannot be read or parsed is a problem too."""
+def check_file(path: Path, *, here: bool = False) -> Report:
+    """The report on a deployments file; a file that cannot be read or parsed is a problem too. `here`: see below."""
     try:
         text = path.read_text(encoding="utf-8")
         config = yaml.safe_load(text)
@@ -76,7 +77,7 @@ def check_file(path: Path) -> Report:
         return Report((Problem("", f"cannot read {path}: {error.strerror}"),))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return Report((Problem("", f"{path} is not YAML: {error}"),))
-    report = check_config(config)
+    report = check_config(config, here=here)
     return Report((*repeated_keys(text), *report.problems), report.summary)
 
 
@@ -85,8 +86,8 @@ def repeated_keys(text: str) -> tuple[Problem, ...]:
     return tuple(_repeated(yaml.compose(text), ""))
 
 
-def check_config(config: object) -> Report:
-    """The report on a parsed deployments file."""
+def check_config(config: object, *, here: bool = False) -> Report:
+    """The report on a parsed deployments file; with `here`, also on what this machine lacks to serve it."""
     if not isinstance(config, dict):
         return Report((Problem("", "a deployments file is a mapping with the key 'applications'"),))
     problems = [*_unknown(ServeDeploySchema, config, ""), *_invalid(ServeDeploySchema, config, "")]
@@ -94,7 +95,7 @@ def check_config(config: object) -> Report:
     for i, application in enumerate(_items(config.get("applications"))):
         if isinstance(application, dict):
             path = f"applications[{i}]"
-            problems += _check_application(application, path)
+            problems += _check_application(application, path, here=here)
             summaries.append(_summary(application, config))
     unique = tuple(dict.fromkeys(problems))
     report = Report(unique)
@@ -221,7 +222,7 @@ def _locate(path: str, loc: tuple[int | str, ...], value: object) -> str:
 # --- our application ------------------------------------------------------------------------------------------------
 
 
-def _check_application(application: dict[str, Any], path: str) -> Iterator[Problem]:
+def _check_application(application: dict[str, Any], path: str, *, here: bool) -> Iterator[Problem]:
     yield from _deployment_gpus(application, path)
     target = str(application.get("import_path", ""))
     if not _is_ours(target):
@@ -237,7 +238,7 @@ def _check_application(application: dict[str, Any], path: str) -> Iterator[Probl
     args, where = application.get("args") or {}, f"{path}.args"
     found = [*_unknown(Settings, args, where), *_invalid(Settings, args, where)]
     yield from found
-    yield from _check_settings(_readable(args, where, {problem.path for problem in found}), where)
+    yield from _check_settings(_readable(args, where, {problem.path for problem in found}), where, here=here)
 
 
 def _readable(args: object, path: str, bad: set[str]) -> Settings:
@@ -280,7 +281,7 @@ def _profiles(settings: Settings) -> tuple[Literal["demo", "gpu"], ...]:
     return ("demo", "gpu") if settings.profile == "auto" else (settings.profile,)
 
 
-def _check_settings(settings: Settings, path: str) -> Iterator[Problem]:
+def _check_settings(settings: Settings, path: str, *, here: bool) -> Iterator[Problem]:
     if not settings.kinds():
         yield Problem(path, "text, image and video are all disabled: nothing to serve")
     for profile in _profiles(settings):
@@ -288,6 +289,8 @@ def _check_settings(settings: Settings, path: str) -> Iterator[Problem]:
         yield from (problem for problem in resolved if isinstance(problem, Problem))
         for whole in (item for item in resolved if isinstance(item, Settings)):
             yield from _same_names(whole, path)
+            if here:
+                yield from (Problem(_join(path, key), message) for key, message in machine.look(whole))
             for kind, chosen in whole.kinds().items():
                 yield from _check_gpus(kind, chosen, f"{path}.{kind}")
                 if settings.profile == "demo" and chosen.gpus:

@@ -33,6 +33,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="validate a deployments file strictly")
     check.add_argument("config", type=Path, metavar="CONFIG", help="the file, such as deployments.yaml")
+    check.add_argument(
+        "--elsewhere", action="store_true", help="it is served on another machine: leave out this one's folders, keys"
+    )
     check.set_defaults(run=_check)
     demo = commands.add_parser("demo-models", help="make the demo checkpoints")
     demo.add_argument(
@@ -55,7 +58,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 def _check(args: argparse.Namespace) -> int:
     from serve_app.check import check_file
 
-    report = check_file(args.config)
+    report = check_file(args.config, here=not args.elsewhere)
     for problem in report.problems:
         print(problem, file=sys.stderr)
     if not report.ok:

@@ -1,26 +1,23 @@
 """`diffusion-serve up`: serve from the command line, with the option names of Dynamo's launch scripts.
 
-The options become a deployments file, which is printed, so that it can be kept and edited, and then run as `serve run`
-would. What `serve run` lacks is added: at SIGTERM or Ctrl-C nothing new is let in and what runs is finished (`drain`).
+The options become a deployments file, which is printed, so that it can be kept and edited, and then served (see
+`serving.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
 
 from serve_app.check import Problem, check_config, repeated_keys
 from serve_app.render import dump, merged
+from serve_app.serving import application_name, serve_until_told, starts_ray
 from serve_app.tasks import KINDS, Kind
 
 NAME = "diffusion"
@@ -48,11 +45,6 @@ S3_NAMES = {
     "FSSPEC_S3_ENDPOINT_URL": "AWS_ENDPOINT_URL",
 }
 """Dynamo's names of the variables that s3fs reads by AWS's."""
-NOTICE_S = 2.0
-"""From /ready saying no until the routes go, so that a load balancer can turn away."""
-READERS_S = 10.0
-"""How long those who still read when all work has ended, a file or the events of a job, may go on."""
-POLL_S = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, ValueError, yaml.YAMLError) as error:
         print(f"diffusion-serve up: {error}", file=sys.stderr)
         return 1
-    report = check_config(config)
+    report = check_config(config, here=starts_ray() and not args.print)
     for problem in (*repeated, *report.problems):
         print(problem, file=sys.stderr)
     if repeated or not report.ok:
@@ -117,7 +109,9 @@ def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> di
         settings["profile"] = "gpu"  # who counts GPUs does not want the demo
     changes = {
         "http_options": _given(http),
-        "applications": [{"name": _name(base), "args": {key: value for key, value in settings.items() if value}}],
+        "applications": [
+            {"name": application_name(base), "args": {key: value for key, value in settings.items() if value}}
+        ],
     }
     return merged([base, changes])
 
@@ -125,13 +119,6 @@ def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> di
 def s3_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """AWS's names for what only Dynamo's names say."""
     return {aws: environ[fsspec] for fsspec, aws in S3_NAMES.items() if environ.get(fsspec) and not environ.get(aws)}
-
-
-def _name(config: dict[str, Any]) -> str:
-    applications = config.get("applications") or []
-    if len(applications) != 1:
-        raise ValueError(f"--config needs a file with one application, not {len(applications)}")
-    return applications[0].get("name", "default")
 
 
 def _port(args: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
@@ -210,74 +197,3 @@ def _integer(variable: str, value: str) -> int:
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-# --- serving and stopping -------------------------------------------------------------------------------------------
-
-
-class Stop(BaseException):
-    """A signal asked to stop. No Exception, so that `serve run` lets it through."""
-
-
-def serve_until_told(config: dict[str, Any], *, dashboard: bool) -> int:
-    """Runs `serve run` on the config in this process; a signal drains first, a second one during that cuts off.
-
-    Ray's dashboard is left out of a local Ray unless asked for: its processes cost a quarter of the start on two cores.
-    """
-    import ray
-    from ray import serve
-    from ray.serve.scripts import run as serve_run
-
-    # here and not in `serve run`, because Ray sets a handler for SIGTERM of its own while it starts
-    ray.init(address=os.environ.get("RAY_ADDRESS"), namespace="serve", include_dashboard=dashboard)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
-    with tempfile.NamedTemporaryFile("w", prefix="deployments-", suffix=".yaml", encoding="utf-8") as file:
-        file.write(dump(config))
-        file.flush()
-        try:
-            serve_run.main([file.name], standalone_mode=False)
-        except Stop:
-            drain(_name(config))
-        finally:
-            serve.shutdown()
-            ray.shutdown()
-    return 0
-
-
-def drain(name: str) -> None:
-    """Lets no new work in, waits for the requests that run, and ends the application, which hands back other videos.
-
-    /ready is 503 from the beginning. Another signal ends the waiting.
-    """
-    from ray import serve
-
-    print("draining: nothing new is let in; a second signal stops at once", file=sys.stderr, flush=True)
-    try:
-        noticed_at = time.monotonic() + NOTICE_S
-        while "Ingress" in _deployments(name) and (_inside(name) or time.monotonic() < noticed_at):
-            time.sleep(POLL_S)
-        serve.delete(name, _blocking=False)
-        read_until = time.monotonic() + READERS_S
-        while _deployments(name) and time.monotonic() < read_until:
-            time.sleep(POLL_S)
-    except Stop:
-        print("stopping at once", file=sys.stderr, flush=True)
-
-
-def _deployments(name: str) -> set[str]:
-    from ray import serve
-
-    application = serve.status().applications.get(name)
-    return set(application.deployments) if application else set()
-
-
-def _inside(name: str) -> int:
-    """Shuts the gate of every ingress replica; the number of requests still inside."""
-    from ray import serve
-
-    return sum(serve.get_deployment_handle("Ingress", name).broadcast("drain").results())
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    raise Stop(signal.Signals(number).name)

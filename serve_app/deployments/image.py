@@ -31,12 +31,12 @@ class ImageDeployment:
 
     def __init__(self, settings: Settings) -> None:
         telemetry.setup("image", **settings.telemetry.model_dump())
+        self._provenance = settings.media.provenance
+        self._store = open_store(settings)  # fails in a moment where it must; the engine may take minutes
+        self._ledger = Ledger(self._store, settings.ledger)
         model = on_disk(settings.image, settings.home)
         engine = load_image(model, Path(settings.home))
         self._slot: Slot[ImageEngine] = Slot(engine, model, on_death=partial(leave, self.close))
-        self._provenance = settings.media.provenance
-        self._store = open_store(settings)
-        self._ledger = Ledger(self._store, settings.ledger)
 
     async def describe(self) -> ModelCard:
         return self._slot.engine.card

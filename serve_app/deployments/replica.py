@@ -11,7 +11,8 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar, cast
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast
 
 from ray import serve
 from ray.exceptions import RayError
@@ -24,6 +25,8 @@ ASK_EVERY_S = 1.0
 GOODBYE_S = 2.0
 """For the answers to those whose engine died, and for what it made before to be encoded and stored."""
 CLOSE_S = 10.0
+_OPEN = "_is_open"
+"""Set once the constructor has ended, until `close` is called."""
 
 
 class Closable(Protocol):
@@ -38,17 +41,18 @@ def served(cls: type[C]) -> type[C]:
 
     The plain class has none, because outside Serve no one would await it.
     """
-    closed: set[int] = set()
+
+    @wraps(cls.__init__)
+    def make(self: Any, *args: Any, **kwargs: Any) -> None:
+        cls.__init__(self, *args, **kwargs)
+        vars(self)[_OPEN] = True
 
     def close_once(self: Closable) -> Awaitable[None] | None:
-        # Serve awaits what its own call gives; Python calls it again, to no purpose, when the object goes
-        if id(self) in closed:
-            closed.remove(id(self))
-            return None
-        closed.add(id(self))
-        return self.close()
+        # Serve calls it, and awaits what it gives, also where the constructor failed: then there is nothing to close,
+        # and its own error must not hide the constructor's. Python calls it again when the object goes.
+        return self.close() if vars(self).pop(_OPEN, False) else None
 
-    members = {"__del__": close_once, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    members = {"__init__": make, "__del__": close_once, "__module__": cls.__module__, "__doc__": cls.__doc__}
     return cast("type[C]", type(cls.__name__, (cls,), members))
 
 

@@ -26,12 +26,12 @@ class TextDeployment:
 
     def __init__(self, settings: Settings) -> None:
         telemetry.setup("text", **settings.telemetry.model_dump())
+        self._ledger = Ledger(open_store(settings), settings.ledger)
         model = on_disk(settings.text, settings.home)
         engine = load_text(model, Path(settings.home))
         # SGLang batches on its own; a diffusers pipeline runs one call at a time
         width = model.max_running_requests if engine.card.engine == "sglang" else 1
         self._slot: Slot[TextEngine] = Slot(engine, model, width=width, on_death=partial(leave, self.close))
-        self._ledger = Ledger(open_store(settings), settings.ledger)
 
     async def describe(self) -> ModelCard:
         return self._slot.engine.card

@@ -49,13 +49,13 @@ class VideoDeployment:
 
     def __init__(self, settings: Settings) -> None:
         telemetry.setup("video", **settings.telemetry.model_dump())
+        self._settings = settings
+        self._store = open_store(settings)  # fails in a moment where it must; the engine may take minutes
+        self._jobs = JobStore(self._store, settings)
+        self._ledger = Ledger(self._store, settings.ledger)
         model = on_disk(settings.video, settings.home)
         engine = load_video(model, Path(settings.home))
         self._slot: Slot[VideoEngine] = Slot(engine, model, on_death=partial(leave, self.close))
-        self._settings = settings
-        self._store = open_store(settings)
-        self._jobs = JobStore(self._store, settings)
-        self._ledger = Ledger(self._store, settings.ledger)
         self._leaving = asyncio.Event()
         self._runs: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None

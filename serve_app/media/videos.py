@@ -66,6 +66,11 @@ def encode_video(frames: Frames, fps: int, provenance: dict[str, str] | None = N
     return _written([*source, *_ENCODER], provenance, pixels)
 
 
+def check_encoder() -> None:
+    """Encodes a tiny video; raises GenerationFailed where ffmpeg cannot be run or cannot do what we need."""
+    encode_video(np.zeros((2, 16, 16, 3), np.uint8), 8, {"probe": "1"})
+
+
 def remux(path: Path, provenance: dict[str, str] | None = None) -> bytes:
     """The video of `path` as it is encoded, in a file like those of `encode_video`."""
     return _written(["-i", _local(path), "-map", "0:v:0", "-c", "copy"], provenance)
@@ -128,7 +133,10 @@ _STREAM = re.compile(
 
 @functools.cache
 def _program() -> str:
-    return imageio_ffmpeg.get_ffmpeg_exe()
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as exc:
+        raise GenerationFailed(f"There is no ffmpeg: {exc}") from exc
 
 
 def _ffmpeg(loglevel: str, *arguments: str, pixels: memoryview | bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -138,6 +146,8 @@ def _ffmpeg(loglevel: str, *arguments: str, pixels: memoryview | bytes = b"") ->
         return subprocess.run(command, input=pixels, capture_output=True, timeout=_TIME_LIMIT_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired as exc:
         raise GenerationFailed(f"ffmpeg took more than {_TIME_LIMIT_S} s.") from exc
+    except OSError as exc:
+        raise GenerationFailed(f"ffmpeg cannot be run: {exc}") from exc
 
 
 def _written(arguments: list[str], provenance: dict[str, str] | None, pixels: memoryview | bytes = b"") -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -53,3 +56,44 @@ def test_a_stop_finishes_requests_and_hands_jobs_back(args: dict[str, Any], tmp_
         assert server.job(long)["status"] in ("queued", "in_progress")
         httpx.post(f"{server.base_url}/v1/videos/{long}/cancel").raise_for_status()
         wait_until(lambda: {server.job(each)["status"] for each in short} == {"completed"}, 60, "the other jobs' end")
+
+
+def run_up(server: UpProcess) -> subprocess.CompletedProcess[str]:
+    """`diffusion-serve up` that is to end by itself."""
+    with server.started() as process:
+        process.wait(240)
+    return subprocess.CompletedProcess(process.args, process.returncode, server.log())
+
+
+def test_a_start_that_fails_ends_with_the_replicas_own_words(
+    args: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT", "1")  # or Serve tries it three times
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    args |= {"video": {"enabled": False}, "image": {"model": str(empty), "engine": "diffusers"}}
+    done = run_up(UpProcess(tmp_path, args))
+    assert done.returncode == 1, done.stdout[-4000:]
+    assert f"Image did not start: ValueError: '{empty}' is no image model: it has no model_index.json" in done.stdout
+    assert "AttributeError" not in done.stdout
+
+
+def test_a_taken_port_is_told_before_anything_starts(args: dict[str, Any], tmp_path: Path) -> None:
+    server = UpProcess(tmp_path, args)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as Serve's proxy has it
+        listener.bind(("127.0.0.1", server.port))
+        listener.listen()
+        done = run_up(server)
+    assert done.returncode == 1, done.stdout[-4000:]
+    assert f"port {server.port} of 127.0.0.1 is taken by process {os.getpid()} (" in done.stdout
+    assert "Ray" not in done.stdout
+
+
+def test_a_stop_during_the_start_is_quiet(args: dict[str, Any], tmp_path: Path) -> None:
+    server = UpProcess(tmp_path, args)
+    with server.started() as process:
+        wait_until(lambda: "Running config file" in server.log(), 120, "Ray's start")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, server.tail()
+    assert "Traceback" not in server.log()

@@ -38,6 +38,13 @@ class UpProcess:
     @contextmanager
     def running(self) -> Generator[subprocess.Popen[bytes]]:
         """Ready at its beginning; killed at the end of the block, if it still runs."""
+        with self.started() as process:
+            wait_ready(self.base_url, 240)
+            yield process
+
+    @contextmanager
+    def started(self) -> Generator[subprocess.Popen[bytes]]:
+        """As `running`, without waiting for it to be ready."""
         # a short path: Ray's Unix sockets lie below it, and theirs are limited to 107 bytes
         temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         with self._log.open("ab") as log:
@@ -49,7 +56,6 @@ class UpProcess:
                 start_new_session=True,
             )
         try:
-            wait_ready(self.base_url, 240)
             yield process
         finally:
             if process.poll() is None:
@@ -68,4 +74,7 @@ class UpProcess:
         return httpx.get(f"{self.base_url}/v1/videos/{job_id}", timeout=60).raise_for_status().json()
 
     def tail(self) -> str:
-        return self._log.read_text(errors="replace")[-4000:]
+        return self.log()[-4000:]
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")

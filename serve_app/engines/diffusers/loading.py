@@ -6,15 +6,15 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import torch
 import transformers
 from packaging.version import Version
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
+from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
 from serve_app.settings import ModelSettings
 
 MAX_THREADS = 8
@@ -22,17 +22,6 @@ MAX_THREADS = 8
 SMALL_MODEL = 50_000_000
 """Parameters below which one thread is used: a second one waits more than it works, busily, and where other replicas
 share the cores it made the demo text model ten times slower."""
-
-
-class EngineArgs(BaseModel):
-    """`engine_args` as this engine understands them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    threads: int | None = Field(default=None, ge=1)
-    device: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +55,8 @@ class Source:
 
 def source(settings: ModelSettings) -> Source:
     """Reads `settings` and this machine; float32 on a CPU, bfloat16 on a GPU. ValueError for what can't be loaded."""
-    args = _engine_args(settings)
-    folder = _folder(settings.model)
+    args = parse_engine_args(settings)
+    folder = local_folder(settings.model)
     device = torch.device(args.device or ("cuda" if settings.gpus > 0 and torch.cuda.is_available() else "cpu"))
     dtype = args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
     return Source(
@@ -113,22 +102,3 @@ def quiet() -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-
-
-def _engine_args(settings: ModelSettings) -> EngineArgs:
-    try:
-        return EngineArgs.model_validate(settings.engine_args)
-    except ValidationError as error:
-        allowed = ", ".join(EngineArgs.model_fields)
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise ValueError(f"engine_args of the diffusers engine: {problems}. Allowed: {allowed}") from error
-
-
-def _folder(model: str) -> Path | None:
-    """The folder that `model` names, None for a hub id."""
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ValueError(f"The model folder '{model}' does not exist")
-    return None

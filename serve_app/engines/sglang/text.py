@@ -53,7 +53,11 @@ class SGLangTextEngine:
         # a leak is a warning to us, not a reason to end every request there is
         os.environ.setdefault("SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE", "0")
         self._scratch = Scratch()
-        self._engine = Engine(**engine_arguments(settings, self._scratch.path))
+        try:
+            self._engine = Engine(**engine_arguments(settings, self._scratch.path))
+        except BaseException:
+            self._scratch.close()
+            raise
         self._engine.tokenizer_manager._subprocess_watchdog.stop()  # it, too, would send SIGQUIT
         self._processes = Processes((pid, "of the text engine") for pid in self._engine.get_all_child_pids())
         self._tokenizer = self._engine.tokenizer_manager.tokenizer

@@ -1,0 +1,86 @@
+"""What of the settings is known on this machine to fail: missing folders and variables, arguments an engine refuses.
+
+For a file that is served here. Each look uses the code that would fail at the start; none asks the network.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from serve_app.demo import is_demo
+from serve_app.engines.diffusers.algorithms import parse_algorithm
+from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
+from serve_app.engines.load import choose
+from serve_app.errors import GenerationFailed
+from serve_app.ingress.auth import Keys
+from serve_app.media.videos import check_encoder
+from serve_app.settings import MediaSettings, ModelSettings, Settings, TextSettings
+
+Finding = tuple[str, str]
+"""The path of a key below the settings, and what is wrong with it."""
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """Everything that resolved `settings` need of this machine and do not find."""
+    for name, model in settings.kinds().items():
+        yield from ((f"{name}.{key}", message) for key, message in _look_at_model(model))
+    yield from _look_at_access(settings)
+    yield from _look_at_media(settings.media)
+    if any(is_demo(model.model) for model in settings.kinds().values()):
+        yield from _not_writable("home", Path(settings.home))
+    if "video" in settings.kinds():
+        yield from _look_for_encoder()
+    if settings.telemetry.otlp_endpoint and importlib.util.find_spec("opentelemetry") is None:
+        yield "telemetry.otlp_endpoint", "needs the extra `otel`, which is not installed"
+
+
+def _look_at_model(model: ModelSettings) -> Iterator[Finding]:
+    try:
+        local_folder(model.model)
+    except ValueError as error:
+        yield "model", str(error)
+    if choose(model) != "diffusers":
+        return
+    try:
+        parse_engine_args(model)
+    except ValueError as error:
+        yield "engine_args", str(error)
+    if isinstance(model, TextSettings):
+        try:
+            parse_algorithm(model)
+        except ValueError as error:
+            yield "algorithm", str(error)
+
+
+def _look_at_access(settings: Settings) -> Iterator[Finding]:
+    try:
+        Keys.load(settings.access)
+    except (OSError, ValueError) as error:
+        yield "access", str(error)
+
+
+def _look_at_media(media: MediaSettings) -> Iterator[Finding]:
+    address = urlsplit(media.root)
+    if address.scheme == "file":
+        yield from _not_writable("media.root", Path(unquote(address.path)))
+
+
+def _look_for_encoder() -> Iterator[Finding]:
+    try:
+        check_encoder()
+    except GenerationFailed as error:
+        yield "video", error.message
+
+
+def _not_writable(key: str, folder: Path) -> Iterator[Finding]:
+    """That `folder` cannot be made or written into, tried out in the part of it that is there."""
+    there = next(above for above in (folder, *folder.parents) if above.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".diffusion-serve-check-", dir=there):
+            pass
+    except OSError as error:
+        yield key, f"{folder} cannot be written: {error.strerror}"

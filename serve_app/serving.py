@@ -1,0 +1,193 @@
+"""Serves a deployments file in this process until a signal: what `serve run` does, and what it lacks.
+
+A port that is taken is told before anything starts; a start that fails ends, with the replica's own words; at SIGTERM
+or Ctrl-C nothing new is let in and what runs is finished (`drain`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any
+
+from serve_app.listening import claim, who_listens
+from serve_app.render import dump
+
+NOTICE_S = 2.0
+"""From /ready saying no until the routes go, so that a load balancer can turn away."""
+READERS_S = 10.0
+"""How long those who still read when all work has ended, a file or the events of a job, may go on."""
+POLL_S = 0.2
+WATCH_S = 0.5
+
+
+class Stop(SystemExit):
+    """A signal asked to stop. A SystemExit, which `serve run` and Ray's own code let through without a traceback."""
+
+
+def starts_ray() -> bool:
+    """Whether `serve_until_told` starts a Ray on this machine, and not joins one that the environment names."""
+    return os.environ.get("RAY_ADDRESS", "local") == "local"
+
+
+def serve_until_told(config: dict[str, Any], *, dashboard: bool) -> int:
+    """Serves the one application of `config`; a signal drains first, a second one during that cuts off.
+
+    Gives 0 after a signal, 1 where the start failed. Ray's dashboard is left out of a local Ray unless asked for: its
+    processes cost a quarter of the start on two cores.
+    """
+    name = application_name(config)
+    with ExitStack() as holding:
+        if starts_ray() and (taken := _taken(config, holding)) is not None:
+            print(f"diffusion-serve up: {taken}", file=sys.stderr)
+            return 1
+        return _serve(config, name, dashboard=dashboard)
+
+
+def _serve(config: dict[str, Any], name: str, *, dashboard: bool) -> int:
+    import ray
+    from ray import serve
+
+    _catch_signals()
+    try:
+        ray.init(address=os.environ.get("RAY_ADDRESS"), namespace="serve", include_dashboard=dashboard)
+        _catch_signals()  # again, because Ray sets a handler for SIGTERM of its own while it starts
+        _deploy(config)
+        return _watch(name)
+    except Stop:
+        if ray.is_initialized():
+            drain(name)
+        return 0
+    finally:
+        if ray.is_initialized():
+            serve.shutdown()
+            ray.shutdown()
+
+
+def application_name(config: dict[str, Any]) -> str:
+    """The name of the only application; ValueError where there are several or none."""
+    applications = config.get("applications") or []
+    if len(applications) != 1:
+        raise ValueError(f"--config needs a file with one application, not {len(applications)}")
+    return applications[0].get("name", "default")
+
+
+def drain(name: str) -> None:
+    """Lets no new work in, waits for the requests that run, and ends the application, which hands back other videos.
+
+    /ready is 503 from the beginning. Another signal ends the waiting.
+    """
+    from ray import serve
+
+    if name not in serve.status().applications:  # it was still starting
+        return
+    print("draining: nothing new is let in; a second signal stops at once", file=sys.stderr, flush=True)
+    try:
+        noticed_at = time.monotonic() + NOTICE_S
+        while "Ingress" in _deployments(name) and (_inside(name) or time.monotonic() < noticed_at):
+            time.sleep(POLL_S)
+        serve.delete(name, _blocking=False)
+        read_until = time.monotonic() + READERS_S
+        while _deployments(name) and time.monotonic() < read_until:
+            time.sleep(POLL_S)
+    except Stop:
+        print("stopping at once", file=sys.stderr, flush=True)
+
+
+def last_words(message: str) -> str:
+    """The error that a traceback ends with: its lines behind the last indented one."""
+    words: list[str] = []
+    for line in reversed(message.strip().splitlines()):
+        if words and line.startswith((" ", "\t")):
+            break
+        words.insert(0, line.strip())
+    return "\n".join(words)
+
+
+def _taken(config: dict[str, Any], holding: ExitStack) -> str | None:
+    """Who has the port; None where it is ours until `holding` ends.
+
+    Serve itself would share it (SO_REUSEPORT): half of all requests would go to a stranger.
+    """
+    http = config.get("http_options") or {}
+    host, port = http.get("host", "127.0.0.1"), http.get("port", 8000)
+    if (listener := who_listens(host, port)) is None:
+        if (claimed := claim(host, port)) is not None:
+            holding.enter_context(claimed)
+            return None
+        listener = "another diffusion-serve that is starting"
+    return f"port {port} of {host} is taken by {listener}: end that, or choose another with --http-port"
+
+
+def _catch_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise Stop(signal.Signals(number).name)
+
+
+def _deploy(config: dict[str, Any]) -> None:
+    from ray.serve.scripts import run as serve_run
+
+    with tempfile.NamedTemporaryFile("w", prefix="deployments-", suffix=".yaml", encoding="utf-8") as file:
+        file.write(dump(config))
+        file.flush()
+        try:
+            serve_run.main([file.name, "--non-blocking"], standalone_mode=False)
+        except Stop:
+            raise
+        except SystemExit as error:  # it has said why, and ends with 0
+            raise SystemExit(1) from error
+
+
+def _watch(name: str) -> int:
+    """Waits for a signal; 1 where the application fails to start."""
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    while True:
+        application = serve.status().applications.get(name)
+        if application is not None and application.status == ApplicationStatus.RUNNING:
+            break
+        if application is not None and application.status == ApplicationStatus.DEPLOY_FAILED:
+            for failure in _failures(application):
+                print(f"diffusion-serve up: {failure}", file=sys.stderr, flush=True)
+            return 1
+        time.sleep(WATCH_S)
+    while True:
+        signal.pause()
+
+
+def _failures(application: Any) -> Iterator[str]:
+    """Why the application did not start: the words of each deployment's replica, else those of the builder."""
+    failed = {
+        name: deployment.message
+        for name, deployment in application.deployments.items()
+        if deployment.status.value == "DEPLOY_FAILED"
+    }
+    for name, message in failed.items():
+        yield f"{name} did not start:\n{message}\n{name} did not start: {last_words(message)}"
+    if not failed:
+        yield f"the application did not start:\n{application.message}"
+
+
+def _deployments(name: str) -> set[str]:
+    from ray import serve
+
+    application = serve.status().applications.get(name)
+    return set(application.deployments) if application else set()
+
+
+def _inside(name: str) -> int:
+    """Shuts the gate of every ingress replica; the number of requests still inside."""
+    from ray import serve
+
+    return sum(serve.get_deployment_handle("Ingress", name).broadcast("drain").results())
