@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -34,6 +35,19 @@ def test_import_boundaries() -> None:
     program = str(Path(sys.executable).parent / "lint-imports")
     done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_no_coroutine_is_handed_to_a_coroutine() -> None:
+    """One that is cancelled before it begins would drop what it was handed: "was never awaited"."""
+    found: list[str] = []
+    for path in sorted((ROOT / "serve_app").rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.AsyncFunctionDef):
+                given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+                kinds = [ast.unparse(each.annotation) for each in given if each.annotation]
+                if any(kind.startswith(("Awaitable", "Coroutine")) for kind in kinds):
+                    found.append(f"{path.relative_to(ROOT)}:{function.lineno} {function.name}")
+    assert found == []
 
 
 def test_the_package_itself_imports_nothing() -> None:

@@ -98,12 +98,9 @@ class ImageDeployment:
     ) -> tuple[tuple[GeneratedImage, ...], Timing]:
         """The images as files, stored unless the caller asked for the bytes, and what that took."""
         began = time.monotonic()
-        files = await asyncio.gather(
-            *(
-                self._encoded(task, pixels, self._facts(task, output, seed))
-                for pixels, seed in zip(output.pixels, output.seeds, strict=True)
-            )
-        )
+        facts = [self._facts(task, output, seed) for seed in output.seeds]
+        pictures = list(zip(output.pixels, facts, strict=True))
+        files = await asyncio.gather(*(self._encoded(task, pixels, written) for pixels, written in pictures))
         encoded = time.monotonic()
         if task.return_bytes:
             images = [GeneratedImage(seed=seed, data=data) for seed, data in zip(output.seeds, files, strict=True)]

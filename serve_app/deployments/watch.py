@@ -40,16 +40,16 @@ class Watch:
     def on_step(self, step: Step) -> None:
         self._progress = max(self._progress, 100 * step.step // max(step.total, 1))
 
-    async def stoppable(self, work: Coroutine[Any, Any, T], on_stop: Callable[[ServeError], Awaitable[None]]) -> T:
+    def stoppable(self, work: Coroutine[Any, Any, T], on_stop: Callable[[ServeError], Awaitable[None]]) -> Awaitable[T]:
         """What `work` gives. Where the job is cancelled or the replica must leave, `work` is cancelled and that raised.
 
         `on_stop` is told at once, while stopping may take the engine a step, or all of them; this ends when it has.
         """
-        return await self._beside(asyncio.create_task(work), on_stop)
+        return self._beside(asyncio.create_task(work), on_stop)
 
-    async def unstoppable(self, work: Coroutine[Any, Any, T]) -> T:
+    def unstoppable(self, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
         """What `work` gives, with heartbeats going on beside it."""
-        return await self._beside(asyncio.create_task(work), None)
+        return self._beside(asyncio.create_task(work), None)
 
     async def _beside(self, working: asyncio.Task[T], on_stop: Callable[[ServeError], Awaitable[None]] | None) -> T:
         # a task of its own: a store that answers slowly does not hold up the end, and a heartbeat is never cut off

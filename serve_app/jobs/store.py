@@ -193,7 +193,7 @@ class JobStore:
     async def release(self, owner: str, key: str, claim: Claim) -> None:
         """Gives up a fresh claim whose work came to nothing, so that the next request may claim the key."""
         link = key
-        while (data := await _or_none(self._store.get(_claim_key(owner, link)))) is not None:
+        while (data := await self._get(_claim_key(owner, link))) is not None:
             held = _CLAIM.validate_json(data)
             if held.job_id == claim.job_id:
                 await self._store.delete(_claim_key(owner, link))
@@ -367,9 +367,7 @@ class JobStore:
         if not records.is_job_id(job_id):
             raise JobNotFound(_no_job(job_id))
         folder = _folder(owner, job_id)
-        infos, data = await asyncio.gather(
-            self._store.list(folder), _or_none(self._store.get(_request_key(owner, job_id)))
-        )
+        infos, data = await asyncio.gather(self._store.list(folder), self._get(_request_key(owner, job_id)))
         request = self._parsed(folder, data, records.load_request)
         if request is None:
             raise JobNotFound(_no_job(job_id))
@@ -394,9 +392,16 @@ class JobStore:
 
     async def _read(self, infos: Sequence[ObjectInfo], load: Callable[[bytes], T]) -> list[tuple[ObjectInfo, T]]:
         """The objects that are records, in order."""
-        data = await asyncio.gather(*(_or_none(self._store.get(info.key)) for info in infos))
+        data = await asyncio.gather(*(self._get(info.key) for info in infos))
         parsed = [(info, self._parsed(info.key, each, load)) for info, each in zip(infos, data, strict=True)]
         return [(info, each) for info, each in parsed if each is not None]
+
+    async def _get(self, key: str) -> bytes | None:
+        """None for an object that is gone: between a listing and a read, that is no error."""
+        try:
+            return await self._store.get(key)
+        except ObjectNotFound:
+            return None
 
     def _parsed(self, key: str, data: bytes | None, load: Callable[[bytes], T]) -> T | None:
         if data is None:
@@ -443,7 +448,7 @@ class JobStore:
     async def _beat(self, dispatcher: str) -> float | None:
         """When the dispatcher was last heard of, by the store's clock; 0 where it has resigned."""
         key = _beat_key(dispatcher)
-        beat = self._parsed(key, await _or_none(self._store.get(key)), records.load_beat)
+        beat = self._parsed(key, await self._get(key), records.load_beat)
         if beat is None:
             return None
         try:
@@ -482,14 +487,6 @@ def _next_link(link: str, passed_over: Claim) -> str:
 
 def _no_job(job_id: str) -> str:
     return f"There is no video '{job_id[:64]}'."
-
-
-async def _or_none(call: Awaitable[bytes]) -> bytes | None:
-    """None for an object that is gone: between a listing and a read, that is no error."""
-    try:
-        return await call
-    except ObjectNotFound:
-        return None
 
 
 S = TypeVar("S")

@@ -193,9 +193,9 @@ class S3Store:
 
     # --- on the IO thread ---
 
-    async def _on_io_thread(self, work: Coroutine[Any, Any, T]) -> T:
+    def _on_io_thread(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """What `work` gives, run on the IO thread; cancelling this cancels it there, where it still cleans up."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._io))
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._io))
 
     async def get_object(self, key: str, wanted: dict[str, str]) -> dict[str, Any]:
         """One GetObject, not tried again: its `Body` is still to be read."""

@@ -55,6 +55,16 @@ async def test_a_job_from_beginning_to_end(any_settings: Settings) -> None:
     assert (await jobs.list("public")).jobs == []
 
 
+async def test_a_reader_that_is_cancelled_at_once_leaves_nothing_undone(jobs: JobStore, create: Create) -> None:
+    # a coroutine that is made and never begun is an error of the run: "was never awaited"
+    job = await create()
+    reading = asyncio.create_task(jobs.get(job.owner, job.id))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
 async def test_a_heartbeat_after_the_end_changes_nothing(jobs: JobStore, create: Create) -> None:
     job = await create()
     attempt = await started(jobs, job.id)
