@@ -36,6 +36,7 @@ def build(args: Settings) -> Application:
     profile, reason = choose_profile(args.profile)
     settings = resolve(args, profile)
     logger.info("profile %s: %s", profile, reason)
+    check_media(settings, nodes_for_replicas())
     if profile == "demo":
         logger.warning(BANNER)
     models: dict[Kind, Application] = {kind: _model(kind, settings) for kind in settings.kinds()}
@@ -53,6 +54,22 @@ def choose_profile(asked: Profile) -> tuple[Literal["demo", "gpu"], str]:
     if importlib.util.find_spec("sglang") is None:
         return "demo", f"the Ray cluster has {gpus:g} GPUs, but sglang is not installed"
     return "gpu", f"the Ray cluster has {gpus:g} GPUs and sglang is installed"
+
+
+def nodes_for_replicas() -> int:
+    """How many nodes of the Ray cluster may hold a replica: a head with 0 CPUs does not."""
+    nodes = ray.nodes() if ray.is_initialized() else []
+    return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in nodes)
+
+
+def check_media(settings: Settings, nodes: int) -> None:
+    """Raises ValueError where the media would lie in a folder of one node and others were asked for them."""
+    media = settings.media
+    if nodes > 1 and media.root.startswith("file:") and not media.shared:
+        raise ValueError(
+            f"media.root is the folder {media.root}, and the cluster has {nodes} nodes, which cannot read each other's "
+            "files: set media.root to s3://bucket/prefix, or media.shared to true if every node mounts that folder"
+        )
 
 
 def _model(kind: Kind, settings: Settings) -> Application:

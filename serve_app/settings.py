@@ -161,10 +161,12 @@ class MediaSettings(Strict):
 
     `public_url` replaces the base of every URL in an answer (behind a CDN or proxy). `ttl_s` is the life of a job and
     its files together; `url_ttl_s` that of one presigned or signed URL. `redirect`: /content answers with a 307 to S3.
-    `signing_key_env` names the variable that signs local media URLs when API keys are on.
+    `signing_key_env` names the variable that signs local media URLs when API keys are on. `shared` says that `root` is
+    a folder that every node mounts (NFS); without it a folder is refused where a cluster has more than one node.
     """
 
     root: str = ""
+    shared: bool = False
     public_url: str | None = None
     redirect: bool = True
     ttl_s: Seconds = 7 * 86400.0
