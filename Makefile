@@ -1,4 +1,4 @@
-# make serve: set up and serve. make test: set up and run every test that needs no GPU. make help: the rest.
+# make serve: set up and serve. make test: set up and run the tests. make help: the rest.
 # Nothing is needed beforehand but Python >= 3.11 with pip. A stamp in .venv marks each finished step, so that a
 # second run skips it and an interrupted one is done again.
 
@@ -23,18 +23,32 @@ PIP_gpu     := --no-deps
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help serve test browser lint setup lock vendor clean
+.PHONY: help serve test test-slow test-cluster browser fuzz lint setup lock vendor clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 serve: setup ## set up, make the demo checkpoints (CPU), serve deployments.yaml (CONFIG=... for another file)
 	@$(BIN)/diffusion-serve check $(CONFIG)  # Serve itself would take a misspelt key without a word
 	@if [ $(PROFILE) = cpu ]; then $(BIN)/diffusion-serve demo-models; fi
 	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/diffusion-serve up --config $(CONFIG)  # serve run that drains at its end
 
-test: setup ## set up, run all tests that need no GPU (PYTEST_ARGS=... for some)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not gpu and not browser" $(PYTEST_ARGS)
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+# Networks, processes and mounts of their own: nodes are made in them, and none outlives the run.
+ALONE  := unshare --map-root-user --net --mount --pid --fork --kill-child --mount-proc
+
+# Two processes share the tests; those that share an application stay together (xdist_group).
+test: setup ## set up, run the tests that take no GPU and no minutes (PYTEST_ARGS=... for some)
+	$(PYTEST) -m "not gpu and not slow and not cluster and not browser and not fuzz" --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+
+test-slow: setup ## the tests that set up, kill and restart whole applications
+	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+test-cluster: setup ## four Ray nodes, a lost node and a lost head; needs redis-server, iproute2 and unshare
+	@for tool in redis-server ip unshare; do command -v $$tool >/dev/null || { \
+	  echo "$$tool is missing: apt-get install redis-server iproute2 util-linux" >&2; exit 1; }; done
+	@$(ALONE) true || { echo "this user may make no network namespaces here: run it as root" >&2; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(ALONE) $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
 
 BROWSER_TESTS := tests/ingress/page
 
@@ -46,6 +60,9 @@ browser: setup $(BROWSER_TESTS)/node_modules/.package-lock.json ## test the page
 $(BROWSER_TESTS)/node_modules/.package-lock.json: $(BROWSER_TESTS)/package-lock.json
 	@command -v npm >/dev/null || { echo "axe-core comes from npm (Debian and Ubuntu: apt install npm)" >&2; exit 1; }
 	npm ci --silent --ignore-scripts --prefix $(BROWSER_TESTS)
+
+fuzz: setup ## ten minutes of random requests; prints its seed (FUZZ_SEED=..., FUZZ_SECONDS=...)
+	$(PYTEST) -m fuzz --durations=0 $(PYTEST_ARGS)
 
 lint: setup ## ruff, pyright, import boundaries
 	$(BIN)/ruff check .

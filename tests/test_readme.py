@@ -139,6 +139,7 @@ def test_the_configuration_passes_the_check() -> None:
     assert "application 'diffusion' on 127.0.0.1:8000/" in bash(block("diffusion-serve check"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(START_S + 60)
 @pytest.mark.usefixtures("server")
 class TestServed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +15,12 @@ import pytest
 
 from tests.ingress.conftest import Running, Serving
 
-LONGEST_S = 100
+SEED = 20261127
+EXAMPLES = 12
+"""For each operation, beside those that go through the schema case by case."""
 LEAST_REQUESTS = 1000
+SEARCH_S = float(os.environ.get("FUZZ_SECONDS", "600"))
+"""Of `make fuzz`, which may also be given the FUZZ_SEED of a run that found something."""
 LEFT_OUT = {
     # a schema cannot say all that a request must be: an even width, an image that decodes, a URL that may be fetched
     "positive_data_acceptance",
@@ -51,23 +57,39 @@ def small(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
         yield running
 
 
-def test_nothing_is_found_in_a_thousand_requests(small: Running, tmp_path: Path) -> None:
-    report = tmp_path / "report.ndjson"
+def test_the_same_requests_find_nothing_every_time(small: Running, tmp_path: Path) -> None:
+    # by number and never by time, so that a slow machine sends what a fast one does
+    assert schemathesis(small, tmp_path, {"--seed": str(SEED), "--max-examples": str(EXAMPLES)}) >= LEAST_REQUESTS
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(4 * SEARCH_S)
+def test_a_search_finds_nothing(small: Running, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    seed = os.environ.get("FUZZ_SEED") or str(random.randrange(2**32))
+    with capfd.disabled():
+        print(f"\nFUZZ_SEED={seed}: this search again, for {SEARCH_S:.0f} s: FUZZ_SEED={seed} make fuzz", flush=True)
+    sent = schemathesis(small, tmp_path, {"--seed": seed, "--max-time": f"{SEARCH_S:.0f}"})
+    with capfd.disabled():
+        print(f"{sent} requests", flush=True)
+
+
+def schemathesis(running: Running, folder: Path, options: dict[str, str]) -> int:
+    """The number of requests that a run sent; one that finds something fails."""
+    report = folder / "report.ndjson"
     # a process of its own: its hooks and warnings are not ours, and the server's thread is not slowed down by it
-    options = {
+    every = options | {
         "--checks": "all",
         "--exclude-checks": ",".join(sorted(LEFT_OUT)),
-        "--max-time": str(LONGEST_S),
         "--header": "Authorization: Bearer sk-test",
         "--request-timeout": "60",
         "--generation-database": "none",
         "--report-ndjson-path": str(report),
     }
-    arguments = [word for option in options.items() for word in option]
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{small.url}/openapi.json", "--no-color", *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=4 * LONGEST_S, cwd=tmp_path, check=False)
+    arguments = [word for option in every.items() for word in option]
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json", "--no-color", *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
-    assert requests_in(report) >= LEAST_REQUESTS, ran.stdout[-2000:]
+    return requests_in(report)
 
 
 def requests_in(report: Path) -> int:

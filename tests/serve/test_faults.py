@@ -28,7 +28,7 @@ from serve_app.media.videos import probe
 from tests.s3_server import S3Server
 from tests.serve.app_process import AppProcess, wait_until
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TINY = {"model": "demo/wan-tiny", "prompt": "a river"}
 FRAMES = 5
