@@ -36,6 +36,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentRes
 from ray.serve.schema import DeploymentStatusOverview
 
 from serve_app.errors import GenerationFailed, QueueFull, ReplicaLeaving, ServeError, Unavailable
+from serve_app.ingress.latest import Latest
 from serve_app.settings import Settings
 from serve_app.tasks import ImageEvent, ImageResult, ImageTask, Kind, ModelCard, TextEvent, TextResult, TextTask
 
@@ -220,22 +221,19 @@ class VideoHandle(_Described):
 
 
 class ServeReadiness:
-    """Asks Serve's controller how the model deployments stand, at most once a second however often it is called."""
+    """How Serve's controller says that the model deployments stand.
 
-    def __init__(self, settings: Settings, handles: Mapping[Kind, Handle], keep_s: float = 1.0) -> None:
+    Where it does not answer, what it said last stands: while the head of a cluster is away, requests are served on.
+    """
+
+    def __init__(self, settings: Settings, handles: Mapping[Kind, Handle]) -> None:
         self._settings = settings
         self._handles = handles
-        self._keep_s = keep_s
-        self._known: Mapping[Kind, bool] = {}
-        self._until = 0.0
-        self._lock = asyncio.Lock()
+        nothing: Mapping[Kind, bool] = dict.fromkeys(settings.kinds(), False)
+        self._known = Latest(self._ask, nothing)
 
     async def __call__(self) -> Mapping[Kind, bool]:
-        async with self._lock:
-            if time.monotonic() >= self._until:
-                self._known = await asyncio.to_thread(self._ask)
-                self._until = time.monotonic() + self._keep_s
-        return self._known
+        return await self._known()
 
     def _ask(self) -> Mapping[Kind, bool]:
         applications = serve.status().applications
