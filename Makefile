@@ -37,9 +37,11 @@ PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 # Networks, processes and mounts of their own: nodes are made in them, and none outlives the run.
 ALONE  := unshare --map-root-user --net --mount --pid --fork --kill-child --mount-proc
 
-# Two processes share the tests; those that share an application stay together (xdist_group).
+# Two processes share the tests; tests/conftest.py says which stay together, and in which order they begin.
+IN_TWO := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
 test: setup ## set up, run the tests that take no GPU and no minutes (PYTEST_ARGS=... for some)
-	$(PYTEST) -m "not gpu and not slow and not cluster and not browser and not fuzz" --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	$(PYTEST) -m "not gpu and not slow and not cluster and not browser and not fuzz" $(IN_TWO) $(PYTEST_ARGS)
 
 test-slow: setup ## the tests that set up, kill and restart whole applications
 	$(PYTEST) -m slow $(PYTEST_ARGS)

@@ -15,7 +15,7 @@ import pytest
 from tests.serve.app_process import replicas, wait_until
 from tests.serve.up_process import UpProcess
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 AT_ONCE = 8
 CHEAP = {"size": "64x64", "nvext": {"num_inference_steps": 1}}

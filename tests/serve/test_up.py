@@ -16,7 +16,7 @@ import pytest
 from tests.serve.app_process import wait_until
 from tests.serve.up_process import UpProcess
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 JOB = {"model": "demo/wan-tiny", "prompt": "a river", "size": "64x64", "nvext": {"num_frames": 9}}
 LONG_JOB = {**JOB, "size": "256x256", "nvext": {"num_frames": 49, "num_inference_steps": 100}}
