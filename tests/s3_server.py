@@ -20,13 +20,13 @@ def free_port() -> int:
         return port
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 30.0) -> None:
-    """Returns when something accepts connections at 127.0.0.1:port; AssertionError if `process` ends or time is up."""
+def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 30.0, host: str = "127.0.0.1") -> None:
+    """Returns when something accepts connections at host:port; AssertionError if `process` ends or time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the server ended with {process.returncode}"
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((host, port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.02)
@@ -39,11 +39,12 @@ class S3Server:
     The port stays the same over `stop` and `start`, so that an outage can be played.
     """
 
-    def __init__(self, folder: Path, bucket: str = "bucket") -> None:
+    def __init__(self, folder: Path, bucket: str = "bucket", host: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.host = host
         self.bucket = bucket
         self.port = free_port()
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.endpoint = f"http://{host}:{self.port}"
         self.env = {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": KEY,
@@ -59,12 +60,12 @@ class S3Server:
             return
         command = [
             shutil.which("rclone", path=sysconfig.get_path("scripts")) or "rclone",
-            *("serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{self.port}"),
+            *("serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", f"{self.host}:{self.port}"),
             # not --dir-cache-time 0s: every request then takes longer than the one before, up to half a minute
             *("--config", "", "--log-level", "ERROR", str(self.folder)),
         ]
         self.process = subprocess.Popen(command)
-        wait_for_port(self.port, self.process)
+        wait_for_port(self.port, self.process, host=self.host)
 
     def stop(self) -> None:
         """Kills the server outright, as an outage would; the objects stay."""
