@@ -11,7 +11,6 @@ import pytest
 
 from tests.s3_server import S3Server
 
-
 TOGETHER = ("serve", "ingress")
 """Folders whose tests share an application that is made once; they come first, since they take longest."""
 

@@ -33,7 +33,7 @@ from ray.serve.exceptions import (
     ReplicaUnavailableError,
 )
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
-from ray.serve.schema import DeploymentStatusOverview
+from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
 
 from serve_app.errors import GenerationFailed, QueueFull, ReplicaLeaving, ServeError, Unavailable
 from serve_app.ingress.latest import Latest
@@ -223,20 +223,27 @@ class VideoHandle(_Described):
 class ServeReadiness:
     """How Serve's controller says that the model deployments stand.
 
-    Where it does not answer, what it said last stands: while the head of a cluster is away, requests are served on.
+    What it said last stands where it does not answer, and where it has come back and still looks for the replicas that
+    it left: while the head of a cluster is away, requests are served on.
     """
 
     def __init__(self, settings: Settings, handles: Mapping[Kind, Handle]) -> None:
         self._settings = settings
         self._handles = handles
-        nothing: Mapping[Kind, bool] = dict.fromkeys(settings.kinds(), False)
-        self._known = Latest(self._ask, nothing)
+        self._said: Mapping[Kind, bool] = dict.fromkeys(settings.kinds(), False)
+        self._latest = Latest(self._ask, self._said)
 
     async def __call__(self) -> Mapping[Kind, bool]:
-        return await self._known()
+        return await self._latest()
 
     def _ask(self) -> Mapping[Kind, bool]:
         applications = serve.status().applications
+        deployments = [each for application in applications.values() for each in application.deployments.values()]
+        if not any("RECOVERING" in deployment.replica_states for deployment in deployments):
+            self._said = self._judge(applications)
+        return self._said
+
+    def _judge(self, applications: Mapping[str, ApplicationStatusOverview]) -> Mapping[Kind, bool]:
         known: dict[Kind, bool] = {}
         for kind, model in self._settings.kinds().items():
             handle = self._handles[kind]
