@@ -6,6 +6,7 @@ and hands a raw dict to a function whose annotation is a string.
 
 import importlib.util
 import logging
+import secrets
 from typing import Any, Literal, cast
 
 import ray
@@ -35,6 +36,7 @@ def build(args: Settings) -> Application:
     """The whole application: three model deployments, the sweeper of jobs, and the ingress in front of them."""
     profile, reason = choose_profile(args.profile)
     settings = resolve(args, profile)
+    settings = settings.model_copy(update={"instance": settings.instance or secrets.token_hex(8)})
     logger.info("profile %s: %s", profile, reason)
     check_media(settings, nodes_for_replicas())
     if profile == "demo":

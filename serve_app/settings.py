@@ -260,8 +260,11 @@ class IngressSettings(Strict):
 
 
 class Settings(Strict):
+    """`instance` is what /health calls this application, so that whoever started it knows it; drawn where left out."""
+
     profile: Profile = "auto"
     home: str = ""
+    instance: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{0,64}$")] = ""
     text: TextSettings = TextSettings()
     image: ImageSettings = ImageSettings()
     video: VideoSettings = VideoSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,12 +24,16 @@ ROOT = Path(__file__).parents[2]
 
 
 class App:
-    """`serve run` of `config`, which must name a port of its own; logs go to `log`."""
+    """`serve run` of `config`, which must name a port of its own; logs go to `log`.
+
+    Serve shares a port with whoever listens there already: only the one that calls itself as we named it is ours.
+    """
 
     def __init__(self, config: dict[str, Any], folder: Path, log: Path, *, gpus: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "deployments.yaml"
-        path.write_text(yaml.safe_dump(config))
+        self.instance = secrets.token_hex(8)
+        path.write_text(yaml.safe_dump(_named(config, self.instance)))
         self.base = f"http://127.0.0.1:{config['http_options']['port']}"
         # Ray's sockets lie below it, and the path of a socket has 107 bytes at most
         self._ray = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
@@ -56,16 +61,25 @@ class App:
         self._log = log
 
     def wait_ready(self, wait_s: float) -> set[str]:
-        """The kinds that are not ready when all are, or the time is up, or the process has ended."""
+        """The kinds that are not ready when all are, or the time is up, or the process has ended.
+
+        Raises RuntimeError where another application answers at our port.
+        """
         deadline, waiting = time.monotonic() + wait_s, {"everything"}
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(httpx.HTTPError):
+                self._check_ours()
                 answer = httpx.get(f"{self.base}/ready", timeout=10)
                 if answer.status_code == 200:
                     return set()
                 waiting = set(re.findall(r"text|image|video", answer.text)) or waiting
             time.sleep(1)
         return waiting
+
+    def _check_ours(self) -> None:
+        answer = httpx.get(f"{self.base}/health", timeout=10)
+        if answer.status_code == 200 and (found := answer.json().get("instance")) != self.instance:
+            raise RuntimeError(f"{self.base} is answered by another application ({found}), which was there before")
 
     def stop(self) -> list[int]:
         """Ends it as Ctrl-C does; what is left after 40 s is killed, and its process ids are the answer."""
@@ -81,6 +95,14 @@ class App:
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self._ray, ignore_errors=True)
         return left
+
+
+def _named(config: dict[str, Any], instance: str) -> dict[str, Any]:
+    return config | {
+        "applications": [
+            each | {"args": (each.get("args") or {}) | {"instance": instance}} for each in config["applications"]
+        ]
+    }
 
 
 def lives(pid: int) -> bool:

@@ -87,7 +87,7 @@ class Sweep:
                 self._held[each] = asyncio.create_task(self._have_run(*each))
         if time.monotonic() - self._expired_at >= self._expire_every_s:
             self._expired_at = time.monotonic()
-            removed = await self._jobs.expire(time.time())
+            removed = await self._jobs.expire(await self._jobs.now())
             if removed:
                 logger.info("sweep: %d jobs have expired", removed)
 

@@ -140,7 +140,7 @@ class Idempotency:
         if key is None:
             return None
         owner: str = request.state.caller.owner
-        answers = _Answers(self._store, owner, kind, self._settings)
+        answers = _Answers(self._store, self._jobs, owner, kind, self._settings)
         print_ = fingerprint(request, fields, files)
         while True:
             claim = await self._claim(owner, key, print_, id, answers.has_failed)
@@ -168,7 +168,7 @@ class Idempotency:
         if is_retry and (job := await self._remembered(owner, name)) is not None:
             return job
         job_id = new_job_id()
-        await self._store.put(name, orjson.dumps({"job_id": job_id, "created_at": time.time()}), JSON)
+        await self._store.put(name, orjson.dumps({"job_id": job_id, "created_at": await self._jobs.now()}), JSON)
         return await make(job_id)
 
     async def _remembered(self, owner: str, name: str) -> Job | None:
@@ -176,7 +176,7 @@ class Idempotency:
             before = orjson.loads(await self._store.get(name))
         except ObjectNotFound:
             return None
-        if time.time() - before["created_at"] > RETRY_WINDOW_S:
+        if await self._jobs.now() - before["created_at"] > RETRY_WINDOW_S:
             return None
         try:
             job = await self._jobs.get(owner, before["job_id"])
@@ -190,7 +190,7 @@ class Idempotency:
             try:
                 return await self._jobs.get(owner, claim.job_id)
             except JobNotFound:
-                if time.time() - claim.created_at > BIRTH_S:
+                if await self._jobs.now() - claim.created_at > BIRTH_S:
                     return None
             await asyncio.sleep(POLL_S)
 
@@ -249,7 +249,7 @@ class Idempotency:
             try:
                 return (await self._jobs.get(owner, held.job_id)).status == "failed"
             except JobNotFound:
-                return time.time() - held.created_at > BIRTH_S
+                return await self._jobs.now() - held.created_at > BIRTH_S
 
         return has_failed
 
@@ -257,8 +257,9 @@ class Idempotency:
 class _Answers(Generic[T]):
     """The results of one kind for one owner, and the heartbeats of those who are making them."""
 
-    def __init__(self, store: ObjectStore, owner: str, kind: type[T], settings: JobSettings) -> None:
+    def __init__(self, store: ObjectStore, jobs: JobStore, owner: str, kind: type[T], settings: JobSettings) -> None:
         self._store = store
+        self._jobs = jobs
         self._owner = owner
         self._settings = settings
         # pydantic takes a configuration for a tuple, not for a dataclass: bytes are kept as base64
@@ -292,7 +293,7 @@ class _Answers(Generic[T]):
             alive_at = (await self._store.stat(self._name(f"{claim.job_id}-beat"))).modified
         except ObjectNotFound:
             alive_at = claim.created_at
-        return time.time() - alive_at > self._settings.stale_s
+        return await self._jobs.now() - alive_at > self._settings.stale_s
 
     def _name(self, id: str) -> str:
         return f"idempotency/{self._owner}/{id}.json"

@@ -8,6 +8,7 @@ Below `jobs/<owner>/<id>/`, each object has one writer:
     attempts/<n>-<rand>.json     the replica that runs attempt n, again at every heartbeat
 
 Beside them: `dispatchers/<id>.json`, one heartbeat object for each dispatcher, and `idempotency/<owner>/<sha256>.json`.
+Beside those, for a moment, `clock/<id>/now`, by which a reader learns the store's time.
 `records.py` says what the objects mean (no I/O), `store.py` reads and writes them, `attempt.py` is the replica's pen,
 `expiry.py` removes what is past its time.
 """

@@ -38,6 +38,12 @@ async def prune_dispatchers(store: ObjectStore, now: float, ttl_s: float) -> Non
     await _delete_old(store, "dispatchers", now, min(ttl_s, DAY_S))
 
 
+async def remove_probes(store: ObjectStore, now: float) -> None:
+    """Removes what processes that were killed wrote only to learn something of the store."""
+    for folder in ("clock", "probe"):
+        await _delete_old(store, folder, now, DAY_S)
+
+
 async def _delete_old(store: ObjectStore, folder: str, now: float, age_s: float) -> None:
     if old := await _old(store, folder, now, age_s):
         await store.delete(*old)

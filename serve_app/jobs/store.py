@@ -17,7 +17,8 @@ from pydantic import TypeAdapter
 from serve_app.errors import AlreadyExists, JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.jobs import records
 from serve_app.jobs.attempt import JSON, Attempt
-from serve_app.jobs.expiry import expire_idempotency, expire_media, prune_dispatchers
+from serve_app.jobs.clock import StoreClock
+from serve_app.jobs.expiry import expire_idempotency, expire_media, prune_dispatchers, remove_probes
 from serve_app.jobs.records import AttemptRecord, Beat, Dispatch, Job, Objects, Request, Rules
 from serve_app.settings import Settings
 from serve_app.storage import ObjectInfo, ObjectStore, is_made_here
@@ -73,6 +74,11 @@ class JobStore:
         self._rules = Rules(stale_s=settings.jobs.stale_s, max_attempts=settings.video.max_attempts)
         # finished jobs never change, so that a scan reads each of them once: (owner, id) -> expires_at
         self._finished: dict[tuple[str, str], float] = {}
+        self._clock = StoreClock(store)
+
+    async def now(self) -> float:
+        """The time by the store's clock, by which all ages are judged. Raises StorageFailed."""
+        return await self._clock.now()
 
     # --- the ingress ---
 
@@ -87,7 +93,7 @@ class JobStore:
         details: dict[str, Any] | None = None,
     ) -> Job:
         """Stores a new job, durably, under the id that `task` has (see `new_job_id`): one write."""
-        now = time.time()
+        now = await self.now()
         request = Request(
             task=task,
             owner=owner,
@@ -103,7 +109,7 @@ class JobStore:
 
     async def get(self, owner: str, job_id: str) -> Job:
         """The job as it stands. Raises JobNotFound, also from the moment on that it expires."""
-        now = time.time()
+        now = await self._now_to_show()
         job = self._job(await self._objects(owner, job_id), now)
         if job.expires_at <= now:
             raise JobNotFound(_no_job(job_id))
@@ -123,7 +129,7 @@ class JobStore:
         while ids and len(jobs) <= limit:
             wanted = limit + 1 - len(jobs)
             batch, ids = ids[:wanted], ids[wanted:]
-            now = time.time()
+            now = await self._now_to_show()
             found = await _gather(batch, lambda each: self._found(owner, each))
             shown = [self._job(objects, now) for objects in found if objects is not None]
             jobs += [job for job in shown if job.expires_at > now]
@@ -139,7 +145,7 @@ class JobStore:
         if any(attempt.status == "completed" for attempt in objects.attempts):
             # it ended in between, perhaps without having seen that it was cancelled
             await self._store.delete(*records.result_keys(owner, job_id))
-        return self._job(objects, time.time())
+        return self._job(objects, await self._now_to_show())
 
     async def delete(self, owner: str, job_id: str) -> None:
         """Removes record and files. A replica at work on it notices, stops and drops its result. Safe to repeat."""
@@ -170,7 +176,7 @@ class JobStore:
         A holder older than `max_age_s`, or one whose job has `failed` (by default: failed or deleted), is passed over:
         the next link of the chain is claimed, by create-if-absent again, so that of two retries one wins.
         """
-        now = time.time()
+        now = await self.now()
         mine = Claim(job_id=job_id, fingerprint=fingerprint, created_at=now)
         link = key
         while True:
@@ -212,7 +218,7 @@ class JobStore:
 
     async def dispatched(self, owner: str, job_id: str, dispatcher: str) -> None:
         """Records that `dispatcher` looks after the job from now on; "" gives it up to whoever sweeps next."""
-        now = time.time()
+        now = await self.now()
         name = f"{int(now * 1000):013d}-{secrets.token_hex(4)}.json"
         record = Dispatch(dispatcher=dispatcher, at=now)
         await self._store.put(f"{_folder(owner, job_id)}/dispatch/{name}", records.dumps(record), JSON)
@@ -235,7 +241,7 @@ class JobStore:
             return beats[dispatcher]
 
         # the time before anything is read: what is read late in a long scan must not look silent for it
-        now = time.time()
+        now = await self.now()
         unreadable: list[tuple[str, str]] = []
 
         async def look(each: tuple[str, str]) -> tuple[str, bool] | None:
@@ -279,7 +285,7 @@ class JobStore:
 
         That is: the job is finished, cancelled or gone, has had all its tries, or another replica is at work on it.
         """
-        now = time.time()
+        now = await self.now()
         try:
             objects = await self._objects(owner, job_id)
         except JobNotFound:
@@ -358,9 +364,18 @@ class JobStore:
         await expire_media(self._store, now, self._ttl_s)
         await expire_idempotency(self._store, now, self._ttl_s)
         await prune_dispatchers(self._store, now, self._ttl_s)
+        await remove_probes(self._store, now)
         return removed
 
     # --- reading ---
+
+    async def _now_to_show(self) -> float:
+        """For answers alone: what can be read is shown, also where nothing can be written."""
+        try:
+            return await self.now()
+        except StorageFailed as error:
+            logger.warning("jobs: shown by this machine's clock: %s", error.message)
+            return time.time()
 
     async def _objects(self, owner: str, job_id: str) -> Objects:
         """Everything about one job, in two round trips (one for a job without attempts). Raises JobNotFound."""
@@ -443,7 +458,7 @@ class JobStore:
         try:
             return (await self.get(owner, claim.job_id)).status == "failed"
         except JobNotFound:
-            return time.time() - claim.created_at > UNBORN_S
+            return await self.now() - claim.created_at > UNBORN_S
 
     async def _beat(self, dispatcher: str) -> float | None:
         """When the dispatcher was last heard of, by the store's clock; 0 where it has resigned."""

@@ -20,8 +20,9 @@ _IDEMPOTENCY = rf"idempotency/{_OWNER}/(?:[0-9a-f]{{64}}|[a-z]{{3,20}}[-_][0-9a-
 _DISPATCHER = r"dispatchers/(?:ingress|sweeper)-[0-9a-f]{16}\.json"
 _LEDGER = r"ledger/day=\d{4}-\d\d-\d\d/\d{8}T\d{12}-[0-9a-f]{12}\.parquet"
 _PROBE = r"probe/[0-9a-f]{16}"
+_CLOCK = r"clock/[0-9a-f]{16}/now"
 
-_OURS = re.compile("|".join((_MEDIA, _JOB_RECORD, _IDEMPOTENCY, _DISPATCHER, _LEDGER, _PROBE)), re.ASCII)
+_OURS = re.compile("|".join((_MEDIA, _JOB_RECORD, _IDEMPOTENCY, _DISPATCHER, _LEDGER, _PROBE, _CLOCK)), re.ASCII)
 
 
 def is_made_here(key: str) -> bool:

@@ -33,6 +33,7 @@ from serve_app.storage import LocalStore, open_store
 T = TypeVar("T")
 
 BASE: dict[str, Any] = {
+    "instance": "tests",
     "text": {"limits": {"n": 4, "max_tokens": 256, "prompt_chars": 2000}, "defaults": {"max_tokens": 32}},
     "image": {"limits": {"n": 4, "steps": 20, "max_side": 256}, "defaults": {"width": 64, "height": 64}},
     "video": {"limits": {"frames": 33, "max_side": 256}, "defaults": {"width": 64, "height": 64, "num_frames": 5}},

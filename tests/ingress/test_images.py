@@ -440,7 +440,7 @@ async def test_models_are_listed_and_retrieved(client: httpx.AsyncClient, runnin
 
 
 async def test_health_and_readiness(client: httpx.AsyncClient, serving: Serving) -> None:
-    assert (await client.get("/health")).json() == {"status": "ok"}
+    assert (await client.get("/health")).json() == {"status": "ok", "instance": "tests"}
     ready = await client.get("/ready")
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
 

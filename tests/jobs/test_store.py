@@ -264,6 +264,7 @@ class TestTries:
         monkeypatch.setattr(slow_store, "put", late)
         slow, quick = JobStore(slow_store, any_settings), JobStore(store, any_settings)
         job = await quick.create(make_task(), owner="public", dispatcher="d1")
+        await slow.now()
         behind = asyncio.create_task(slow.start("public", job.id))
         await asyncio.sleep(0.1)
         assert await quick.start("public", job.id) is not None
@@ -281,6 +282,29 @@ class TestTries:
         assert await jobs.start("public", job.id) is None, "it is at work, and was heard of just now"
         await asyncio.sleep(0.1)
         assert await impatient(settings).start("public", job.id) is not None, "it has not been heard of"
+
+    @pytest.mark.parametrize("ahead_s", [-100.0, 60.0, 100.0, 400.0])
+    async def test_a_readers_clock_may_be_wrong(
+        self, settings: Settings, create: Create, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+    ) -> None:
+        rules = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 30.0})})
+        replica = JobStore(open_store(rules), rules)
+        job = await create()
+        await replica.renew("d1")
+        for _ in range(rules.video.max_attempts - 1):
+            await (await started(replica, job.id)).fail("engine_died", "The engine died.", retry=True)
+        last = await started(replica, job.id)
+        await last.heartbeat()
+        true_time = time.time
+        monkeypatch.setattr(time, "time", lambda: true_time() + ahead_s)
+        reader = JobStore(open_store(rules), rules)
+        assert await reader.start("public", job.id) is None, "it was heard of just now"
+        assert await reader.orphans() == []
+        assert (await reader.get("public", job.id)).status == "in_progress"
+        assert await reader.expire(await reader.now()) == 0
+        new = await reader.create(make_task(), owner="public", dispatcher="d2")
+        assert new.created_at == pytest.approx(true_time(), abs=5)
+        assert await replica.orphans() == []
 
     async def test_a_last_attempt_that_was_only_cut_off_ends_well(
         self, settings: Settings, jobs: JobStore, create: Create

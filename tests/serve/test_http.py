@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,3 +104,11 @@ def test_what_is_cancelled_or_deleted_stops_nothing_else(client: httpx.Client) -
     assert events[-1].startswith("event: video.completed")
     assert client.get(f"/v1/videos/{waiting}").json()["status"] == "failed"
     assert client.get(f"/v1/videos/{running}").status_code == 404
+
+
+def test_health_names_the_instance(client: httpx.Client) -> None:
+    """So that whoever started a server knows whether it is that one that answers."""
+    told = [client.get("/health").json() for _ in range(3)]
+    assert told[0] == told[1] == told[2]
+    assert told[0]["status"] == "ok"
+    assert re.fullmatch("[0-9a-f]{16}", told[0]["instance"])

@@ -19,7 +19,7 @@ RETRY_S = 1.0
 def routes(services: Services) -> list[BaseRoute]:
     async def health(request: Request) -> Response:
         del request
-        return json_answer({"status": "ok"})
+        return json_answer({"status": "ok", "instance": services.settings.instance})
 
     async def ready(request: Request) -> Response:
         del request
