@@ -1,0 +1,1 @@
+"""Makes the demo checkpoints: data, training and evaluation. Not part of the wheel."""

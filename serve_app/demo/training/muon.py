@@ -1,0 +1,58 @@
+"""Muon: momentum whose matrices are made orthogonal (https://kellerjordan.github.io/posts/muon/), beside AdamW."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Muon(torch.optim.Optimizer):
+    """For matrices only; those of one shape are worked on at once."""
+
+    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.95, decay: float = 0.01) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum, "decay": decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    shapes.setdefault(weight.shape, []).append(weight)
+            for shape, weights in shapes.items():
+                gradient = torch.stack([weight.grad for weight in weights if weight.grad is not None]).float()
+                state = self.state[weights[0]]
+                momentum = state.setdefault("momentum", torch.zeros_like(gradient))
+                momentum.lerp_(gradient, 1 - group["momentum"])
+                change = orthogonalize(gradient.lerp(momentum, group["momentum"])).float()
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["decay"])  # pyright: ignore[reportPrivateUsage]
+                change = list(change * (0.2 * math.sqrt(max(shape))))
+                torch._foreach_add_(weights, change, alpha=-group["lr"])  # pyright: ignore[reportPrivateUsage]
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Five Newton-Schulz steps towards the nearest orthogonal matrices."""
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.mT if tall else x
+
+
+def make_optimizers(models: Iterable[nn.Module], lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside of blocks, AdamW at 0.6 of its rate for the rest."""
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
+    for model in models:
+        for name, weight in model.named_parameters():
+            inside = "block" in name and weight.ndim == 2 and "norm" not in name and "relative" not in name
+            (matrices if inside else rest).append(weight)
+    adam = torch.optim.AdamW(rest, lr=0.6 * lr, betas=(0.9, 0.95), weight_decay=0.0, fused=rest[0].is_cuda)
+    return [adam, Muon(matrices, lr)]
