@@ -380,7 +380,7 @@ async def test_one_time_limit_for_all_of_it(server: Server) -> None:
     began = time.monotonic()
     with pytest.raises(InvalidRequest, match="within 1 s"):
         await fetch_image(f"{server.base}/a", FetchSettings(allow_hosts=("localhost",), timeout_s=1), *LIMITS)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
 
 
 async def test_what_follows_the_picture_is_cut_off(server: Server) -> None:

@@ -486,7 +486,7 @@ async def test_a_server_that_stays_away_is_a_clear_error() -> None:
     began = time.monotonic()
     with pytest.raises(StorageFailed, match=r"^The object store does not answer\.$"):
         await store.get("x.png")
-    assert 5 < time.monotonic() - began < 20
+    assert 5 < time.monotonic() - began < 60
 
 
 async def test_uploads_go_on_while_the_event_loop_is_busy(
@@ -594,8 +594,9 @@ async def test_a_cancelled_upload_is_aborted(moto_store: S3Store) -> None:
         upload.cancel()
         with pytest.raises(asyncio.CancelledError):
             await upload
-    await asyncio.sleep(1.0)  # what was cancelled cleans up on the other thread
-    assert await unfinished(moto_store) == []
+    async with asyncio.timeout(30):
+        while await unfinished(moto_store):  # noqa: ASYNC110 it is cleaned up on another thread
+            await asyncio.sleep(0.1)
     assert not await moto_store.exists("v.mp4")
 
 

@@ -278,14 +278,14 @@ async def test_who_waits_takes_over_from_a_request_that_was_cancelled(services: 
 
 
 async def test_who_waits_takes_over_from_an_ingress_that_was_killed(services: Services, key: dict[str, str]) -> None:
-    quick = JobSettings(heartbeat_s=0.1, stale_s=1.5)
+    quick = JobSettings(heartbeat_s=0.1, stale_s=3)
     once = Idempotency(services.store, services.jobs, quick)
     body = RemixRequest(prompt="p")
     asked = asking(key)
     await services.jobs.claim("public", key["Idempotency-Key"], fingerprint(asked, body, {}), "answer-of-the-dead")
 
     async def make() -> StoredObject:
-        await asyncio.sleep(2.5)  # longer than `stale_s`: only its heartbeats say that it is being made
+        await asyncio.sleep(4)  # longer than `stale_s`: only its heartbeats say that it is being made
         return StoredObject(key=secrets.token_hex(4), content_type="c", size=1)
 
     send = [once.result(asked, body, {}, StoredObject, f"answer-of-{i}", make) for i in range(2)]

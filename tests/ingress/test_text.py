@@ -184,15 +184,19 @@ async def test_a_disconnect_frees_the_engine(running: Running) -> None:
         whole = await client.post(CHAT, json=long)
         whole_s = time.monotonic() - began
         assert whole.status_code == 200
-        async with client.stream("POST", CHAT, json=long) as answer:
-            async for line in answer.aiter_lines():
-                if line:
-                    break
-        began = time.monotonic()
-        assert (await client.post(CHAT, json=HELLO | {"max_tokens": 1})).status_code == 200
-        assert time.monotonic() - began < max(0.5 * whole_s, 0.5)
-    await asyncio.sleep(0)
-    assert running.services.loads["text"].under_way == []
+        waits: list[float] = []
+        for _ in range(3):  # the least of them counts: a busy machine makes some slow, a busy engine all
+            async with client.stream("POST", CHAT, json=long) as answer:
+                async for line in answer.aiter_lines():
+                    if line:
+                        break
+            began = time.monotonic()
+            assert (await client.post(CHAT, json=HELLO | {"max_tokens": 1})).status_code == 200
+            waits.append(time.monotonic() - began)
+        assert min(waits) < max(0.5 * whole_s, 0.5)
+    async with asyncio.timeout(30):
+        while running.services.loads["text"].under_way:  # noqa: ASYNC110 counted in another thread
+            await asyncio.sleep(0.01)
 
 
 async def test_completions(client: httpx.AsyncClient) -> None:

@@ -255,10 +255,11 @@ class TestTries:
         self, any_settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         slow_store, store = open_store(any_settings), open_store(any_settings)
-        put = slow_store.put
+        put, about_to, may = slow_store.put, asyncio.Event(), asyncio.Event()
 
         async def late(*args: Any, **kwargs: Any) -> Any:
-            await asyncio.sleep(0.3)
+            about_to.set()
+            await may.wait()
             return await put(*args, **kwargs)
 
         monkeypatch.setattr(slow_store, "put", late)
@@ -266,8 +267,9 @@ class TestTries:
         job = await quick.create(make_task(), owner="public", dispatcher="d1")
         await slow.now()
         behind = asyncio.create_task(slow.start("public", job.id))
-        await asyncio.sleep(0.1)
+        await about_to.wait()
         assert await quick.start("public", job.id) is not None
+        may.set()
         assert await behind is None
         assert (await quick.get("public", job.id)).attempts == 1
 

@@ -180,11 +180,13 @@ async def test_all_choices_are_cancelled_with_their_caller(url: str, notes: Path
 
 
 async def test_a_full_queue_is_429(url: str, notes: Path) -> None:
-    waiting: list[asyncio.Task[httpx.Response]] = []
-    for i in range(5):
-        waiting.append(asyncio.create_task(ask(url, f"wait full-{i}")))
-        await (appears(notes / f"full-{i}.began") if i < 2 else asyncio.sleep(0.3))
-    answer = await ask(url, "go")
+    waiting = [asyncio.create_task(ask(url, f"wait full-{i}")) for i in range(2)]
+    for i in range(2):
+        await appears(notes / f"full-{i}.began")
+    # none of these is answered but the one that finds no place any more
+    waiting += [asyncio.create_task(ask(url, "wait beyond")) for _ in range(6)]
+    [refused, *_], _ = await asyncio.wait(waiting, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    answer = refused.result()
     for one in waiting:
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
