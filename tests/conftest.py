@@ -44,7 +44,11 @@ def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder whose demo checkpoints outlive one test: `demo.ensure(name, demo_home)` makes each once a run."""
     if home := os.environ.get("DIFFUSION_SERVE_HOME"):
         return Path(home)
-    return tmp_path_factory.mktemp("home")
+    base = tmp_path_factory.getbasetemp()
+    # the processes of one run share it: each has a folder below the run's own
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "home"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
