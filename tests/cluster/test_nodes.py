@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from serve_app.cli import main
+from serve_app.media.videos import probe
 from tests.cluster.nodes import HOST, Lan, Node
 from tests.s3_server import S3Server, wait_for_port
 from tests.serve.app_process import wait_until
@@ -128,6 +129,11 @@ class Cluster:
 
     def job(self, job_id: str) -> dict[str, Any]:
         return self.ask("GET", f"/v1/videos/{job_id}")
+
+    def content(self, job_id: str) -> bytes:
+        """The video itself, fetched from S3, to which the ingress sends its callers."""
+        answer = self._client.get(self.url("ingress", f"/v1/videos/{job_id}/content"))
+        return httpx.get(answer.headers["location"], timeout=ANSWER_S).raise_for_status().content
 
     def _dashboard(self, method: str, path: str, **options: Any) -> Any:
         url, headers = f"http://{HEAD}:8265{path}", {"Authorization": f"Bearer {TOKEN}"}
@@ -261,6 +267,7 @@ def test_the_job_of_a_lost_node_is_done_on_the_other(cluster: Cluster) -> None:
     wait_for_job(cluster, job_id, "completed")
     [other] = cluster.places("Video")
     assert {place, other} == VIDEO_NODES
+    assert probe(cluster.content(job_id)).frames == LONG_VIDEO["nvext"]["num_frames"]
     cluster.workers[place].start()
     wait_until(lambda: len(cluster.nodes()) == 5, START_S, "the node back")
 
