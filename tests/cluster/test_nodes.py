@@ -52,7 +52,7 @@ LOST_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms"
 CHAT = {"model": "demo/llada2-tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16}
 IMAGE = {"model": "demo/flux-tiny", "prompt": "a fox", "size": "64x64", "nvext": {"num_inference_steps": 1}}
 VIDEO = {"model": "demo/wan-tiny", "prompt": "a river", "size": "64x64", "nvext": {"num_frames": 5}}
-LONG_VIDEO = {**VIDEO, "size": "256x256", "nvext": {"num_frames": 17, "num_inference_steps": 12}}
+LONG_VIDEO: dict[str, Any] = {**VIDEO, "size": "256x256", "nvext": {"num_frames": 17, "num_inference_steps": 12}}
 
 
 class Cluster:
@@ -101,7 +101,7 @@ class Cluster:
         replicas = self.application()["deployments"].get(deployment, {}).get("replicas", [])
         names = {address: name for name, address in ADDRESSES.items()}
         addresses: list[str] = [each["node_ip"] for each in replicas if each["state"] == "RUNNING"]
-        return [names.get(address, address) for address in addresses]
+        return sorted(names.get(address, address) for address in addresses)
 
     def application(self) -> dict[str, Any]:
         """How the operator sees it."""
