@@ -224,12 +224,13 @@ def _preferences(prefer: str) -> tuple[bool, bool, int | None]:
 
 
 class VideoData(BaseModel):
-    """Dynamo's item of `data`: exactly one of `url` and `b64_json` is set."""
+    """Dynamo's item of `data`: exactly one of `url` and `b64_json` is set. `thumbnail_url` shows its first frame."""
 
     output_format: Literal["mp4"] = "mp4"
     fps: int
     url: str | None = None
     b64_json: str | None = None
+    thumbnail_url: str
 
 
 class VideoError(BaseModel):
@@ -274,10 +275,9 @@ class Video(BaseModel):
         """`url_of` says where the file can be fetched; with `b64_json` the file itself stands in `data` instead."""
         task, result = job.task, job.result
         data: list[VideoData] = []
-        if result and b64_json is not None:
-            data = [VideoData(fps=task.fps, b64_json=b64_json)]
-        elif result:
-            data = [VideoData(fps=task.fps, url=url_of(result.video))]
+        if result:
+            url = url_of(result.video) if b64_json is None else None
+            data = [VideoData(fps=task.fps, url=url, b64_json=b64_json, thumbnail_url=url_of(result.thumbnail))]
         return cls(
             id=job.id,
             model=task.model,

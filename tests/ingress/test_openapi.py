@@ -14,7 +14,13 @@ from serve_app.ingress.services import Services
 from serve_app.settings import Settings, resolve
 from tests.ingress.conftest import Serving
 
-UNDOCUMENTED = {("get", "/"), ("get", "/page/{name}"), ("get", "/docs"), ("get", "/openapi.json")}
+UNDOCUMENTED = {
+    ("get", "/"),
+    ("get", "/page/{name}"),
+    ("get", "/docs"),
+    ("get", "/docs/{name}"),
+    ("get", "/openapi.json"),
+}
 
 
 def described(**settings: Any) -> dict[str, Any]:

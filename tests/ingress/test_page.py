@@ -9,22 +9,22 @@ from importlib.resources import files
 import httpx
 import pytest
 
-from serve_app.ingress.routes.page import read_files
+from serve_app.ingress.static import read_files
 from tests.ingress.conftest import Running, Serving
 
 MOST_BYTES = 150 * 1024
 MOST_LINES = 300
-OURS = {name: file for name, file in read_files().items() if not name.startswith("vendor/")}
+OURS = {name: file for name, file in read_files("page").items() if not name.startswith("vendor/")}
 IMPORT = re.compile(r"""^(?:import|export) .*?from "([^"]+)";$|^import "([^"]+)";$""", re.MULTILINE | re.DOTALL)
 
 
 def test_the_page_is_small_and_its_files_are_short() -> None:
-    assert sum(len(file.content) for file in read_files().values()) <= MOST_BYTES
+    assert sum(len(file.content) for file in read_files("page").values()) <= MOST_BYTES
     assert {name: n for name, file in OURS.items() if (n := file.content.count(b"\n")) > MOST_LINES} == {}
 
 
 def test_modules_import_only_what_is_served() -> None:
-    served = read_files()
+    served = read_files("page")
     for name, file in served.items():
         if name.endswith(".js"):
             folder = name.rpartition("/")[0]

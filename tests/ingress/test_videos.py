@@ -116,6 +116,7 @@ async def test_a_job_from_its_request_to_its_files(client: httpx.AsyncClient) ->
     assert (data["output_format"], data["fps"], data["b64_json"]) == ("mp4", 4, None)
 
     by_url = await client.get(data["url"])
+    assert (await client.get(data["thumbnail_url"])).headers["content-type"] == "image/webp"
     content = await client.get(f"/v1/videos/{video['id']}/content")
     assert by_url.content == content.content
     assert content.headers["content-type"] == "video/mp4"
@@ -211,7 +212,7 @@ async def test_one_object_serves_openais_clients_and_dynamos(client: httpx.Async
     video = (await client.post("/v1/videos", json=BODY)).json()
     assert set(video) == openais | dynamos | {"nvext"}
     assert isinstance(video["seconds"], str)
-    assert set(video["data"][0]) == {"url", "b64_json", "output_format", "fps"}
+    assert set(video["data"][0]) == {"url", "b64_json", "output_format", "fps", "thumbnail_url"}
     assert (await client.get(f"/v1/videos/{video['id']}")).json() == video
 
 

@@ -3,10 +3,12 @@
 import { base, getJSON, hasKey, onRefusedKey, setKey } from "./api.js";
 import { Chat } from "./chat.js";
 import { html, render, useEffect, useRef, useState } from "./html.js";
+import { Images } from "./images.js";
 import { Server } from "./server.js";
+import { Videos } from "./videos.js";
 import { Failure, Field } from "./widgets.js";
 
-const TABS = [["chat", "Chat", "text"], ["server", "Server"]];
+const TABS = [["chat", "Chat", "text"], ["images", "Images", "image"], ["video", "Video", "video"], ["server", "Server"]];
 const HEALTH_MS = 3000;
 
 function App() {
@@ -14,6 +16,7 @@ function App() {
   const [models, setModels] = useState(null);
   const [refusal, setRefusal] = useState(null);
   const [failure, setFailure] = useState(null);
+  const [animated, setAnimated] = useState(null);
   const spec = useSpec();
   const { health, connected } = useHealth();
 
@@ -35,6 +38,11 @@ function App() {
     load();
   };
 
+  const animate = (picture, prompt) => {
+    setAnimated({ picture, prompt });
+    setTab("video");
+  };
+
   const shared = { models: models ?? [], spec };
   const kinds = new Set(shared.models.map(model => model.kind));
   const tabs = TABS.filter(([, , kind]) => models === null || !kind || kinds.has(kind));
@@ -51,7 +59,10 @@ function App() {
       <${Failure} error=${failure}><button type="button" class="quiet" onClick=${load}>Try again</button><//>
       ${!connected && html`<p class="note" role="status">The server cannot be reached. Trying again ...</p>`}
       ${connected && health.status !== "ready" && html`<p class="note" role="status">${health.message}</p>`}
-      ${panel("chat", html`<${Chat} ...${shared} />`)}
+      ${(models === null || kinds.has("text")) && panel("chat", html`<${Chat} ...${shared} />`)}
+      ${kinds.has("image") && panel("images", html`
+        <${Images} ...${shared} onAnimate=${kinds.has("video") && animate} />`)}
+      ${kinds.has("video") && panel("video", html`<${Videos} ...${shared} given=${animated} />`)}
       ${panel("server", html`<${Server} ...${shared} health=${health} connected=${connected} />`)}
     </main>`;
 }

@@ -40,15 +40,10 @@ export function Server({ models, health, spec, connected }) {
     </section>`;
 }
 
-// /ready tells of each deployment under its name, or its kind; an adapter runs where its parent does.
+// Each model with what /ready tells of it; an adapter runs where its parent does.
 function rowsOf(models, health) {
-  return models.map(model => {
-    const told = Object.entries(health.models ?? {});
-    const own = told.find(([name, about]) => about.model === (model.parent ?? model.id) || name === model.deployment)
-      ?? told.find(([name]) => name === model.kind);
-    const about = own?.[1] ?? {};
-    return { ...model, ...(typeof about === "string" ? { state: about } : about), id: model.id, kind: model.kind };
-  }).map(row => ({ ...row, state: row.state ?? "unknown" }));
+  const told = health.models ?? {};
+  return models.map(model => ({ state: "unknown", ...(told[model.id] ?? told[model.parent]), ...model }));
 }
 
 function words(connected, health) {

@@ -96,7 +96,7 @@ export function Snippets({ request, python }) {
           <button type="button" class="quiet" aria-pressed=${language === value}
             onClick=${() => setLanguage(value)}>${name}</button>`)}
         <span class="grow"></span>
-        <${Copy} text=${text} />
+        <${Copy} key=${language} text=${text} />
       </div>
       <pre tabindex="0" aria-label=${`The request as ${language}`}>${text}</pre>
     <//>`;

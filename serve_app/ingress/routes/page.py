@@ -1,97 +1,12 @@
-"""GET /: a page for people. Its files lie in `ingress/page/`, are read once, and use the same API as everybody.
-
-The Content-Security-Policy lets the page run nothing but those files, and show media from here and from the store.
-"""
+"""GET /: a page for people, which uses the same API as everybody. Its files lie in `ingress/page/`."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from urllib.parse import urlsplit
+from starlette.routing import BaseRoute
 
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-
-from serve_app.errors import ServeError
 from serve_app.ingress.services import Services
-from serve_app.storage import ObjectStore
-
-CONTENT_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
-EXAMPLE_KEY = "media/page"
-"""A key whose URL tells which origin the store's files come from; nothing lies there."""
-
-
-@dataclass(frozen=True, slots=True)
-class PageFile:
-    content: bytes
-    content_type: str
-    etag: str
+from serve_app.ingress.static import page_routes
 
 
 def routes(services: Services) -> list[BaseRoute]:
-    if not services.settings.ingress.page:
-        return []
-    found = read_files()
-
-    async def page(request: Request) -> Response:
-        return _answer(request, found["index.html"], services.store)
-
-    async def file(request: Request) -> Response:
-        known = found.get(request.path_params["name"])
-        if known is None:
-            raise HTTPException(404)
-        return _answer(request, known, services.store)
-
-    return [Route("/", page, methods=["GET"]), Route("/page/{name:path}", file, methods=["GET"])]
-
-
-def read_files() -> Mapping[str, PageFile]:
-    """Every file of the page by its path below `ingress/page/`."""
-    return dict(_walk(files("serve_app.ingress") / "page", ""))
-
-
-def security_headers(media_origin: str = "") -> dict[str, str]:
-    """Headers under which a page runs our own files only; pictures and films may come from `media_origin` too."""
-    media = f"'self' blob: data: {media_origin}".rstrip()
-    return {
-        "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        f"img-src {media}; media-src {media}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-    }
-
-
-def _walk(folder: Traversable, prefix: str) -> list[tuple[str, PageFile]]:
-    found: list[tuple[str, PageFile]] = []
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            found += _walk(entry, f"{prefix}{entry.name}/")
-            continue
-        content_type = CONTENT_TYPES.get(entry.name[entry.name.rfind(".") :])
-        if content_type is not None:
-            content = entry.read_bytes()
-            etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            found.append((prefix + entry.name, PageFile(content, content_type, etag)))
-    return found
-
-
-def _answer(request: Request, file: PageFile, store: ObjectStore) -> Response:
-    # no-cache: kept by the browser, and asked for again with its ETag, so that no page runs yesterday's modules
-    headers = {**security_headers(_origin(store)), "etag": file.etag, "cache-control": "no-cache"}
-    if file.etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(file.content, headers=headers, media_type=file.content_type)
-
-
-def _origin(store: ObjectStore) -> str:
-    """Scheme and host of the store's URLs; empty where they are ours, or where the store cannot tell now."""
-    try:
-        url = urlsplit(store.url(EXAMPLE_KEY, expires_s=60))
-    except ServeError:
-        return ""
-    return f"{url.scheme}://{url.netloc}" if url.netloc else ""
+    return page_routes("/", "page", services.store) if services.settings.ingress.page else []

@@ -9,12 +9,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ingress import test_s3
 from tests.ingress.conftest import Running, free_socket
 from tests.ingress.page.webdriver import Browser, driver, find_programs
 
 ROOT = Path(__file__).parents[3]
 SHOTS = ROOT / "build" / "screenshots"
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+engines = test_s3.engines
 WIDE, PHONE = (1280, 900), (390, 844)
 
 
@@ -58,8 +60,9 @@ class Page:
 
     def open(self, tab: str) -> Browser:
         self.browser.open("about:blank")
+        self.browser.log()
         self.browser.open(f"{self.url}/#{tab}")
-        self.browser.find(f"#panel-{tab}")
+        self.browser.find("main")
         return self.browser
 
 
@@ -71,6 +74,5 @@ def complaints(browser: Browser) -> list[str]:
 @pytest.fixture
 def page(browser: Browser, running: Running) -> Iterator[Page]:
     """The page of the application that most tests talk to. Nothing may stand in the console afterwards."""
-    browser.log()
     yield Page(browser, running.url)
     assert complaints(browser) == []

@@ -1,6 +1,16 @@
+"""The Chat tab."""
+
 from __future__ import annotations
 
-from tests.ingress.page.conftest import Page
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+from serve_app.ingress.services import Services, TextClient
+from serve_app.tasks import ModelCard, TextEvent, TextResult, TextStep, TextTask
+from tests.ingress.conftest import Serving
+from tests.ingress.page.conftest import Page, complaints
+from tests.ingress.page.webdriver import Browser
 
 HELLO = "Hello! How are you?"
 
@@ -25,3 +35,53 @@ def test_a_chat_streams_and_its_steps_can_be_gone_through(page: Page) -> None:
     browser.press("\ue011")  # Home
     browser.wait_for(lambda: "░" in browser.find(".scrubber .canvas").text, "the first step shows no mask")
     assert "Block 1, step 1" in browser.find(".legend").text
+
+
+class Endless:
+    """A text client that shows one step and then goes on for ever; `closed` counts the streams that were ended."""
+
+    def __init__(self, inner: TextClient) -> None:
+        self._inner = inner
+        self.closed = 0
+
+    async def describe(self) -> ModelCard:
+        return await self._inner.describe()
+
+    async def complete(self, task: TextTask) -> TextResult:
+        return await self._inner.complete(task)
+
+    async def stream(self, task: TextTask) -> AsyncGenerator[TextEvent, None]:
+        del task
+        try:
+            yield TextStep(block=0, step=1, text="\u2591\u2591 fox", masked=2)
+            await asyncio.Event().wait()
+        finally:
+            self.closed += 1
+
+
+def test_stop_really_stops(browser: Browser, serving: Serving, services: Services) -> None:
+    assert services.text is not None
+    client = Endless(services.text)
+    with serving(lambda own: replace(own, text=client)) as running:
+        page = Page(browser, running.url).open("chat")
+        page.find("#chat-prompt").type(HELLO)
+        page.button("Send").click()
+        assert page.find(".canvas").text == "\u2591\u2591 fox"
+        page.button("Stop").click()
+        assert "Stopped." in page.find("//li[@data-state='stopped']").text
+        page.wait_for(lambda: client.closed or None, "the completion goes on")
+        assert complaints(browser) == []
+
+
+def test_a_second_turn_sends_the_first_along(page: Page) -> None:
+    browser = page.open("chat")
+    browser.find("#chat-prompt").type(HELLO)
+    browser.button("Send").click()
+    answer = browser.find("//li[@data-state='done']//p[@class='text']").text
+    browser.find("#chat-prompt").type("And you?")
+    browser.button("This request as code").click()
+    code = browser.find("#panel-chat pre").text
+    assert code.count('"role"') == 3
+    assert answer[:10] in code
+    browser.button("New chat").click()
+    assert browser.find("#panel-chat pre").text.count('"role"') == 1

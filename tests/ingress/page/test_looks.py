@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.ingress.page.conftest import AXE, PHONE, SHOTS, WIDE, Page
+from tests.ingress.conftest import Running
+from tests.ingress.page.conftest import AXE, PHONE, SHOTS, WIDE, Page, complaints
 from tests.ingress.page.webdriver import Browser
 
 SERIOUS = ("serious", "critical")
@@ -25,7 +26,29 @@ def fill_chat(browser: Browser) -> None:
     )
 
 
-TABS: dict[str, Callable[[Browser], object]] = {"chat": fill_chat, "server": lambda browser: browser.find("tbody tr")}
+def fill_images(browser: Browser) -> None:
+    browser.find("#image-prompt").type("A red fox")
+    browser.button("Make the picture").click()
+    browser.button("Edit").click()
+    browser.drag(browser.find(".easel canvas"), [(-60, -60), (-60, 60), (0, 0)])
+    browser.button("Change the picture").click()
+    browser.wait_for(lambda: len(browser.find_all("li[data-state='done']")) == 2, "no second picture")
+    browser.button("More settings", "*[@id='panel-images']").click()
+
+
+def fill_video(browser: Browser) -> None:
+    browser.find("#video-prompt").type("A curious raccoon exploring a garden")
+    browser.button("Make the film").click()
+    browser.find("#panel-video li[data-state='completed'] video")
+    browser.button("This request as code", "*[@id='panel-video']").click()
+
+
+TABS: dict[str, Callable[[Browser], object]] = {
+    "chat": fill_chat,
+    "images": fill_images,
+    "video": fill_video,
+    "server": lambda browser: browser.find("tbody tr"),
+}
 
 
 def show(browser: Browser, *, scheme: str = "light", size: tuple[int, int] = WIDE) -> None:
@@ -44,6 +67,16 @@ def axe(browser: Browser) -> list[dict[str, Any]]:
         "return axe.run({runOnly: arguments[0]}).then(found => JSON.stringify(found.violations))", RULES
     )
     return json.loads(found)
+
+
+def test_the_reference_of_the_api(browser: Browser, running: Running) -> None:
+    browser.open(f"{running.url}/docs")
+    browser.find("details.operation")
+    browser.button("/v1/models").click()
+    browser.button("Send").click()
+    browser.find("//pre[contains(., 'demo/flux-tiny')]")
+    assert [one["id"] for one in axe(browser) if one["impact"] in SERIOUS] == []
+    assert complaints(browser) == []
 
 
 @pytest.mark.parametrize("tab", TABS)

@@ -173,7 +173,7 @@ class Browser:
 
 
 def by(selector: str) -> dict[str, str]:
-    return {"using": "xpath" if selector.startswith(("/", "(")) else "css selector", "value": selector}
+    return {"using": "xpath" if selector.startswith(("/", "(", "./")) else "css selector", "value": selector}
 
 
 @contextlib.contextmanager

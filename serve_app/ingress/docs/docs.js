@@ -1,50 +1,5 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>diffusion-serve API</title>
-<style>
-  :root { color-scheme: light dark; --line: #8885; --soft: #8882; --accent: #2a6fdb; --good: #1a7f4b; --bad: #c0392b; }
-  * { box-sizing: border-box; }
-  body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1.5rem; }
-  header { display: flex; flex-wrap: wrap; align-items: baseline; gap: .3rem 1rem; }
-  h1 { font-size: 1.5rem; margin: 0; }
-  h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
-  h3 { font-size: .9rem; margin: 1rem 0 .3rem; }
-  p { margin: .3rem 0; }
-  code, pre, textarea, input, .method, .path { font: 13px/1.45 ui-monospace, monospace; }
-  details.operation { border: 1px solid var(--line); border-radius: 6px; margin: .4rem 0; }
-  details.operation > summary { cursor: pointer; padding: .5rem .8rem; display: flex; gap: .8rem; align-items: baseline; }
-  details.operation[open] > summary { border-bottom: 1px solid var(--line); background: var(--soft); }
-  .inside { padding: .3rem .8rem .8rem; }
-  .method { font-weight: 700; width: 4.2rem; text-transform: uppercase; color: var(--accent); flex: none; }
-  .method.post { color: var(--good); } .method.delete { color: var(--bad); }
-  .summary { margin-left: auto; text-align: right; opacity: .8; }
-  table { border-collapse: collapse; width: 100%; }
-  td, th { text-align: left; vertical-align: top; padding: .2rem .6rem .2rem 0; border-top: 1px solid var(--soft); }
-  td:first-child { white-space: nowrap; }
-  .quiet { opacity: .7; }
-  .must::after { content: " *"; color: var(--bad); }
-  textarea, input { width: 100%; padding: .4rem; border: 1px solid var(--line); border-radius: 4px; background: transparent; color: inherit; }
-  label { display: block; margin: .3rem 0; }
-  button { font: inherit; padding: .3rem 1rem; border: 0; border-radius: 4px; background: var(--accent); color: #fff; cursor: pointer; }
-  button:disabled { opacity: .5; }
-  pre { overflow: auto; max-height: 24rem; padding: .6rem; margin: .4rem 0; border-radius: 4px; background: var(--soft); white-space: pre-wrap; overflow-wrap: anywhere; }
-  img, video { max-width: 100%; image-rendering: auto; border-radius: 4px; }
-  #key { width: 16rem; margin-left: auto; }
-</style>
-</head>
-<body>
-<header>
-  <h1>diffusion-serve</h1>
-  <span class="quiet" id="version"></span>
-  <input id="key" type="password" placeholder="API key, where one is needed" autocomplete="off" hidden>
-</header>
-<p class="quiet" id="about">Loading openapi.json ...</p>
-<main></main>
-<script>
-"use strict";
+// Shows /openapi.json and sends requests; the page for people is in ../page/.
+
 // The page stands at <mount>/docs, so that the API is found wherever the app is mounted.
 const base = location.pathname.replace(/\/docs\/?$/, "");
 const main = document.querySelector("main");
@@ -119,7 +74,7 @@ async function show(response, output) {
   const text = await response.text();
   let data = null;
   try { data = JSON.parse(text); } catch { /* not JSON: shown as it came */ }
-  output.append(make("pre", {}, data ? JSON.stringify(data, null, 2) : text));
+  output.append(make("pre", { tabIndex: 0 }, data ? JSON.stringify(data, null, 2) : text));
   for (const one of (data && Array.isArray(data.data) ? data.data : [])) await result(one, output);
 }
 
@@ -139,7 +94,7 @@ const picture = (type, src) => type.startsWith("video/")
   ? make("video", { src, controls: true, loop: true, autoplay: true, muted: true }) : make("img", { src, alt: "result" });
 
 async function stream(response, output) {
-  const shown = output.appendChild(make("pre"));
+  const shown = output.appendChild(make("pre", { tabIndex: 0 }));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let part = await reader.read(); !part.done; part = await reader.read()) shown.append(part.value);
 }
@@ -168,7 +123,7 @@ function sender(path, method, operation, example) {
       const url = base + inPath + (query.size ? `?${query}` : "");
       await show(await fetch(url, { method: method.toUpperCase(), headers, body: body && body.value }), output);
     } catch (error) {
-      output.replaceChildren(make("pre", {}, String(error)));
+      output.replaceChildren(make("pre", { tabIndex: 0 }, String(error)));
     } finally {
       button.disabled = false;
     }
@@ -228,6 +183,3 @@ async function start() {
   if (open) open.open = true;
 }
 start().catch(error => { document.querySelector("#about").textContent = `openapi.json: ${error}`; });
-</script>
-</body>
-</html>

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from PIL import Image
+
+from tests.ingress.page.conftest import Page
+from tests.ingress.page.webdriver import Browser
+
+PIXELS = """
+return (async image => {
+  await image.decode();
+  const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  return [...context.getImageData(0, 0, canvas.width, canvas.height).data];
+})(arguments[0])
+"""
+
+WATCH_PREVIEWS = """
+window.seen = [];
+const look = () => document.querySelectorAll(".developing img").forEach(image => window.seen.push(image.alt));
+new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true });
+"""
+
+
+def pixels(browser: Browser, selector: str) -> Image.Image:
+    """The picture that an img element shows."""
+    element = browser.find(selector)
+    data = browser.script(PIXELS, element)
+    return Image.frombytes("RGBA", (element.get("naturalWidth"), element.get("naturalHeight")), bytes(data))
+
+
+def make(browser: Browser, prompt: str) -> None:
+    browser.find("#image-prompt").clear()
+    browser.find("#image-prompt").type(prompt)
+    browser.button("Make the picture").click()
+
+
+def test_a_picture_comes_out_of_its_previews(page: Page) -> None:
+    browser = page.open("images")
+    browser.script(WATCH_PREVIEWS)
+    make(browser, "A red fox")
+    facts = browser.find("//li[@data-state='done']//*[@class='facts']").text
+    assert "64x64" in facts
+    assert "seed" in facts
+    assert "8 steps" in facts
+    assert browser.script("return window.seen.includes('Preview 1')")
+    assert pixels(browser, ".card img").size == (64, 64)
+
+
+def test_the_same_seed_again_gives_the_same_picture(page: Page) -> None:
+    browser = page.open("images")
+    make(browser, "A red fox")
+    first = pixels(browser, "li[data-state='done'] img")
+    browser.button("Again with this seed").click()
+    browser.button("Make the picture").click()
+    browser.wait_for(lambda: len(browser.find_all("li[data-state='done']")) == 2, "no second picture")
+    assert pixels(browser, "li[data-state='done'] img").tobytes() == first.tobytes()
+
+
+def test_an_edit_with_a_mask_leaves_the_rest_alone(page: Page) -> None:
+    browser = page.open("images")
+    make(browser, "A red fox")
+    before = pixels(browser, "li[data-state='done'] img")
+    browser.button("Edit").click()
+    easel = browser.find(".easel canvas")
+    width = round(browser.script("return arguments[0].getBoundingClientRect().width", easel))
+    left = -width // 4
+    browser.drag(easel, [(left, -width // 4), (left, 0), (left, width // 4)])
+    browser.find("#image-prompt").clear()
+    browser.find("#image-prompt").type("A blue sea")
+    browser.button("Change the picture").click()
+    browser.wait_for(lambda: len(browser.find_all("li[data-state='done']")) == 2, "no second picture")
+    after = pixels(browser, "li[data-state='done'] img")
+    right = (40, 0, 64, 64)
+    assert after.crop(right).tobytes() == before.crop(right).tobytes()
+    painted = (10, 20, 22, 44)
+    assert after.crop(painted).tobytes() != before.crop(painted).tobytes()
