@@ -508,11 +508,16 @@ S = TypeVar("S")
 
 
 async def _gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> Sequence[T]:
-    """`call` of each item, AT_ONCE at a time, in order."""
+    """`call` of each item, AT_ONCE at a time, in order. Where one fails the others are given up."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(item: S) -> T:
         async with room:
             return await call(item)
 
-    return await asyncio.gather(*(one(item) for item in items))
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(one(item)) for item in items]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from failed.exceptions[0].__cause__
+    return [task.result() for task in running]

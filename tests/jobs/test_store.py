@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.errors import Cancelled, JobNotFound
+from serve_app.errors import Cancelled, JobNotFound, StorageFailed
 from serve_app.jobs import Attempt, Claim, JobStore, new_job_id, result_keys
 from serve_app.jobs.records import AttemptRecord, dumps
 from serve_app.settings import Settings
@@ -17,6 +17,17 @@ from serve_app.storage import LocalStore, ObjectStore, open_store
 from tests.jobs.conftest import impatient, make_result, make_task
 
 Create = Callable[..., Any]
+
+
+class Away(LocalStore):
+    """A store of which every object takes a moment and then cannot be read; counts how often that was tried."""
+
+    asked = 0
+
+    async def get(self, key: str) -> bytes:
+        self.asked += 1
+        await asyncio.sleep(0)
+        raise StorageFailed(f"{key} cannot be read.")
 
 
 async def started(jobs: JobStore, job_id: str) -> Attempt:
@@ -335,6 +346,20 @@ class TestScan:
         await asyncio.sleep(0.1)
         assert await impatient(settings).orphans() == [("public", job.id)]
         assert (await jobs.get("public", job.id)).attempts == 0
+
+    async def test_where_the_store_fails_nothing_is_read_behind_ones_back(
+        self, settings: Settings, store: ObjectStore, create: Create
+    ) -> None:
+        for _ in range(64):
+            await create()
+        assert isinstance(store, LocalStore)
+        away = Away(store.root)
+        with pytest.raises(StorageFailed):
+            await JobStore(away, settings).scan()
+        asked = away.asked
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert away.asked == asked < 64
 
     async def test_of_a_dispatcher_that_died(self, any_settings: Settings) -> None:
         jobs = JobStore(open_store(any_settings), any_settings)
