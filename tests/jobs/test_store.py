@@ -273,10 +273,10 @@ class TestTries:
             await may.wait()
             return await put(*args, **kwargs)
 
-        monkeypatch.setattr(slow_store, "put", late)
         slow, quick = JobStore(slow_store, any_settings), JobStore(store, any_settings)
         job = await quick.create(make_task(), owner="public", dispatcher="d1")
         await slow.now()
+        monkeypatch.setattr(slow_store, "put", late)
         behind = asyncio.create_task(slow.start("public", job.id))
         await about_to.wait()
         assert await quick.start("public", job.id) is not None
