@@ -31,7 +31,7 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def wait_ready(base_url: str, timeout_s: float = 120) -> None:
+def wait_ready(base_url: str, timeout_s: float = 280) -> None:
     """Returns when /ready answers 200; fails with its last answer after `timeout_s` seconds."""
     deadline, last = time.monotonic() + timeout_s, "no answer"
     while time.monotonic() < deadline:
