@@ -44,18 +44,18 @@ def test_a_stop_finishes_requests_and_hands_jobs_back(args: dict[str, Any], tmp_
         # more than the one replica takes at a time, so that some wait at the ingress
         asked = [pool.submit(server.post, "/v1/images/generations", IMAGE) for _ in range(5)]
         long, *short = [server.submit(LONG_JOB), server.submit(JOB), server.submit(JOB)]
-        wait_until(lambda: server.job(long)["status"] == "in_progress", 60, "the job's start")
+        wait_until(lambda: server.job(long)["status"] == "in_progress", 240, "the job's start")
         process.send_signal(signal.SIGTERM)
-        wait_until(lambda: httpx.get(f"{server.base_url}/ready", timeout=30).status_code == 503, 30, "/ready's no")
+        wait_until(lambda: httpx.get(f"{server.base_url}/ready", timeout=30).status_code == 503, 240, "/ready's no")
         assert server.post("/v1/images/generations", IMAGE).status_code == 503
         # on a slow machine one may come too late; it hears so
         answers = [each.result() for each in asked]
         assert {answer.status_code for answer in answers if "is draining" not in answer.text} == {200}
-        assert process.wait(60) == 0, server.tail()
+        assert process.wait(240) == 0, server.tail()
     with server.running() as process:
         assert server.job(long)["status"] in ("queued", "in_progress")
         httpx.post(f"{server.base_url}/v1/videos/{long}/cancel").raise_for_status()
-        wait_until(lambda: {server.job(each)["status"] for each in short} == {"completed"}, 60, "the other jobs' end")
+        wait_until(lambda: {server.job(each)["status"] for each in short} == {"completed"}, 240, "the other jobs' end")
 
 
 def run_up(server: UpProcess) -> subprocess.CompletedProcess[str]:
@@ -95,5 +95,5 @@ def test_a_stop_during_the_start_is_quiet(args: dict[str, Any], tmp_path: Path) 
     with server.started() as process:
         wait_until(lambda: "Running config file" in server.log(), 120, "Ray's start")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, server.tail()
+        assert process.wait(240) == 0, server.tail()
     assert "Traceback" not in server.log()
