@@ -130,9 +130,15 @@ def test_every_block_has_a_test() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if not target.startswith("http")]
+    targets = [target.partition("#") for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target]
     assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+    assert [path for path, _, _ in targets if not (ROOT / path).exists()] == []
+    sections = [(ROOT / path, section) for path, _, section in targets if section]
+    assert [section for path, section in sections if f"\n## {section}\n" not in path.read_text().lower()] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") <= 150
 
 
 def test_the_configuration_passes_the_check() -> None:
@@ -181,6 +187,10 @@ class TestServed:
         assert done.returncode == 0, done.stderr
         assert f"{SERVER}/v1/media/" in done.stdout
         assert probe(Path("/tmp/raccoon.mp4")).frames > 0
+
+    def test_the_page(self) -> None:
+        page = httpx.get(SERVER)
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
     def test_docs(self) -> None:
         assert httpx.get(f"{SERVER}/docs").status_code == 200

@@ -70,7 +70,7 @@ export async function* readEvents(response) {
         const { name, text } = parseEvent(block);
         if (!text || text === "[DONE]") continue;
         const data = JSON.parse(text);
-        if (name === "error") throw new ApiError(200, data.error);
+        if (name === "error") throw new ApiError(0, data.error);
         yield { name, data };
       }
     }

@@ -62,9 +62,9 @@ function Remix({ job, onGiven }) {
   return html`
     <form class="remix" onSubmit=${give}>
       <label class="unseen" for=${`remix-${job.id}`}>The same film with this prompt</label>
-      <textarea id=${`remix-${job.id}`} rows="2" required value=${prompt}
+      <textarea id=${`remix-${job.id}`} rows="2" value=${prompt}
         onInput=${event => setPrompt(event.target.value)}></textarea>
-      <button class="quiet">Make it again with this prompt</button>
+      <button class="quiet" disabled=${!prompt.trim()}>Make it again with this prompt</button>
     </form>`;
 }
 

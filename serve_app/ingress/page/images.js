@@ -42,6 +42,7 @@ export function Images({ models, spec, onAnimate }) {
   };
   const submit = async event => {
     event.preventDefault();
+    if (!values.prompt.trim()) return;
     const item = { id: ++made, state: "running", request, source, strokes, pictures: [], stop: new AbortController() };
     setItems(now => [item, ...now]);
     const update = changes => change(item.id, changes);
@@ -56,10 +57,10 @@ export function Images({ models, spec, onAnimate }) {
 
   return html`
     <div class="studio">
-      <form class="desk" onSubmit=${submit}>
+      <form class="desk" novalidate onSubmit=${submit}>
         <div class="field">
           <label for="image-prompt">${source ? "What should it become?" : "What should it show?"}</label>
-          <textarea id="image-prompt" rows="3" required placeholder=${IDEAS[0]} ...${bind("prompt")}
+          <textarea id="image-prompt" rows="3" placeholder=${IDEAS[0]} ...${bind("prompt")}
             onKeyDown=${event => event.key === "Enter" && (event.ctrlKey || event.metaKey) && submit(event)}></textarea>
         </div>
         ${!values.prompt && html`<${Ideas} ideas=${IDEAS} onPick=${prompt => set({ prompt })} />`}
@@ -95,7 +96,7 @@ const Options = ({ spec, bind }) => html`
       <${NumberField} label="Guidance" spec=${spec} path="GenerationRequest.nvext.guidance_scale" step="0.1"
         ...${bind("guidance")} />
       <${NumberField} label="Seed" spec=${spec} path="GenerationRequest.nvext.seed" empty="random" ...${bind("seed")} />
-      <${Field} label="Size" placeholder=${fieldOf(spec, "GenerationRequest.size").fallback} pattern="[0-9]+x[0-9]+"
+      <${Field} label="Size" placeholder=${fieldOf(spec, "GenerationRequest.size").fallback}
         ...${bind("size")} />
       <${Choice} label="Quality" ...${bind("quality")} options=${choices(spec, "quality", "model's default")} />
       <${Choice} label="Format" ...${bind("format")}

@@ -56,7 +56,7 @@ export function MaskPainter({ picture, strokes, onStrokes, onRemove }) {
           onClick=${() => onStrokes(now => now.slice(0, -1))}>Undo</button>
         <button type="button" class="quiet" disabled=${!strokes.length} onClick=${() => onStrokes([])}>Clear</button>
         <span class="grow"></span>
-        <button type="button" class="quiet" onClick=${onRemove}>Remove the picture</button>
+        <button type="button" class="quiet" onClick=${onRemove}>Remove</button>
       </div>
     </div>`;
 }
@@ -75,11 +75,12 @@ function draw(context, strokes) {
   context.lineCap = context.lineJoin = "round";
   context.strokeStyle = "#5468e0";
   for (const { radius, points } of strokes) {
-    const [first, ...rest] = points;
+    const [[x, y], ...rest] = points;
     context.lineWidth = 2 * radius;
     context.beginPath();
-    context.moveTo(...first);
-    for (const point of rest.length ? rest : [first]) context.lineTo(...point);
+    context.moveTo(x, y);
+    context.lineTo(x + 0.01, y);  // a line without length would not be drawn, not even as a dot
+    for (const point of rest) context.lineTo(...point);
     context.stroke();
   }
 }

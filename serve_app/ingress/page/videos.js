@@ -29,21 +29,21 @@ export function Videos({ models, spec, given }) {
   }, [given]);
   const submit = event => {
     event.preventDefault();
-    queue.make(request);
+    if (values.prompt.trim()) queue.make(request);
   };
 
   return html`
     <div class="studio">
-      <form class="desk" onSubmit=${submit}>
+      <form class="desk" novalidate onSubmit=${submit}>
         <div class="field">
           <label for="video-prompt">${still ? "What should happen?" : "What should it show?"}</label>
-          <textarea id="video-prompt" rows="3" required placeholder=${IDEAS[0]} ...${bind("prompt")}
+          <textarea id="video-prompt" rows="3" placeholder=${IDEAS[0]} ...${bind("prompt")}
             onKeyDown=${event => event.key === "Enter" && (event.ctrlKey || event.metaKey) && submit(event)}></textarea>
         </div>
         ${!values.prompt && html`<${Ideas} ideas=${IDEAS} onPick=${prompt => set({ prompt })} />`}
         <${PictureWell} label="Begin with a picture" picture=${still} most=${most} onPicture=${setStill}>
           <img class="still" src=${still?.url} alt="The first picture of the film" />
-          <button type="button" class="quiet" onClick=${() => setStill(null)}>Remove the picture</button>
+          <button type="button" class="quiet" onClick=${() => setStill(null)}>Remove</button>
         <//>
         ${shapes.length > 0 && html`
           <${Segments} label="Shape" name="video-shape" value=${values.size} onPick=${size => set({ size })}
@@ -77,7 +77,7 @@ const Options = ({ spec, bind }) => html`
       <${NumberField} label="Guidance" spec=${spec} path="VideoRequest.nvext.guidance_scale" step="0.1"
         ...${bind("guidance")} />
       <${NumberField} label="Seed" spec=${spec} path="VideoRequest.nvext.seed" empty="random" ...${bind("seed")} />
-      <${Field} label="Size" placeholder=${fieldOf(spec, "VideoRequest.size").fallback} pattern="[0-9]+x[0-9]+"
+      <${Field} label="Size" placeholder=${fieldOf(spec, "VideoRequest.size").fallback}
         ...${bind("size")} />
     </div>
   <//>`;

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from PIL import Image
 
 from tests.ingress.page.conftest import Page
@@ -20,6 +21,19 @@ window.seen = [];
 const look = () => document.querySelectorAll(".developing img").forEach(image => window.seen.push(image.alt));
 new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true });
 """
+
+HAND_OVER = """
+const canvas = new OffscreenCanvas(96, 64);
+canvas.getContext("2d").fillRect(0, 0, 96, 64);
+return canvas.convertToBlob().then(blob => {
+  const data = new DataTransfer();
+  data.items.add(new File([blob], "mine.png", { type: "image/png" }));
+  const well = document.querySelector("#panel-images .well");
+  if (arguments[0] === "paste") dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
+  else well.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+});
+"""
+RIGHT, DOWN = "\ue014", "\ue015"
 
 
 def pixels(browser: Browser, selector: str) -> Image.Image:
@@ -75,3 +89,30 @@ def test_an_edit_with_a_mask_leaves_the_rest_alone(page: Page) -> None:
     assert after.crop(right).tobytes() == before.crop(right).tobytes()
     painted = (10, 20, 22, 44)
     assert after.crop(painted).tobytes() != before.crop(painted).tobytes()
+
+
+@pytest.mark.parametrize("way", ["paste", "drop"])
+def test_a_picture_of_ones_own_is_changed(page: Page, way: str) -> None:
+    browser = page.open("images")
+    browser.find("#panel-images .well")
+    browser.script(HAND_OVER, way)
+    assert browser.find(".easel img").get("naturalWidth") == 96
+    browser.find("#image-prompt").type("A red fox")
+    browser.button("Change the picture").click()
+    assert pixels(browser, "li[data-state='done'] img").size == (96, 64)
+
+
+def test_a_mask_is_painted_with_the_keyboard(page: Page) -> None:
+    browser = page.open("images")
+    browser.find("#panel-images .well")
+    browser.script(HAND_OVER, "paste")
+    canvas = browser.find(".easel canvas")
+    browser.script("arguments[0].focus()", canvas)
+    blank = browser.script("return arguments[0].toDataURL()", canvas)
+    browser.press(" ", RIGHT, DOWN, " ")
+    browser.wait_for(lambda: browser.script("return arguments[0].toDataURL()", canvas) != blank, "nothing is painted")
+    browser.button("This request as code", "*[@id='panel-images']").click()
+    assert "mask=@mask.png" in browser.find("#panel-images pre").text
+    browser.button("Undo").click()
+    browser.button("Undo").click()
+    assert "mask" not in browser.find("#panel-images pre").text

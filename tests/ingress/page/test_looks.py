@@ -87,6 +87,7 @@ def test_a_tab_in_both_schemes_and_on_a_phone(page: Page, tab: str) -> None:
         for scheme in ("light", "dark"):
             for device, size in (("", WIDE), ("-phone", PHONE)):
                 show(browser, scheme=scheme, size=size)
+                browser.script("scrollTo(0, 0)")
                 browser.screenshot(SHOTS / f"{tab}-{scheme}{device}.png")
                 assert browser.script("return document.documentElement.scrollWidth") <= size[0]
                 found = axe(browser)
