@@ -1,7 +1,7 @@
-"""The demo checkpoints: real pipeline components at small size, made by our own code instead of downloaded.
+"""The demo checkpoints: real pipelines at small size, which need no download.
 
-Knows how to make each one once, safely, on a machine that several processes share. Nothing here is trained: the text is
-readable characters, the pictures are coloured waves. Imports no torch until something has to be made.
+A trained one lies in this package, in the folder of its name, and is used where it lies. The others are made by our
+own code, once, safely, on a machine that several processes share. Imports no torch until one has to be made.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from types import ModuleType
 
 from tqdm import tqdm
 
+from serve_app.demo.checksums import check_files
+
 Advance = Callable[[str], None]
 """Called with the name of a part as soon as it is made."""
 
@@ -26,20 +28,26 @@ RECIPE = 3
 """Raised whenever a checkpoint would come out different: an older one in a cache folder is then made anew."""
 
 _MODULES = {"demo/llada2-tiny": "text", "demo/flux-tiny": "image", "demo/wan-tiny": "video"}
-NAMES = tuple(_MODULES)
+TRAINED: tuple[str, ...] = ()
+"""Those that lie in this package: `demo/some-name` in the folder some-name, with its SHA256SUMS."""
+NAMES = ("demo/llada2-tiny", "demo/flux-tiny", "demo/wan-tiny")
 
 
 def is_demo(name: str) -> bool:
     """Whether `name` is one of the demo models."""
-    return name in _MODULES
+    return name in NAMES
 
 
 def ensure(name: str, home: Path, progress: bool = False) -> Path:
-    """The folder of the demo checkpoint `name` below `home`/models, made first where it is missing.
+    """The folder of the demo checkpoint `name`: in this package, or below `home`/models and made first if missing.
 
     Several processes may ask at once: one makes it, in a temporary folder that is renamed, the others wait.
-    Raises ValueError for a name that is not in NAMES.
+    Raises ValueError for a name that is not in NAMES, and for a trained checkpoint that is damaged.
     """
+    if name in TRAINED:
+        folder = Path(__file__).parent / name.removeprefix("demo/")
+        check_files(folder)
+        return folder
     if name not in _MODULES:
         raise ValueError(f"'{name}' is no demo model; the demo models are {', '.join(NAMES)}")
     folder = home / "models" / name
