@@ -65,7 +65,7 @@ class ClipMaker:
     """Draws random clips, the same ones for the same seed."""
 
     def __init__(self, seed: int, frames: int = FRAMES) -> None:
-        self.random = random.Random(seed)  # noqa: S311
+        self.random = random.Random(seed)
         self.narrator = Narrator(self.random)
         self.frames = frames
 
