@@ -3,15 +3,17 @@
 ServeError                      500  server_error
 ├── InvalidRequest              400  invalid_request_error    a bad value; `param` names the field
 │   ├── UnsupportedParameter    400  ... unsupported_parameter
+│   ├── ContextLengthExceeded   400  ... context_length_exceeded  OpenAI's own code, which frameworks branch on
 │   └── UnsafeURL               400  ... unsafe_url           an input image we refuse to fetch
 ├── Unauthorized                401  authentication_error
 ├── Forbidden                   403  permission_error
+│   └── HostNotAllowed          403  ... host_not_allowed     a strange host, or a web page of another site
 ├── NotFound                    404  not_found
 │   ├── ModelNotFound           404  ... model_not_found
 │   ├── JobNotFound             404  ... video_not_found
 │   └── ObjectNotFound          404  ... media_not_found
 ├── MethodNotAllowed            405
-├── TooLarge                    413  request_too_large
+├── TooLarge                    413  content_length_exceeded
 ├── UnsupportedMediaType        415  unsupported_media_type
 ├── RateLimited                 429  rate_limit_exceeded      `retry_after_s` says when to come back
 │   └── QueueFull               429  ... queue_full
@@ -57,6 +59,15 @@ class UnsupportedParameter(InvalidRequest):
     code = "unsupported_parameter"
 
 
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+    @classmethod
+    def of(cls, context: int, asked: str, param: str) -> ContextLengthExceeded:
+        """`asked` says what does not fit, as the end of a sentence."""
+        return cls(f"This model's maximum context length is {context} tokens. However, {asked}.", param=param)
+
+
 class UnsafeURL(InvalidRequest):
     code = "unsafe_url"
 
@@ -71,6 +82,10 @@ class Forbidden(ServeError):
     status = 403
     type = "permission_error"
     code = "forbidden"
+
+
+class HostNotAllowed(Forbidden):
+    code = "host_not_allowed"
 
 
 class NotFound(ServeError):
@@ -105,7 +120,7 @@ class MethodNotAllowed(ServeError):
 class TooLarge(ServeError):
     status = 413
     type = "invalid_request_error"
-    code = "request_too_large"
+    code = "content_length_exceeded"
 
 
 class UnsupportedMediaType(ServeError):

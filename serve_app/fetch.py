@@ -12,6 +12,8 @@ import base64
 import re
 import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import cast
 
@@ -19,13 +21,16 @@ import httpcore
 import httpx
 
 from serve_app.errors import InvalidRequest, UnsafeURL
-from serve_app.media.images import check_image
+from serve_app.media.images import ImageBounds, ImageInfo, check_image
 from serve_app.settings import FetchSettings
 
 _LONGEST_URL = 8192
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOST = re.compile(rb"[a-z0-9._-]+|[0-9a-f:.]+")  # a name or an IPv6 address, as httpx leaves them
 _DATA = re.compile(r"data:image/(?:png|jpeg|jpg|webp);base64,", re.IGNORECASE)
+_RAW = re.compile(r"[A-Za-z0-9+/_-]{64}")
+"""No URL at all, but base64 as it stands."""
+CHECKERS = ThreadPoolExecutor(2, thread_name_prefix="image")
 _HEADERS = [(b"Accept", b"image/png, image/jpeg, image/webp"), (b"Accept-Encoding", b"identity")]
 
 # https://www.iana.org/assignments/iana-ipv4-special-registry, and what clouds answer to from inside
@@ -64,22 +69,26 @@ _REFUSED_IPV6 = [
 ]
 
 
-async def fetch_image(
-    url: str, settings: FetchSettings, max_bytes: int, max_pixels: int, *, param: str | None = None
-) -> bytes:
+async def fetch_image(url: str, settings: FetchSettings, bounds: ImageBounds, *, param: str | None = None) -> ImageInfo:
     """The checked image behind an https or data URL; UnsafeURL or InvalidRequest name `param`."""
     if _DATA.match(url):
-        data = _decoded(url, max_bytes, param)
+        data = await asyncio.get_running_loop().run_in_executor(CHECKERS, _decoded, url, bounds.bytes, param)
+    elif _RAW.match(url):
+        raise InvalidRequest("The image is no URL. Base64 is sent as data:image/png;base64,...", param=param)
     else:
         try:
             async with asyncio.timeout(settings.timeout_s):
-                data = await _downloaded(url, settings, max_bytes, param)
+                data = await _downloaded(url, settings, bounds.bytes, param)
         except TimeoutError as exc:
             raise InvalidRequest(
                 f"The image could not be fetched within {settings.timeout_s:g} s.", param=param
             ) from exc
-    info = await asyncio.to_thread(check_image, data, max_bytes, max_pixels, param=param)
-    return info.data
+    return await check_off_loop(data, bounds, param)
+
+
+async def check_off_loop(data: bytes, bounds: ImageBounds, param: str | None) -> ImageInfo:
+    """What `data` is, as `check_image` says, by a thread of few: each holds a whole picture while it unpacks it."""
+    return await asyncio.get_running_loop().run_in_executor(CHECKERS, partial(check_image, data, bounds, param=param))
 
 
 def refused(address: IPv4Address | IPv6Address) -> bool:

@@ -7,6 +7,7 @@ over the defaults here. This module alone reads the environment; YAML names vari
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,10 @@ EngineName = Literal["auto", "diffusers", "sglang"]
 Parallel = Literal["auto", "tensor", "cfg", "sequence"]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+HOST = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
+ORIGIN = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]{1,5})?|[A-Za-z]+://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+)
 
 
 class Strict(BaseModel):
@@ -78,9 +83,13 @@ class ModelSettings(Strict):
         return self.served_name or self.model
 
 
+MAX_MESSAGES = 16384
+"""What `limits.messages` may be at most: no more are looked at."""
+
+
 class TextLimits(Strict):
     prompt_chars: Positive = 32768
-    messages: Positive = 1024
+    messages: Annotated[int, Field(ge=1, le=MAX_MESSAGES)] = 1024
     max_tokens: Positive = 4096
     n: Positive = 8
 
@@ -101,7 +110,7 @@ class TextSettings(ModelSettings):
 
 
 class ImageLimits(Strict):
-    prompt_chars: Positive = 4000
+    prompt_chars: Positive = 32000
     n: Annotated[int, Field(ge=1, le=10)] = 10
     min_side: Positive = 64
     max_side: Positive = 2048
@@ -109,11 +118,14 @@ class ImageLimits(Strict):
 
 
 class ImageDefaults(Strict):
+    """Used where a caller says nothing, and cut to the limits: `response_format` for requests that name none."""
+
     width: Positive = 1024
     height: Positive = 1024
     num_inference_steps: Positive = 28
     guidance_scale: Annotated[float, Field(ge=0)] = 3.5
     output_format: ImageFormat = "png"
+    response_format: Literal["url", "b64_json"] | None = None
 
 
 class ImageSettings(ModelSettings):
@@ -126,7 +138,7 @@ class ImageSettings(ModelSettings):
 
 
 class VideoLimits(Strict):
-    prompt_chars: Positive = 4000
+    prompt_chars: Positive = 32000
     min_side: Positive = 64
     max_side: Positive = 1280
     frames: Positive = 161
@@ -183,15 +195,25 @@ class MediaSettings(Strict):
 
 
 class RequestLimits(Strict):
-    """Of one HTTP request. Times in seconds, sizes in bytes or pixels."""
+    """Of one HTTP request. Times in seconds, sizes in bytes or pixels.
+
+    `bodies_bytes` bounds the bodies of all requests under way in one ingress process, `text_bytes` what a body holds
+    beside files and data URLs, `json_values` the values in a JSON body. An input image has at most `image_pixels`, no
+    side above `image_side`, and no side more than `image_aspect` times as long as the other.
+    """
 
     body_bytes: Positive = 32 * 1024 * 1024
+    bodies_bytes: Positive = 256 * 1024 * 1024
+    text_bytes: Positive = 4 * 1024 * 1024
+    json_values: Positive = 50_000
     json_depth: Positive = 32
     form_fields: Positive = 256
     body_timeout_s: Seconds = 60.0
     sync_wait_s: Seconds = 900.0
     image_bytes: Positive = 16 * 1024 * 1024
-    image_pixels: Positive = 32 * 1024 * 1024
+    image_pixels: Positive = 15_000_000
+    image_side: Positive = 8192
+    image_aspect: Annotated[float, Field(ge=1)] = 16.0
 
 
 class FetchSettings(Strict):
@@ -206,12 +228,36 @@ class FetchSettings(Strict):
 class AccessSettings(Strict):
     """API keys: `keys_env` names a variable holding `name:key` pairs parted by commas; `keys_file` a file of lines
     `name:sha256-hex`. With either set, every /v1 call needs a key. The rates are per key; None is no limit.
+
+    Without keys only requests for loopback hosts and for `hosts` (names without a port; `*` is any) are answered, and
+    none that a web page of another site sends. `cors_origins` (such as https://chat.example.org, or `*`) may call from
+    a browser, with keys and without.
     """
 
     keys_env: str | None = None
     keys_file: str | None = None
     requests_per_minute: Positive | None = None
     concurrency: Positive | None = None
+    hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+
+    @field_validator("hosts")
+    @classmethod
+    def _bare_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if host != "*" and not HOST.fullmatch(host):
+                raise ValueError(f"'{host}': a host is a name or an address without scheme and port, or *")
+        return tuple(host.lower() for host in hosts)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin not in ("*", "null") and not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"'{origin}': an origin is a scheme, a host and perhaps a port, as in https://a.example"
+                )
+        return tuple(origin.lower() for origin in origins)
 
 
 class JobSettings(Strict):

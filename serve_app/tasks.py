@@ -69,13 +69,15 @@ class Message:
 class TextTask:
     """One completion. `messages` for chat (the engine applies the chat template unless `raw_prompt`), else `prompt`.
 
-    Sampling values are None where the caller left them out. Without `in_blocks` nobody reads before the end, and the
-    engine may give the whole text as one block.
+    Sampling values are None where the caller left them out. `fewer_tokens`: `max_tokens` is a default of ours, which is
+    cut to what the context still holds, where the caller's own number would be refused. Without `in_blocks` nobody
+    reads before the end, and the engine may give the whole text as one block.
     """
 
     id: str
     model: str
     max_tokens: int
+    fewer_tokens: bool = False
     caller: str = PUBLIC_CALLER
     messages: tuple[Message, ...] = ()
     prompt: str = ""
@@ -165,6 +167,7 @@ class ImageTask:
     input_image: bytes | None = None
     mask: bytes | None = None
     strength: float = 0.8
+    safety_identifier: str | None = None
     submitted_at: float = 0.0
     traceparent: str = ""
 

@@ -18,11 +18,11 @@ from cryptography.x509.oid import NameOID
 
 from serve_app.errors import InvalidRequest, UnsafeURL
 from serve_app.fetch import checked_url, fetch_image, refused
-from serve_app.media.images import encode_image
+from serve_app.media.images import ImageBounds, encode_image
 from serve_app.settings import FetchSettings
 
 PNG = encode_image(np.full((32, 48, 3), 127, np.uint8), "png")
-LIMITS = (100_000, 100_000)
+LIMITS = ImageBounds(100_000, 100_000)
 LOCAL = FetchSettings(allow_hosts=("localhost",), timeout_s=5)
 
 
@@ -129,7 +129,7 @@ def test_public_addresses_are_not(address: str) -> None:
 )
 async def test_urls_refused_by_their_form(url: str) -> None:
     with pytest.raises(UnsafeURL) as caught:
-        await fetch_image(url, FetchSettings(), *LIMITS, param="input_reference")
+        await fetch_image(url, FetchSettings(), LIMITS, param="input_reference")
     assert caught.value.param == "input_reference"
 
 
@@ -142,7 +142,7 @@ def test_http_where_it_is_allowed() -> None:
 )
 async def test_no_spelling_of_loopback_is_connected_to(server: Server, host: str) -> None:
     with pytest.raises(UnsafeURL):
-        await fetch_image(f"https://{host}:{server.port}/x.png", FetchSettings(), *LIMITS)
+        await fetch_image(f"https://{host}:{server.port}/x.png", FetchSettings(), LIMITS)
     assert server.connections == 0
 
 
@@ -236,7 +236,7 @@ async def server(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 async def test_fetches_over_tls(server: Server) -> None:
-    assert await fetch_image(f"{server.base}/x.png", LOCAL, *LIMITS) == PNG
+    assert (await fetch_image(f"{server.base}/x.png", LOCAL, LIMITS)).data == PNG
     head = server.requests[0].lower()
     assert f"host: localhost:{server.port}" in head
     assert "accept-encoding: identity" in head
@@ -247,47 +247,47 @@ async def test_fetches_over_tls(server: Server) -> None:
 async def test_proxies_of_the_environment_are_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert await fetch_image(f"{server.base}/x.png", LOCAL, *LIMITS) == PNG
+    assert (await fetch_image(f"{server.base}/x.png", LOCAL, LIMITS)).data == PNG
 
 
 async def test_a_certificate_for_another_name_is_refused(server: Server) -> None:
     settings = FetchSettings(allow_hosts=("127.0.0.1",))
     with pytest.raises(InvalidRequest, match="could not be fetched"):
-        await fetch_image(f"https://127.0.0.1:{server.port}/x.png", settings, *LIMITS)
+        await fetch_image(f"https://127.0.0.1:{server.port}/x.png", settings, LIMITS)
     assert server.requests == []
 
 
 async def test_an_unknown_authority_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(InvalidRequest, match="could not be fetched"):
-        await fetch_image(f"{server.base}/x.png", LOCAL, *LIMITS)
+        await fetch_image(f"{server.base}/x.png", LOCAL, LIMITS)
 
 
 async def test_plain_http_where_allowed() -> None:
     plain = Server(None)
     async with await plain.start():
         settings = FetchSettings(allow_hosts=("localhost",), allow_http=True)
-        assert await fetch_image(f"{plain.base}/x.png", settings, *LIMITS) == PNG
+        assert (await fetch_image(f"{plain.base}/x.png", settings, LIMITS)).data == PNG
         with pytest.raises(UnsafeURL):
-            await fetch_image(f"{plain.base}/x.png", LOCAL, *LIMITS)
+            await fetch_image(f"{plain.base}/x.png", LOCAL, LIMITS)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_followed(server: Server, status: int) -> None:
     server.pages["/a"] = moved("/x.png", status)
-    assert await fetch_image(f"{server.base}/a", LOCAL, *LIMITS) == PNG
+    assert (await fetch_image(f"{server.base}/a", LOCAL, LIMITS)).data == PNG
 
 
 async def test_at_most_three_redirects(server: Server) -> None:
     server.pages |= {"/1": moved("/2"), "/2": moved("/3"), "/3": moved("/x.png"), "/0": moved("/1")}
-    assert await fetch_image(f"{server.base}/1", LOCAL, *LIMITS) == PNG
+    assert (await fetch_image(f"{server.base}/1", LOCAL, LIMITS)).data == PNG
     server.requests.clear()
     with pytest.raises(UnsafeURL, match="more than 3 times"):
-        await fetch_image(f"{server.base}/0", LOCAL, *LIMITS, param="image")
+        await fetch_image(f"{server.base}/0", LOCAL, LIMITS, param="image")
     assert len(server.requests) == 4
     server.pages["/loop"] = moved("/loop")
     with pytest.raises(UnsafeURL):
-        await fetch_image(f"{server.base}/loop", LOCAL, *LIMITS)
+        await fetch_image(f"{server.base}/loop", LOCAL, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ async def test_at_most_three_redirects(server: Server) -> None:
 async def test_each_redirect_is_checked_again(server: Server, location: str) -> None:
     server.pages["/a"] = moved(location.format(port=server.port))
     with pytest.raises(UnsafeURL) as caught:
-        await fetch_image(f"{server.base}/a", LOCAL, *LIMITS, param="image")
+        await fetch_image(f"{server.base}/a", LOCAL, LIMITS, param="image")
     assert caught.value.param == "image"
     assert server.connections == 1
 
@@ -316,7 +316,7 @@ async def test_each_redirect_is_checked_again(server: Server, location: str) -> 
 async def test_other_answers_are_refused(server: Server, status: int) -> None:
     server.pages["/a"] = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
     with pytest.raises(InvalidRequest, match=str(status)):
-        await fetch_image(f"{server.base}/a", LOCAL, *LIMITS)
+        await fetch_image(f"{server.base}/a", LOCAL, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ async def test_other_answers_are_refused(server: Server, status: int) -> None:
 async def test_broken_answers_are_refused(server: Server, answer: bytes) -> None:
     server.pages["/a"] = answer
     with pytest.raises(InvalidRequest):
-        await fetch_image(f"{server.base}/a", LOCAL, *LIMITS)
+        await fetch_image(f"{server.base}/a", LOCAL, LIMITS)
 
 
 async def test_compressed_answers_are_not_unpacked(server: Server) -> None:
@@ -343,7 +343,7 @@ async def test_compressed_answers_are_not_unpacked(server: Server) -> None:
 
     server.pages["/a"] = ok(gzip.compress(PNG + b"\0" * 10_000_000), "Content-Encoding: gzip\r\n")
     with pytest.raises(InvalidRequest):
-        await fetch_image(f"{server.base}/a", LOCAL, *LIMITS)
+        await fetch_image(f"{server.base}/a", LOCAL, LIMITS)
 
 
 async def test_bytes_are_counted_whatever_the_header_says(server: Server) -> None:
@@ -359,13 +359,13 @@ async def test_bytes_are_counted_whatever_the_header_says(server: Server) -> Non
 
     server.pages["/a"] = endless
     with pytest.raises(InvalidRequest, match="100000 bytes"):
-        await fetch_image(f"{server.base}/a", LOCAL, *LIMITS)
+        await fetch_image(f"{server.base}/a", LOCAL, LIMITS)
     assert sent < 20_000_000
 
 
 async def test_pixels_are_limited(server: Server) -> None:
     with pytest.raises(InvalidRequest, match="pixels"):
-        await fetch_image(f"{server.base}/x.png", LOCAL, 100_000, 48 * 32 - 1)
+        await fetch_image(f"{server.base}/x.png", LOCAL, ImageBounds(100_000, 48 * 32 - 1))
 
 
 async def test_one_time_limit_for_all_of_it(server: Server) -> None:
@@ -379,19 +379,19 @@ async def test_one_time_limit_for_all_of_it(server: Server) -> None:
     server.pages["/a"] = drip
     began = time.monotonic()
     with pytest.raises(InvalidRequest, match="within 1 s"):
-        await fetch_image(f"{server.base}/a", FetchSettings(allow_hosts=("localhost",), timeout_s=1), *LIMITS)
+        await fetch_image(f"{server.base}/a", FetchSettings(allow_hosts=("localhost",), timeout_s=1), LIMITS)
     assert time.monotonic() - began < 8
 
 
 async def test_what_follows_the_picture_is_cut_off(server: Server) -> None:
     server.pages["/a"] = ok(PNG + b"PK\x03\x04<script>")
-    assert await fetch_image(f"{server.base}/a", LOCAL, *LIMITS) == PNG
+    assert (await fetch_image(f"{server.base}/a", LOCAL, LIMITS)).data == PNG
 
 
 async def test_a_name_that_does_not_exist() -> None:
     for host in ("no-such-host.invalid", "x" * 64 + ".invalid", "a..b"):
         with pytest.raises(InvalidRequest):
-            await fetch_image(f"https://{host}/x.png", FetchSettings(timeout_s=5), *LIMITS)
+            await fetch_image(f"https://{host}/x.png", FetchSettings(timeout_s=5), LIMITS)
 
 
 # --- data URLs ---
@@ -400,24 +400,26 @@ async def test_a_name_that_does_not_exist() -> None:
 async def test_data_url() -> None:
     text = base64.b64encode(PNG).decode()
     for prefix in ("data:image/png;base64,", "DATA:IMAGE/PNG;BASE64,", "data:image/jpeg;base64,"):
-        assert await fetch_image(prefix + text, FetchSettings(), *LIMITS) == PNG
+        assert (await fetch_image(prefix + text, FetchSettings(), LIMITS)).data == PNG
 
 
 @pytest.mark.parametrize("change", ["A", "=", "\n", " ", "%2B", "-_", "é", "\0"])
 async def test_data_url_must_be_exact_base64(change: str) -> None:
     text = base64.b64encode(PNG).decode()
     with pytest.raises(InvalidRequest) as caught:
-        await fetch_image(f"data:image/png;base64,{text[:40]}{change}{text[40:]}", FetchSettings(), *LIMITS, param="p")
+        await fetch_image(f"data:image/png;base64,{text[:40]}{change}{text[40:]}", FetchSettings(), LIMITS, param="p")
     assert caught.value.param == "p"
 
 
 async def test_data_url_is_measured_before_it_is_decoded() -> None:
     with pytest.raises(InvalidRequest, match="larger"):
-        await fetch_image("data:image/png;base64," + "A" * 1_000_000, FetchSettings(), *LIMITS)
-    await fetch_image("data:image/png;base64," + base64.b64encode(PNG).decode(), FetchSettings(), len(PNG), 48 * 32)
+        await fetch_image("data:image/png;base64," + "A" * 1_000_000, FetchSettings(), LIMITS)
+    await fetch_image(
+        "data:image/png;base64," + base64.b64encode(PNG).decode(), FetchSettings(), ImageBounds(len(PNG), 48 * 32)
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"text", PNG[:-10], b"GIF89a"])
 async def test_data_url_must_hold_a_picture(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        await fetch_image("data:image/png;base64," + base64.b64encode(body).decode(), FetchSettings(), *LIMITS)
+        await fetch_image("data:image/png;base64," + base64.b64encode(body).decode(), FetchSettings(), LIMITS)

@@ -20,7 +20,7 @@ CANCELLED = "cancelled"
 # what has a column of its own, is no parameter, or is too large for a row
 _LEFT_OUT = frozenset(
     {"id", "caller", "model", "prompt", "messages", "seed", "num_inference_steps", "input_image", "mask"}
-    | {"submitted_at", "traceparent", "negative_prompt"}
+    | {"submitted_at", "traceparent", "negative_prompt", "fewer_tokens"}
 )
 
 

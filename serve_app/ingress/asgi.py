@@ -9,8 +9,10 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
 from serve_app.ingress.auth import AuthMiddleware, Keys
+from serve_app.ingress.bodies import BodiesMiddleware, Budget
 from serve_app.ingress.gate import GateMiddleware
 from serve_app.ingress.middleware import Envelope
+from serve_app.ingress.origins import OriginHeaders, Origins, OriginsMiddleware
 from serve_app.ingress.quotas import QuotaMiddleware, Quotas
 from serve_app.ingress.routes import chat, completions, docs, health, images, media, models, page, videos
 from serve_app.ingress.services import Services
@@ -23,11 +25,14 @@ def create_http_app(services: Services, *, behind_serve: bool = False) -> ASGIAp
     # a path with a slash too many is an error like any other, not a redirect
     routes = _routes(services)
     app: ASGIApp = GateMiddleware(Router(routes, redirect_slashes=False, lifespan=_lifespan(services)), services.gate)
+    app = BodiesMiddleware(app, Budget(services.settings.limits.bodies_bytes))
     if keys is not None:
         app = QuotaMiddleware(app, Quotas(access))
         app = AuthMiddleware(app, keys)
+    origins = Origins(access, trusts_keys=keys is not None)
+    app = OriginsMiddleware(app, origins)
     templates = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
-    return Envelope(app, templates=templates, adds_request_id=not behind_serve)
+    return OriginHeaders(Envelope(app, templates=templates, adds_request_id=not behind_serve), origins)
 
 
 def _lifespan(services: Services) -> Callable[[object], AbstractAsyncContextManager[None]]:

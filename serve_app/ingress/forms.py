@@ -1,7 +1,8 @@
 """multipart/form-data in memory: text fields with bracket names as a tree of strings, files as bytes.
 
 `nvext[seed]=5` becomes `{"nvext": {"seed": "5"}}`, `stop[]=a` with `stop[]=b` becomes `{"stop": ["a", "b"]}`. Every
-value stays a string. Knows no HTTP: it gets a body that is already bounded.
+value stays a string, but what stands for an object may be JSON text (`read_objects`). Knows no HTTP: it gets a body
+that is already bounded.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from serve_app.errors import InvalidRequest, TooLarge
+from serve_app.ingress.strict_json import is_data_url, parse_json
+from serve_app.protocol.common import EXTRAS, Wire
 from serve_app.settings import RequestLimits
 
 NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 BRACKET = re.compile(r"\[([^\[\]]*)\]")
+INDEXED = re.compile(r"[^\[\]]+\[\d*\]")
+FILE_TYPE = re.compile(r"image/|video/|application/octet-stream", re.IGNORECASE)
+"""What says that a part without a file name is a file."""
 MAX_NAME_CHARS = 256
 MAX_FILES = 17
 """OpenAI's limit of 16 input images, and a mask."""
@@ -41,14 +47,23 @@ class Form:
 
 @dataclass(slots=True)
 class _Part:
+    """`pieces` are views of the body, so that a file of many megabytes is copied once."""
+
     headers: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
-    data: bytearray = field(default_factory=bytearray)
+    pieces: list[memoryview] = field(default_factory=list[memoryview])
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.pieces))
+
+    def data(self) -> bytes:
+        return b"".join(self.pieces)
 
 
 def parse_form(content_type: str, body: bytes, limits: RequestLimits) -> Form:
     """Raises InvalidRequest for what is no proper form or has too many fields, TooLarge for a file over the limit."""
     form = Form()
-    fields = 0
+    fields = texts = 0
     for part in _parts(content_type, body, limits.form_fields + MAX_FILES):
         disposition, options = parse_options_header(part.headers.get(b"content-disposition"))
         if disposition != b"form-data" or b"name" not in options:
@@ -56,32 +71,63 @@ def parse_form(content_type: str, body: bytes, limits: RequestLimits) -> Form:
         name = _text(options[b"name"], "a field's name")
         if len(name) > MAX_NAME_CHARS:
             raise InvalidRequest(f"A field's name is longer than {MAX_NAME_CHARS} characters.")
-        if b"filename" in options:
-            _add_file(form, name, options[b"filename"], part, limits)
+        content_type = part.headers.get(b"content-type", b"").decode("latin-1")
+        if b"filename" in options or FILE_TYPE.match(content_type):
+            filename = options.get(b"filename", b"").decode("utf-8", "replace")
+            _add_file(form, name, filename, content_type or "application/octet-stream", part, limits)
             continue
         fields += 1
         if fields > limits.form_fields:
             raise InvalidRequest(f"The form has more than {limits.form_fields} fields (limits.form_fields).")
-        _insert(form.data, name, _text(bytes(part.data), f"'{name}'", name), limits.json_depth)
+        value = part.data()
+        texts += 0 if is_data_url(value) else len(value)
+        if texts > limits.text_bytes:
+            raise TooLarge(
+                f"The form's texts have more than {limits.text_bytes} bytes (limits.text_bytes).", param=name
+            )
+        _insert(form.data, name, _text(value, f"'{name}'", name), limits.json_depth)
     return form
+
+
+def read_objects(model: type[Wire], data: dict[str, Any], limits: RequestLimits) -> dict[str, Any]:
+    """The fields, with the JSON text of those that are objects or lists parsed: `nvext={"seed": 5}`."""
+    return {name: _as_object(model, name, value, limits) for name, value in data.items()}
+
+
+def _as_object(model: type[Wire], name: str, value: Any, limits: RequestLimits) -> Any:
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")) or _may_be_text(model, name):
+        return value
+    try:
+        # inside an object, so that a list will do
+        return parse_json(b'{"value":%b}' % value.encode(), limits)["value"]
+    except InvalidRequest as error:
+        raise InvalidRequest(f"'{name}' holds JSON that cannot be read. {error.message}", param=name) from None
+
+
+def _may_be_text(model: type[Wire], name: str) -> bool:
+    if (field := model.model_fields.get(name)) is None:
+        return name not in EXTRAS
+    members: tuple[Any, ...] = (field.annotation, *getattr(field.annotation, "__args__", ()))
+    return any(getattr(member, "__origin__", member) is str for member in members)
 
 
 def _parts(content_type: str, body: bytes, most: int) -> list[_Part]:
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise InvalidRequest("The Content-Type multipart/form-data needs a boundary.")
+    # counted first: where what is almost a boundary stands in a file, the parser goes on byte by byte
+    if body.count(b"--" + boundary) > most + 1:
+        raise InvalidRequest(f"The form has more than {most} parts (limits.form_fields).")
     parts: list[_Part] = []
     name = bytearray()
     value = bytearray()
     ended = False
 
     def part_begin() -> None:
-        if len(parts) >= most:
-            raise InvalidRequest(f"The form has more than {most} parts (limits.form_fields).")
         parts.append(_Part())
 
     def part_data(data: bytes, start: int, end: int) -> None:
-        parts[-1].data += data[start:end]
+        parts[-1].pieces.append(memoryview(data)[start:end])
 
     def header_field(data: bytes, start: int, end: int) -> None:
         name.extend(data[start:end])
@@ -119,15 +165,16 @@ def _parts(content_type: str, body: bytes, most: int) -> list[_Part]:
     return parts
 
 
-def _add_file(form: Form, name: str, filename: bytes, part: _Part, limits: RequestLimits) -> None:
-    key = name.split("[", 1)[0] if re.fullmatch(r"[^\[\]]+\[\d*\]", name) else name
-    if len(part.data) > limits.image_bytes:
+def _add_file(form: Form, name: str, filename: str, content_type: str, part: _Part, limits: RequestLimits) -> None:
+    """An empty file counts as left out: browsers send one where nothing was chosen."""
+    key = name.split("[", 1)[0] if INDEXED.fullmatch(name) else name
+    if part.size == 0:
+        return
+    if part.size > limits.image_bytes:
         raise TooLarge(f"'{key}' is larger than {limits.image_bytes} bytes (limits.image_bytes).", param=key)
     if sum(len(files) for files in form.files.values()) >= MAX_FILES:
         raise InvalidRequest(f"The form has more than {MAX_FILES} files.", param=key)
-    content_type = part.headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
-    upload = Upload(_text(filename, f"the file name of '{key}'"), content_type, bytes(part.data))
-    form.files.setdefault(key, []).append(upload)
+    form.files.setdefault(key, []).append(Upload(filename, content_type, part.data()))
 
 
 def _text(raw: bytes, what: str, param: str | None = None) -> str:

@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from types import GenericAlias
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from starlette.requests import Request
 
 from serve_app.errors import InvalidRequest, JobNotFound, ObjectNotFound, StorageFailed
-from serve_app.ingress.body import Upload
+from serve_app.ingress.body import Upload, off_loop
 from serve_app.jobs import Claim, Job, JobStore, new_job_id
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
@@ -44,12 +45,16 @@ POLL_S = 0.2
 JSON = "application/json"
 
 
-def fingerprint(request: Request, fields: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
+async def fingerprint(request: Request, fields: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
     """What makes two requests the same: where they go, their fields as parsed, and their files' content."""
+    return await off_loop(partial(_digest, request.url.path, fields, files), request.state.bodies.bytes)
+
+
+def _digest(path: str, fields: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
     parsed = fields.model_dump(mode="json", exclude_none=True)
     digests = {name: [hashlib.sha256(file.data).hexdigest() for file in each] for name, each in files.items()}
     # not by orjson: a number of a request may be larger than 64 bits
-    canonical = json.dumps([request.url.path, parsed, digests], sort_keys=True)
+    canonical = json.dumps([path, parsed, digests], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -79,9 +84,10 @@ class Idempotency:
         """The job of an equal request before this one, else the one that `make` makes under the id it is given."""
         owner: str = request.state.caller.owner
         if (key := _key(request)) is not None:
-            return await self._claimed_job(owner, key, fingerprint(request, fields, files), make)
+            return await self._claimed_job(owner, key, await fingerprint(request, fields, files), make)
         if RETRIES.fullmatch(retries := request.headers.get(RETRY_HEADER, "")):
-            return await self._retried_job(owner, int(retries) > 0, fingerprint(request, fields, files), make)
+            print_ = await fingerprint(request, fields, files)
+            return await self._retried_job(owner, int(retries) > 0, print_, make)
         return await make(new_job_id())
 
     async def result(
@@ -141,7 +147,7 @@ class Idempotency:
             return None
         owner: str = request.state.caller.owner
         answers = _Answers(self._store, self._jobs, owner, kind, self._settings)
-        print_ = fingerprint(request, fields, files)
+        print_ = await fingerprint(request, fields, files)
         while True:
             claim = await self._claim(owner, key, print_, id, answers.has_failed)
             answer = None if claim.fresh else await answers.get(claim.job_id)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serve_app.errors import InvalidRequest, ServeError
-from serve_app.fetch import fetch_image
+from serve_app.fetch import check_off_loop, fetch_image
 from serve_app.ingress.body import Upload
-from serve_app.media.images import check_image
+from serve_app.media.images import ImageBounds
 from serve_app.settings import Settings
 
 
@@ -22,24 +21,25 @@ class InputImage:
     height: int
 
 
-async def read_image(param: str, uploads: Sequence[Upload], url: str | None, settings: Settings) -> InputImage | None:
+async def read_image(
+    param: str, uploads: Sequence[Upload], urls: Sequence[str], settings: Settings
+) -> InputImage | None:
     """The one image of a field, from its upload or its https or data URL; None where there is neither.
 
     Raises InvalidRequest, UnsafeURL or TooLarge, which name the field.
     """
-    limits = settings.limits
-    if len(uploads) > 1:
-        raise InvalidRequest(f"'{param}' must be one image, not {len(uploads)}.", param=param)
-    if uploads and url is not None:
+    if uploads and urls:
         raise InvalidRequest(f"'{param}' is given twice: as an upload and as a URL.", param=param)
+    if len(uploads) + len(urls) > 1:
+        raise InvalidRequest(f"'{param}' must be one image, not {len(uploads) + len(urls)}.", param=param)
+    bounds = ImageBounds.of(settings.limits)
     try:
         if uploads:
-            data = uploads[0].data
-        elif url is not None:
-            data = await fetch_image(url, settings.fetch, limits.image_bytes, limits.image_pixels)
+            info = await check_off_loop(uploads[0].data, bounds, param)
+        elif urls:
+            info = await fetch_image(urls[0], settings.fetch, bounds)
         else:
             return None
-        info = await asyncio.to_thread(check_image, data, limits.image_bytes, limits.image_pixels)
     except ServeError as error:
         error.param = error.param or param
         raise

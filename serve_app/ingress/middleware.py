@@ -21,6 +21,7 @@ from serve_app import telemetry
 from serve_app.ingress.errors import as_serve_error, error_response
 from serve_app.ingress.services import PUBLIC
 
+logger = logging.getLogger("serve_app.ingress")
 access_log = logging.getLogger("serve_app.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -68,13 +69,22 @@ class Envelope:
                 message["headers"] = [*message["headers"], *id_header, (b"openai-processing-ms", spent_ms), *close]
             await send(message)
 
+        async def receive_or_gone() -> Message:
+            try:
+                return await receive()
+            except Exception as error:  # noqa: BLE001
+                # Serve's proxy forgets a request whose client goes away; asked for more of it, it raises whatever its
+                # queue, Ray's call or the actor raise. Nothing but this connection can be the cause.
+                logger.debug("request %s: its client is gone: %r", request_id, error)
+                return {"type": "http.disconnect"}
+
         token = telemetry.request_id.set(request_id)
         try:
             with telemetry.span("http", traceparent, method=scope["method"]) as below:
                 state["traceparent"] = below
                 if CONTROL.search(scope["path"]):
                     raise HTTPException(404)
-                await self._app(scope, receive, send_marked)
+                await self._app(scope, receive_or_gone, send_marked)
         except ClientDisconnect:
             pass
         except Exception as raised:

@@ -269,7 +269,7 @@ PATH_PARAMETERS: dict[str, Json] = {
     },
     "key": {
         # no pattern: one that asks for a slash cannot be met by who takes the slashes out of parameters
-        "description": "The key of a stored file, such as media/public/2026/01/31/NAME.png.",
+        "description": "What follows /v1/media/ in the URL of a stored file, such as public/2026/01/31/NAME.png.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 1024},
     },
 }
@@ -284,7 +284,10 @@ def document(settings: Settings) -> Json:
     operations += OTHERS
     schemas, refs = _schemas(operations)
     if "EditRequest" in schemas:
-        _require(schemas["EditRequest"], "image")  # optional in the model, for a form has it among its files
+        # optional in the model, for a form has it among its files
+        schemas["EditRequest"]["anyOf"] = [{"required": ["image"]}, {"required": ["images"]}]
+        for name in ("image", "images"):
+            schemas["EditRequest"]["properties"][name] = _without_null(schemas["EditRequest"]["properties"][name])
     schemas["ModelId"] = {"type": "string", "enum": [model.name for model in kinds.values()]}
     for component, bounds in _bounds(settings).items():
         if component in schemas:
@@ -323,7 +326,7 @@ Refs = dict[Any, Json]
 
 
 KEYWORDS = {
-    "integer": ("maximum", "enum"),
+    "integer": ("minimum", "maximum", "enum"),
     "number": ("maximum", "enum"),
     "boolean": ("enum",),
     "string": ("maxLength", "pattern", "enum"),
@@ -359,11 +362,6 @@ def _narrow(schema: Json, bounds: dict[str, Json]) -> None:
         written.update({key: value for key, value in keywords.items() if key in ("default", "description")})
 
 
-def _require(schema: Json, name: str) -> None:
-    schema["properties"][name] = _without_null(schema["properties"][name])
-    schema["required"].append(name)
-
-
 def _applicable(member: Json, keywords: Json) -> Json:
     """Those keywords that say something of a member of its type."""
     own = KEYWORDS.get(member.get("type", ""), ())
@@ -395,6 +393,8 @@ def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
         "GenerationRequest": _image_bounds(image),
         "EditRequest": _image_bounds(image),
         "ImageExtension": {
+            "width": {"minimum": image.limits.min_side, "maximum": image.limits.max_side},
+            "height": {"minimum": image.limits.min_side, "maximum": image.limits.max_side},
             "num_inference_steps": _most(image.limits.steps, image.defaults.num_inference_steps),
             "guidance_scale": {"default": image.defaults.guidance_scale},
             "negative_prompt": {"maxLength": image.limits.prompt_chars},
@@ -402,6 +402,8 @@ def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
         "VideoRequest": _video_bounds(video),
         "RemixRequest": {"prompt": {"maxLength": video.limits.prompt_chars}},
         "VideoNvExt": {
+            "width": {"minimum": video.limits.min_side, "maximum": video.limits.max_side},
+            "height": {"minimum": video.limits.min_side, "maximum": video.limits.max_side},
             "fps": _most(video.limits.fps, video.defaults.fps),
             "num_frames": _most(video.limits.frames, video.defaults.num_frames),
             "num_inference_steps": _most(video.limits.steps, video.defaults.num_inference_steps),
@@ -501,20 +503,30 @@ def _body(operation: Operation, schemas: dict[str, Json], refs: Refs) -> Json:
 
 
 def _form(schema: Json, files: Sequence[str], schemas: dict[str, Json]) -> Json:
-    """The same fields as a form has them: nested ones by bracketed names, no nulls, uploads where files may come."""
+    """The same fields as a form has them: nested ones by bracketed names, uploads where files may come.
+
+    The text `null` counts as left out, so null is allowed where a field may be left out.
+    """
     properties: Json = {}
+    required = [*schema.get("required", ()), *(files[:1] if "anyOf" in schema else ())]
     for name, each in schema["properties"].items():
+        if name == "images":
+            continue  # in a form they are files, of the name image[]
         one = _resolved(_without_null(each), schemas)
         if name in files:
             properties[name] = {**BINARY, "description": each.get("description", "")}
         elif one.get("type") == "object" and "properties" in one:
             for inner, below in one["properties"].items():
-                properties[f"{name}[{inner}]"] = _resolved(_without_null(below), schemas)
+                properties[f"{name}[{inner}]"] = _or_null(_resolved(_without_null(below), schemas))
         elif one.get("type") == "boolean":
-            properties[name] = {"type": "string", "pattern": BOOLEAN, "description": "true or false"}
+            properties[name] = _or_null({"type": "string", "pattern": BOOLEAN, "description": "true or false"})
         else:
-            properties[name] = one
-    return {"type": "object", "properties": properties, "required": schema.get("required", [])}
+            properties[name] = one if name in required else _or_null(one)
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _or_null(schema: Json) -> Json:
+    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def _without_null(schema: Json) -> Json:

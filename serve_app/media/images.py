@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from serve_app.errors import InvalidRequest
 from serve_app.media.facts import as_json, cleaned
+from serve_app.settings import RequestLimits
 from serve_app.tasks import ImageFormat
 
 Pixels = NDArray[np.uint8]
@@ -40,6 +41,23 @@ _UNREADABLE = (
     zlib.error,
 )
 """What Pillow raises on broken files."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBounds:
+    """What an input image may be: bytes, pixels in all, pixels of a side, and how many times one side is the other.
+
+    A picture of 1 x 15,000,000 pixels is no picture, and resizing it takes memory by the product of both shapes.
+    """
+
+    bytes: int
+    pixels: int
+    side: int = 8192
+    aspect: float = 16.0
+
+    @classmethod
+    def of(cls, limits: RequestLimits) -> ImageBounds:
+        return cls(limits.image_bytes, limits.image_pixels, limits.image_side, limits.image_aspect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +97,13 @@ def encode_image(
     return out.getvalue()
 
 
-def check_image(data: bytes, max_bytes: int, max_pixels: int, *, param: str | None = None) -> ImageInfo:
-    """What `data` is, after decoding all of it: one PNG, JPEG or WebP picture, whole, and within the limits.
+def check_image(data: bytes, bounds: ImageBounds, *, param: str | None = None) -> ImageInfo:
+    """What `data` is, after decoding all of it: one PNG, JPEG or WebP picture, whole, and within the bounds.
 
-    Raises InvalidRequest. The pixel limit is held against the header, before anything is unpacked.
+    Raises InvalidRequest. The bounds are held against the header, before anything is unpacked.
     """
-    return _opened(data, max_bytes, max_pixels, param)[1]
-
-
-def decode_image(data: bytes, max_bytes: int, max_pixels: int, *, param: str | None = None) -> Image.Image:
-    """The checked picture, upright, as RGB, or RGBA where it has transparency."""
-    image, _ = _opened(data, max_bytes, max_pixels, param)
-    upright = ImageOps.exif_transpose(image)
-    return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-
-
-def _opened(data: bytes, max_bytes: int, max_pixels: int, param: str | None) -> tuple[Image.Image, ImageInfo]:
-    if len(data) > max_bytes:
-        raise InvalidRequest(f"The image is larger than the limit of {max_bytes} bytes.", param=param)
+    if len(data) > bounds.bytes:
+        raise InvalidRequest(f"The image is larger than the limit of {bounds.bytes} bytes.", param=param)
     format = _sniffed(data)
     if format is None:
         raise InvalidRequest("The image must be a PNG, JPEG or WebP file.", param=param)
@@ -105,20 +112,36 @@ def _opened(data: bytes, max_bytes: int, max_pixels: int, param: str | None) -> 
         data = data[: _END[format](data)]
         image = Image.open(io.BytesIO(data), formats=[format.upper()])
         width, height = image.size
-        if width * height > max_pixels:
-            raise InvalidRequest(
-                f"The image has {width} x {height} pixels; the limit is {max_pixels} in all.", param=param
-            )
+        _check_shape(width, height, bounds, param)
         if format != "jpeg" and getattr(image, "is_animated", False):
             raise InvalidRequest("The image is animated; a single picture is needed.", param=param)
         image.load()
         if image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED:
             width, height = height, width
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise InvalidRequest(f"The image has more than {max_pixels} pixels.", param=param) from exc
+        raise InvalidRequest(f"The image has more than {bounds.pixels} pixels.", param=param) from exc
     except _UNREADABLE as exc:
         raise InvalidRequest("The image is damaged or incomplete.", param=param) from exc
-    return image, ImageInfo(format, width, height, data)
+    return ImageInfo(format, width, height, data)
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """The picture of bytes that have been checked: upright, as RGB, or RGBA where it has transparency."""
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if upright.mode.startswith("I"):
+        # 16 bits of grey: Pillow would cut what is above 255, and so nearly all of it, to white
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+
+
+def _check_shape(width: int, height: int, bounds: ImageBounds, param: str | None) -> None:
+    shape = f"The image has {width} x {height} pixels; the limit is"
+    if width * height > bounds.pixels:
+        raise InvalidRequest(f"{shape} {bounds.pixels} in all (limits.image_pixels).", param=param)
+    if max(width, height) > bounds.side:
+        raise InvalidRequest(f"{shape} {bounds.side} a side (limits.image_side).", param=param)
+    if max(width, height) > bounds.aspect * min(width, height):
+        raise InvalidRequest(f"{shape} {bounds.aspect:g} to 1 (limits.image_aspect).", param=param)
 
 
 def _sniffed(data: bytes) -> ImageFormat | None:

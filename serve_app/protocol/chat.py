@@ -9,8 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import InvalidRequest
-from serve_app.protocol.common import checked_prompt, refuse
+from serve_app.protocol.common import Count, Whole, check_text, refuse
 from serve_app.protocol.text import (
+    MAX_PARTS,
     NO_LOGPROBS,
     TextReport,
     TextRequest,
@@ -21,7 +22,7 @@ from serve_app.protocol.text import (
     text_parts,
     usage,
 )
-from serve_app.settings import TextSettings
+from serve_app.settings import MAX_MESSAGES, TextSettings
 from serve_app.tasks import FinishReason, Message, TextEnd, TextResult, TextStep, TextTask
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -34,24 +35,27 @@ class TextPart(BaseModel):
     text: str
 
 
+Parts = Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
+
+
 class ChatMessage(BaseModel):
     """One message; its text parts are joined. Names and tool calls are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     role: Role
-    content: Annotated[str, BeforeValidator(text_parts, json_schema_input_type=str | list[TextPart] | None)] = ""
+    content: Annotated[str, BeforeValidator(text_parts, json_schema_input_type=str | Parts | None)] = ""
 
 
 class ChatRequest(TextRequest):
-    messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Wins over max_tokens.")
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    max_completion_tokens: Count | None = Field(default=None, description="Wins over max_tokens.")
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: list[Any] | None = Field(default=None, description="Accepted; the model calls none.")
+    top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
+    tools: list[Any] | None = Field(default=None, max_length=1024, description="Accepted; the model calls none.")
     tool_choice: str | dict[str, Any] | None = None
     function_call: str | dict[str, Any] | None = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[str], Field(max_length=8, fail_fast=True)] | None = None
 
     @property
     def most_tokens(self) -> tuple[str, int | None]:
@@ -70,7 +74,7 @@ class ChatRequest(TextRequest):
                 f"'messages' has {len(self.messages)} items; at most {most} are allowed here (limits.messages).",
                 param="messages",
             )
-        checked_prompt("messages", "".join(m.content for m in self.messages), settings.limits.prompt_chars)
+        check_text("messages", [message.content for message in self.messages], settings.limits.prompt_chars)
         n = self.n or 1
         task = TextTask(
             id=id,

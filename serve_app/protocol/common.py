@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from serve_app.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
 from serve_app.protocol.errors import SHOWN_CHARS, invalid
@@ -15,14 +15,62 @@ from serve_app.protocol.errors import SHOWN_CHARS, invalid
 M = TypeVar("M", bound="Wire")
 
 MAX_SEED = 2**32 - 1
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="The same seed gives the same result.")]
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+MAX_EXTENSION_NAMES = 64
+MAX_IGNORED_SHOWN = 32
+EXTRAS = ("extra_params", "extra_body")
+"""Objects that some clients send as they stand; what `nvext` knows counts as if it stood there."""
+NULL = "null"
+"""How a form says that a field is left out: clients make this text of their null."""
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 4.0 is 4."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def at_most_items(most: int) -> BeforeValidator:
+    """Bounds an object before its items are looked at: pydantic would collect an error for each of them."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(cast("dict[Any, Any]", value)) > most:
+            raise ValueError(f"has {len(cast('dict[Any, Any]', value))} items; at most {most} are allowed.")
+        return value
+
+    return BeforeValidator(check)
+
+
+Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Whole = BeforeValidator(_whole)
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="The same seed gives the same result."), Whole]
+Label = Annotated[str, Field(max_length=512)]
+"""A caller's own word that is stored as it stands."""
+Annotations = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=16, fail_fast=True)]
 
 
 class Wire(BaseModel):
-    """A request's body: unknown fields are ignored, numbers are finite, and nothing is coerced but in forms."""
+    """A request's body: unknown fields are ignored, numbers are finite, and nothing is coerced but in forms.
+
+    `FILES` names the uploads that a form may hold. `ELSEWHERE` names fields that mean something at other endpoints and
+    would be missed here, with what to do instead.
+    """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    FILES: ClassVar[tuple[str, ...]] = ()
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {}
+
+    _moved: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
+    _ignored: list[str] = PrivateAttr(default_factory=list[str])
+
+    def place(self, name: str) -> str:
+        """Where the caller wrote the `nvext` field of this name, for the `param` of an error."""
+        return self._moved.get(name, f"nvext.{name}")
+
+    @property
+    def ignored(self) -> list[str]:
+        """The fields that were sent and mean nothing here; the first of them, where they are very many."""
+        return self._ignored
 
 
 class NvExt(BaseModel):
@@ -30,13 +78,100 @@ class NvExt(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_names(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(cast("dict[str, Any]", value)) > MAX_EXTENSION_NAMES:
+            raise ValueError(f"has more than {MAX_EXTENSION_NAMES} names.")
+        return value
 
-def parse(model: type[M], data: dict[str, Any], *, form: bool = False) -> M:
-    """`data` as a `model`; with `form` its strings are coerced. Raises InvalidRequest that names the field."""
+
+def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Collection[str] = ()) -> M:
+    """`data` as a `model`; with `form` its strings are coerced. `files` names the uploads beside it.
+
+    Raises InvalidRequest that names the field.
+    """
+    for name in (*data, *files):
+        if name in model.ELSEWHERE and (name in files or data[name] is not None):
+            raise refuse(name, model.ELSEWHERE[name])
+        if name in files and name not in model.FILES:
+            raise refuse(name[:SHOWN_CHARS], "no file is read in this field.")
+    if form and model.FILES:  # a query is coerced too, but says no null
+        data = _given(model, data)
+    fields, moved, ignored = _gather(model, data)
     try:
-        return model.__pydantic_validator__.validate_python(data, strict=not form)
+        asked = model.__pydantic_validator__.validate_python(fields, strict=not form)
     except ValidationError as error:
-        raise invalid(error, model, data) from None
+        raise invalid(error, model, fields, moved) from None
+    asked._moved, asked._ignored = moved, ignored  # pyright: ignore[reportPrivateUsage]
+    return asked
+
+
+def _given(model: type[Wire], data: dict[str, Any]) -> dict[str, Any]:
+    """A form's fields without those that are as good as absent: null, or an empty text where a file may come."""
+    required = {name for name, field in model.model_fields.items() if field.is_required()}
+    given = {name: value for name, value in data.items() if value != NULL or name in required}
+    for name, value in data.items():
+        if isinstance(value, dict):
+            given[name] = {inner: below for inner, below in cast("dict[str, Any]", value).items() if below != NULL}
+        elif value == "" and name in model.FILES:
+            del given[name]
+    return given
+
+
+def _gather(model: type[Wire], data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """The fields with all that `nvext` knows in `nvext`; where each that was moved there stood; and what is ignored."""
+    known = model.model_fields
+    extension = extension_of(model)
+    if extension is None:
+        return data, {}, _shown(name for name, value in data.items() if name not in known and value is not None)
+    inside = extension.model_fields
+    fields: dict[str, Any] = {}
+    found: dict[str, tuple[str, Any]] = {}
+    ignored: list[str] = []
+    for container in EXTRAS:
+        extra = data.get(container)
+        for name, value in cast("dict[str, Any]", extra).items() if isinstance(extra, dict) else ():
+            if value is None:
+                continue
+            if name in inside:
+                found[name] = f"{container}.{name}", value
+            elif name in known:
+                fields[name] = value
+            else:
+                ignored.append(f"{container}.{name}")
+    for name, value in data.items():
+        if name in known and (value is not None or name not in fields):
+            fields[name] = value
+        elif name in inside and value is not None:
+            found[name] = name, value
+        elif value is not None and (name not in EXTRAS or not isinstance(value, dict)):
+            ignored.append(name)
+    given = fields.get("nvext")
+    if given is not None and not isinstance(given, dict):
+        return fields, {}, _shown(ignored)
+    own = cast("dict[str, Any]", given or {})
+    # a null leaves a field out, and so does not win over a value
+    moved = {name: (place, value) for name, (place, value) in found.items() if own.get(name) is None}
+    if moved:
+        fields["nvext"] = {**own, **{name: value for name, (_, value) in moved.items()}}
+    return fields, {name: place for name, (place, _) in moved.items()}, _shown(ignored)
+
+
+def extension_of(model: type[BaseModel]) -> type[NvExt] | None:
+    """The class of a model's `nvext`; None where it has none."""
+    field = model.model_fields.get("nvext")
+    members: tuple[Any, ...] = () if field is None else getattr(field.annotation, "__args__", ())
+    return next((each for each in members if isinstance(each, type) and issubclass(each, NvExt)), None)
+
+
+def _shown(names: Any) -> list[str]:
+    shown: list[str] = []
+    for name in names:
+        if len(shown) == MAX_IGNORED_SHOWN:
+            return [*shown, "..."]
+        shown.append(name[:SHOWN_CHARS])
+    return shown
 
 
 def choose_model(asked: str | None, served: Sequence[str]) -> str:
@@ -58,14 +193,19 @@ def at_most(param: str, value: int, limit: float, name: str) -> None:
 
 def checked_prompt(param: str, prompt: str, limit: int) -> str:
     """The prompt; raises InvalidRequest where it is blank or longer than `limit` characters."""
-    if not prompt.strip():
-        raise InvalidRequest(f"'{param}' holds no text.", param=param)
-    if len(prompt) > limit:
-        raise InvalidRequest(
-            f"'{param}' has {len(prompt)} characters; at most {limit} are allowed here (limits.prompt_chars).",
-            param=param,
-        )
+    check_text(param, [prompt], limit)
     return prompt
+
+
+def check_text(param: str, texts: Sequence[str], limit: int) -> None:
+    """Raises InvalidRequest where the texts are all blank, or together longer than `limit` characters."""
+    length = sum(map(len, texts))
+    if length > limit:
+        raise InvalidRequest(
+            f"'{param}' has {length} characters; at most {limit} are allowed here (limits.prompt_chars).", param=param
+        )
+    if not any(text.strip() for text in texts):
+        raise InvalidRequest(f"'{param}' holds no text.", param=param)
 
 
 def parse_size(param: str, size: str, *, least: int, most: int) -> tuple[int, int]:
@@ -76,13 +216,19 @@ def parse_size(param: str, size: str, *, least: int, most: int) -> tuple[int, in
             f"'{param}' must be WIDTHxHEIGHT in pixels (such as 512x512) or auto, not '{size[:32]}'.", param=param
         )
     width, height = int(match[1]), int(match[2])
-    if not (least <= width <= most and least <= height <= most):
+    for side in (width, height):
+        check_side(param, side, size, least=least, most=most)
+    return width, height
+
+
+def check_side(param: str, side: int, shown: str, *, least: int, most: int) -> None:
+    """Raises InvalidRequest for a width or height beyond the bounds."""
+    if not least <= side <= most:
         raise InvalidRequest(
-            f"'{param}' is {size}; width and height must be {least} to {most} pixels here "
+            f"'{param}' is {shown}; width and height must be {least} to {most} pixels here "
             "(limits.min_side, limits.max_side).",
             param=param,
         )
-    return width, height
 
 
 def draw_seed() -> int:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from serve_app.protocol.common import at_most, checked_prompt, refuse
+from serve_app.protocol.common import Count, Whole, at_most, checked_prompt, refuse
 from serve_app.protocol.text import (
     NO_LOGPROBS,
     TextReport,
@@ -24,6 +24,8 @@ from serve_app.protocol.text import (
 from serve_app.settings import TextSettings
 from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTask
 
+MAX_PROMPTS = 128
+
 
 def _prompts(value: Any) -> Any:
     prompts = as_list(value)
@@ -34,15 +36,15 @@ def _prompts(value: Any) -> Any:
 
 Prompts = Annotated[
     list[str],
-    BeforeValidator(_prompts, json_schema_input_type=str | list[str]),
-    Field(min_length=1, description="A text, or several: each gets n choices."),
+    Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True, description="A text, or several: each gets n choices."),
+    BeforeValidator(_prompts, json_schema_input_type=str | Annotated[list[str], Field(max_length=MAX_PROMPTS)]),
 ]
 
 
 class CompletionRequest(TextRequest):
     prompt: Prompts
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
-    best_of: Annotated[int, Field(ge=1)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5), Whole] | None = None
+    best_of: Count | None = None
     echo: bool | None = None
     suffix: str | None = None
 

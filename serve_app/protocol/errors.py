@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,11 +34,18 @@ class ErrorResponse(BaseModel):
     error: ErrorObject
 
 
-def invalid(error: ValidationError, model: type[BaseModel], data: Any) -> InvalidRequest:
-    """The first of the errors; `data` is what was parsed into `model`."""
+def invalid(
+    error: ValidationError, model: type[BaseModel], data: Any, moved: Mapping[str, str] = MappingProxyType({})
+) -> InvalidRequest:
+    """The first of the errors; `data` is what was parsed into `model`.
+
+    `moved` says where a field of `nvext` stood in the body, if not there.
+    """
     first = error.errors(include_url=False)[0]
     steps = _steps(first, data)
     param = dotted(steps)
+    if steps[:1] == ["nvext"] and len(steps) > 1 and str(steps[1]) in moved:
+        param = dotted([moved[str(steps[1])], *steps[2:]])
     # our validators raise it for what is well-formed, but more than the model can do
     raised = UnsupportedParameter if first["type"] == "unsupported" else InvalidRequest
     return raised(f"'{param}' {_complaint(first, model, steps)}" if param else first["msg"], param=param)
@@ -91,6 +99,8 @@ def _complaint(first: ErrorDetails, model: type[BaseModel], steps: list[str | in
 
 def _given(first: ErrorDetails) -> str:
     given = first["input"]
+    if isinstance(given, str) and len(given) > SHOWN_CHARS:
+        return ""
     if isinstance(given, str | int | float) and len(text := repr(given)) <= SHOWN_CHARS:
         return f", not {text}"
     return ""

@@ -6,19 +6,41 @@ import base64
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NotRequired, cast
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import InvalidRequest
-from serve_app.protocol.common import MAX_SEED, NvExt, Seed, Wire, at_most, checked_prompt, draw_seed, parse_size
+from serve_app.protocol.common import (
+    MAX_SEED,
+    Annotations,
+    Count,
+    Label,
+    NvExt,
+    Seed,
+    Whole,
+    Wire,
+    at_most,
+    check_side,
+    checked_prompt,
+    draw_seed,
+    parse_size,
+)
 from serve_app.settings import ImageSettings
 from serve_app.tasks import GeneratedImage, ImageFormat, ImagePreview, ImageResult, ImageTask, StoredObject
 
 AUTO = "auto"
 PATCH = 16
 """Pixels of a side of what FLUX calls an image token; `usage` counts these."""
+MAX_INPUT_IMAGES = 16
+"""As many as OpenAI takes; a model may take fewer."""
+GPT_IMAGE = ("gpt-image-", "chatgpt-image-")
+"""How the names of the models begin whose clients read nothing but base64."""
+GPT_IMAGE_FIELDS = ("output_format", "output_compression", "background", "moderation", "input_fidelity", "images")
+"""Fields that only those models have."""
+Quality = Literal["standard", "hd", "low", "medium", "high", "xhigh", "max", "auto"]
 URLOf = Callable[[StoredObject], str]
 
 
@@ -26,10 +48,12 @@ class ImageExtension(NvExt):
     """`nvext` of image requests."""
 
     negative_prompt: str | None = None
-    num_inference_steps: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Denoising steps.")
+    width: Count | None = Field(default=None, description="Pixels; with height it wins over size.")
+    height: Count | None = None
+    num_inference_steps: Count | None = Field(default=None, description="Denoising steps.")
     guidance_scale: Annotated[float, Field(ge=0, le=100)] | None = None
     seed: Seed | None = Field(default=None, description="Image i is drawn with seed + i.")
-    annotations: list[str] | None = Field(default=None, description="Accepted and ignored.")
+    annotations: Annotations | None = Field(default=None, description="Accepted and ignored.")
 
 
 class ImageReference(BaseModel):
@@ -41,8 +65,13 @@ class ImageReference(BaseModel):
 
 
 def _reference(value: Any) -> Any:
-    if isinstance(value, dict | ImageReference):
-        return cast("Any", value)
+    if isinstance(value, ImageReference):
+        return value
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        if fields.get("file_id") is not None:
+            raise PydanticCustomError("unsupported", "names a file_id: there are no files here, send image_url.")
+        return fields
     if not isinstance(value, str):
         raise ValueError("must be an https or data URL, or an object that holds it as image_url.")
     return {"image_url": value}
@@ -51,23 +80,14 @@ def _reference(value: Any) -> Any:
 Reference = Annotated[ImageReference, BeforeValidator(_reference, json_schema_input_type=str | ImageReference)]
 
 
-def _one_of_a_list(value: Any) -> Any:
-    if isinstance(value, list):
-        images: list[Any] = value
-        if len(images) != 1:
-            raise ValueError(f"must be one image: this model edits one at a time, not {len(images)}.")
-        return _reference(images[0])
-    return _reference(value)
+def _listed(value: Any) -> Any:
+    return cast("Any", value) if isinstance(value, list) else [value]
 
 
+References = Annotated[list[Reference], Field(min_length=1, max_length=MAX_INPUT_IMAGES, fail_fast=True)]
 EditImage = Annotated[
-    ImageReference,
-    BeforeValidator(
-        _one_of_a_list,
-        json_schema_input_type=str
-        | ImageReference
-        | Annotated[list[str | ImageReference], Field(min_length=1, max_length=1)],
-    ),
+    References,
+    BeforeValidator(_listed, json_schema_input_type=str | ImageReference | References),
 ]
 
 
@@ -76,21 +96,23 @@ class ImageRequest(Wire):
 
     prompt: str = Field(min_length=1)
     model: str | None = Field(default=None, description="May be left out where one image model is served.")
-    n: Annotated[int, Field(ge=1, le=10)] | None = None
+    n: Annotated[int, Field(ge=1, le=10), Whole] | None = None
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, or auto.")
     response_format: Literal["url", "b64_json"] | None = Field(
-        default=None, description="url by default; a stream's default is b64_json."
+        default=None,
+        description="url by default, but b64_json in a stream and in requests that use a field only gpt-image has.",
     )
     output_format: Literal["png", "jpeg", "webp"] | None = None
-    output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(
+    output_compression: Annotated[int, Field(ge=0, le=100), Whole] | None = Field(
         default=None, description="Quality of JPEG and WebP, 100 by default; PNG is lossless."
     )
     stream: bool | None = None
-    partial_images: Annotated[int, Field(ge=0, le=3)] | None = Field(default=None, description="Previews in a stream.")
-    user: str | None = None
-    quality: Literal["standard", "hd", "low", "medium", "high", "auto"] | None = Field(
-        default=None, description="Accepted; nvext.num_inference_steps decides."
+    partial_images: Annotated[int, Field(ge=0, le=3), Whole] | None = Field(
+        default=None, description="Previews in a stream."
     )
+    user: Label | None = None
+    safety_identifier: Label | None = None
+    quality: Quality | None = Field(default=None, description="Accepted; nvext.num_inference_steps decides.")
     style: Literal["vivid", "natural"] | None = Field(default=None, description="Accepted and ignored.")
     background: Literal["transparent", "opaque", "auto"] | None = Field(
         default=None, description="Accepted; images are opaque."
@@ -98,10 +120,14 @@ class ImageRequest(Wire):
     moderation: Literal["low", "auto"] | None = Field(default=None, description="Accepted and ignored.")
     nvext: ImageExtension | None = None
 
-    @property
-    def wants_bytes(self) -> bool:
+    def wants_bytes(self, settings: ImageSettings) -> bool:
         """Whether the answer holds the images themselves."""
-        return self.response_format == "b64_json" or (self.response_format is None and bool(self.stream))
+        asked = self.response_format or ("b64_json" if self.stream else settings.defaults.response_format)
+        if asked is not None:
+            return asked == "b64_json"
+        return (self.model or settings.name).startswith(GPT_IMAGE) or any(
+            getattr(self, name, None) is not None for name in GPT_IMAGE_FIELDS
+        )
 
     def to_task(
         self,
@@ -118,11 +144,11 @@ class ImageRequest(Wire):
         ext = self.nvext or NO_EXTENSION
         n = self.n or 1
         at_most("n", n, limits.n, "limits.n")
-        steps = ext.num_inference_steps or defaults.num_inference_steps
-        at_most("nvext.num_inference_steps", steps, limits.steps, "limits.steps")
-        negative = ext.negative_prompt
-        if negative is not None and negative.strip():
-            checked_prompt("nvext.negative_prompt", negative, limits.prompt_chars)
+        steps = ext.num_inference_steps or min(defaults.num_inference_steps, limits.steps)
+        at_most(self.place("num_inference_steps"), steps, limits.steps, "limits.steps")
+        negative = ext.negative_prompt or None
+        if negative is not None and (len(negative) > limits.prompt_chars or negative.strip()):
+            checked_prompt(self.place("negative_prompt"), negative, limits.prompt_chars)
         output_format = self.output_format or defaults.output_format
         width, height = self._size(settings, inputs)
         return ImageTask(
@@ -133,30 +159,43 @@ class ImageRequest(Wire):
             height=height,
             num_inference_steps=steps,
             guidance_scale=defaults.guidance_scale if ext.guidance_scale is None else ext.guidance_scale,
-            seed=_seed(ext.seed, n),
+            seed=_seed(ext.seed, n, self.place("seed")),
             caller=caller,
             n=n,
             negative_prompt=negative if negative and negative.strip() else None,
             output_format=output_format,
             output_compression=None if output_format == "png" else self.output_compression,
-            return_bytes=self.wants_bytes,
+            return_bytes=self.wants_bytes(settings),
             partial_images=(self.partial_images or 0) if self.stream else 0,
             input_image=None if inputs is None else inputs.image,
             mask=None if inputs is None else inputs.mask,
+            safety_identifier=self.safety_identifier,
             submitted_at=submitted_at,
             traceparent=traceparent,
         )
 
     def _size(self, settings: ImageSettings, inputs: Inputs | None) -> tuple[int, int]:
         limits, defaults = settings.limits, settings.defaults
+        ext = self.nvext or NO_EXTENSION
         if self.size is not None and self.size != AUTO:
-            return parse_size("size", self.size, least=limits.min_side, most=limits.max_side)
-        if inputs is None:
-            return defaults.width, defaults.height
-        return _fitted(inputs.width, inputs.height, limits.min_side, limits.max_side)
+            width, height = parse_size("size", self.size, least=limits.min_side, most=limits.max_side)
+        elif inputs is not None:
+            width, height = _fitted(inputs.width, inputs.height, limits.min_side, limits.max_side)
+        else:
+            width, height = defaults.width, defaults.height
+        for name, side in (("width", ext.width), ("height", ext.height)):
+            if side is not None:
+                check_side(self.place(name), side, str(side), least=limits.min_side, most=limits.max_side)
+        return ext.width or width, ext.height or height
 
 
 class GenerationRequest(ImageRequest):
+    FILES = ("input_reference",)
+    ELSEWHERE: ClassVar = dict.fromkeys(
+        ("image", "images", "image_url", "mask"),
+        "an image is edited at POST /v1/images/edits, or given here as input_reference to start from.",
+    )
+
     input_reference: Reference | None = Field(
         default=None, description="An image to start from: an https or data URL, or in multipart an upload."
     )
@@ -165,9 +204,21 @@ class GenerationRequest(ImageRequest):
 class EditRequest(ImageRequest):
     """In multipart `image` (or `image[]`) and `mask` are uploads; in JSON they are https or data URLs."""
 
+    FILES = ("image", "mask")
+    ELSEWHERE: ClassVar = {"input_reference": "the image to edit is 'image'."}
+
     image: EditImage | None = None
+    images: References | None = Field(default=None, description="The same as image, as newer clients send it.")
     mask: Reference | None = Field(default=None, description="Its transparent parts are drawn anew.")
     input_fidelity: Literal["high", "low"] | None = Field(default=None, description="Accepted and ignored.")
+
+    @property
+    def input_urls(self) -> tuple[str, list[str]]:
+        """The field that holds the images to edit, and their URLs. InvalidRequest where two fields do."""
+        if self.image and self.images:
+            raise InvalidRequest("'images' is given beside 'image'; send one of them.", param="images")
+        field, given = ("images", self.images) if self.images else ("image", self.image)
+        return field, [reference.image_url for reference in given or ()]
 
 
 NO_EXTENSION = ImageExtension()
@@ -183,12 +234,12 @@ class Inputs:
     mask: bytes | None = None
 
 
-def _seed(asked: int | None, n: int) -> int:
+def _seed(asked: int | None, n: int, param: str) -> int:
     if asked is None:
         return min(draw_seed(), MAX_SEED - n + 1)
     if asked + n - 1 > MAX_SEED:
         raise InvalidRequest(
-            f"'nvext.seed' is {asked}: the last of {n} images would have a seed above {MAX_SEED}.", param="nvext.seed"
+            f"'{param}' is {asked}: the last of {n} images would have a seed above {MAX_SEED}.", param=param
         )
     return asked
 
@@ -225,7 +276,7 @@ class ImageData(TypedDict):
 
 
 class ImageReport(TypedDict):
-    """`nvext` of an answer: what made the images. Image i was drawn with seeds[i]."""
+    """`nvext` of an answer: what made the images. Image i was drawn with seeds[i]; `ignored` names unknown fields."""
 
     id: str
     seeds: list[int]
@@ -233,6 +284,7 @@ class ImageReport(TypedDict):
     guidance_scale: float
     inference_time_s: float
     queue_time_s: float
+    ignored: list[str]
 
 
 class Description(TypedDict):
@@ -242,6 +294,7 @@ class Description(TypedDict):
     quality: str
     background: Literal["opaque"]
     output_format: ImageFormat
+    safety_identifier: NotRequired[str]
 
 
 class ImagesResponse(Description):
@@ -260,7 +313,7 @@ def from_result(
         "data": [_data(image, url_of) for image in result.images],
         **_description(asked, task),
         "usage": _usage(task, len(result.images)),
-        "nvext": _report(task, result, result.images),
+        "nvext": _report(asked, task, result, result.images),
     }
 
 
@@ -286,7 +339,7 @@ def completed_events(
             "created_at": created,
             **_description(asked, task),
             "usage": _usage(task, 1),
-            "nvext": _report(task, result, (image,)),
+            "nvext": _report(asked, task, result, (image,)),
         }
         for image in result.images
     ]
@@ -297,12 +350,15 @@ def _family(asked: ImageRequest) -> str:
 
 
 def _description(asked: ImageRequest, task: ImageTask) -> Description:
-    return {
+    description: Description = {
         "size": f"{task.width}x{task.height}",
         "quality": asked.quality or AUTO,
         "background": "opaque",
         "output_format": task.output_format,
     }
+    if task.safety_identifier is not None:
+        description["safety_identifier"] = task.safety_identifier
+    return description
 
 
 def _data(image: GeneratedImage, url_of: URLOf) -> ImageData:
@@ -327,7 +383,9 @@ def _usage(task: ImageTask, images: int) -> ImageUsage:
     }
 
 
-def _report(task: ImageTask, result: ImageResult, images: tuple[GeneratedImage, ...]) -> ImageReport:
+def _report(
+    asked: ImageRequest, task: ImageTask, result: ImageResult, images: tuple[GeneratedImage, ...]
+) -> ImageReport:
     return {
         "id": task.id,
         "seeds": [image.seed for image in images],
@@ -335,4 +393,5 @@ def _report(task: ImageTask, result: ImageResult, images: tuple[GeneratedImage, 
         "guidance_scale": result.guidance_scale,
         "inference_time_s": round(result.timing.engine_s, 4),
         "queue_time_s": round(result.timing.queue_s, 4),
+        "ignored": asked.ignored,
     }

@@ -10,11 +10,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from serve_app.protocol.common import NvExt, Wire, at_most, refuse
+from serve_app.protocol.common import Annotations, Count, Label, NvExt, Whole, Wire, at_most, at_most_items, refuse
 from serve_app.settings import TextSettings
 from serve_app.tasks import TextEnd, TextStep, TextTask
 
 MAX_STOPS = 4
+MAX_BIASES = 1024
+MAX_PARTS = 1024
 DENOISING = "denoising"
 """The annotation that asks for an event for each denoising step, and that event's name."""
 NO_LOGPROBS = "a diffusion language model has no log probabilities to give."
@@ -55,11 +57,13 @@ HINTS = tuple(DynamoHints.model_fields)
 class TextExtension(DynamoHints):
     """`nvext` of chat and completions."""
 
-    annotations: list[str] | None = Field(
+    annotations: Annotations | None = Field(
         default=None, description=f"'{DENOISING}' adds an event for each denoising step to a stream; others do nothing."
     )
     ignore_eos: bool | None = Field(default=None, description="Go on to max_tokens over end-of-sequence tokens.")
-    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = Field(default=None, description="-1 or 0: no limit.")
+    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1), Whole] | None = Field(
+        default=None, description="-1 or 0: no limit."
+    )
     use_raw_prompt: bool | None = Field(default=None, description="Take the messages without the chat template.")
     greed_sampling: bool | None = Field(default=None, description="Always take the likeliest token.")
 
@@ -84,9 +88,10 @@ def as_list(value: Any) -> Any:
 
 
 Stop = Annotated[
+    # the bounds stand before the validator: pydantic applies them in this order, and else looks at every item first
     list[Annotated[str, Field(min_length=1, max_length=256)]],
-    BeforeValidator(as_list, json_schema_input_type=str | list[str]),
-    Field(max_length=MAX_STOPS, description="Up to 4 strings; the text ends before the first of them."),
+    Field(max_length=MAX_STOPS, fail_fast=True, description="Up to 4 strings; the text ends before the first of them."),
+    BeforeValidator(as_list, json_schema_input_type=str | Annotated[list[str], Field(max_length=MAX_STOPS)]),
 ]
 
 
@@ -94,19 +99,19 @@ class TextRequest(Wire):
     """The fields that chat and completions have in common."""
 
     model: str | None = Field(default=None, description="May be left out where one text model is served.")
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Count | None = None
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
+    n: Count | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Whole] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=MAX_BIASES), at_most_items(MAX_BIASES)] | None = None
     response_format: ResponseFormat | None = None
-    user: str | None = None
+    user: Label | None = None
     nvext: TextExtension | None = None
 
     @property
@@ -125,9 +130,10 @@ class TextRequest(Wire):
         return "max_tokens", self.max_tokens
 
     def ignored_hints(self) -> list[str]:
-        """Dynamo's keys that were sent and do nothing here."""
+        """What was sent and does nothing here: Dynamo's keys, and fields that nobody knows."""
         ext = self.nvext
-        return [] if ext is None else [name for name in HINTS if getattr(ext, name) is not None]
+        hints = () if ext is None else (name for name in HINTS if getattr(ext, name) is not None)
+        return [*hints, *self.ignored]
 
     def refuse_unsupported(self) -> None:
         """Raises UnsupportedParameter for what a diffusion language model cannot do."""
@@ -149,7 +155,8 @@ class TextRequest(Wire):
         ext = self.nvext or NO_EXTENSION
         return replace(
             task,
-            max_tokens=max_tokens or settings.defaults.max_tokens,
+            max_tokens=max_tokens or min(settings.defaults.max_tokens, limits.max_tokens),
+            fewer_tokens=max_tokens is None,
             stop=tuple(self.stop or ()),
             temperature=0.0 if ext.greed_sampling else self.temperature,
             top_p=None if ext.greed_sampling else self.top_p,
@@ -243,7 +250,10 @@ def text_parts(value: Any) -> Any:
         return value or ""
     if not isinstance(value, list):
         raise ValueError(f"must be a string or a list of parts like {TEXT_PART}.")
-    return "\n".join(_part_text(part, i) for i, part in enumerate(cast("list[Any]", value)))
+    parts = cast("list[Any]", value)
+    if len(parts) > MAX_PARTS:
+        raise ValueError(f"has {len(parts)} parts; at most {MAX_PARTS} are allowed.")
+    return "\n".join(_part_text(part, i) for i, part in enumerate(parts))
 
 
 def _part_text(part: Any, i: int) -> str:

@@ -7,35 +7,48 @@ framework, no storage and no engine: where a result can be fetched comes in as a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
 from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
 from serve_app.jobs import Job, Page, Status
-from serve_app.protocol.common import NvExt, Seed, Wire, at_most, checked_prompt, choose_model, parse_size, refuse
-from serve_app.protocol.images import Reference, URLOf
+from serve_app.protocol.common import (
+    Annotations,
+    Count,
+    Label,
+    NvExt,
+    Seed,
+    Wire,
+    at_most,
+    check_side,
+    checked_prompt,
+    choose_model,
+    parse_size,
+    refuse,
+)
+from serve_app.protocol.images import Quality, Reference, URLOf
 from serve_app.settings import VideoLimits, VideoSettings
 from serve_app.tasks import ModelCard, VideoTask
 
 Guidance = Annotated[float, Field(ge=0, le=100)]
-WholeSeconds = Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
+WholeSeconds = Count | Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
 
 
 class VideoNvExt(NvExt):
     """Dynamo's `nvext` of a video request."""
 
-    fps: Annotated[int, Field(ge=1, description="Frames a second.")] | None = None
-    num_frames: Annotated[int, Field(ge=1, description="Exact number of frames; wins over seconds x fps.")] | None = (
-        None
-    )
-    num_inference_steps: Annotated[int, Field(ge=1, description="Denoising steps.")] | None = None
+    width: Count | None = Field(default=None, description="Pixels, even; with height it wins over size.")
+    height: Count | None = None
+    fps: Count | None = Field(default=None, description="Frames a second.")
+    num_frames: Count | None = Field(default=None, description="Exact number of frames; wins over seconds x fps.")
+    num_inference_steps: Count | None = Field(default=None, description="Denoising steps.")
     guidance_scale: Guidance | None = None
     negative_prompt: str | None = None
     seed: Seed | None = None
-    annotations: list[str] | None = Field(default=None, description="Accepted and ignored.")
+    annotations: Annotations | None = Field(default=None, description="Accepted and ignored.")
     boundary_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="Where a two-expert model changes expert; 400 for others."
     )
@@ -47,6 +60,13 @@ class VideoNvExt(NvExt):
 class VideoRequest(Wire):
     """The body of POST /v1/videos and /v1/videos/sync."""
 
+    FILES = ("input_reference",)
+    ELSEWHERE: ClassVar = {
+        **dict.fromkeys(("image", "images", "image_url", "mask"), "the first frame is given as input_reference."),
+        "last_frame": "no model here takes a last frame.",
+        "video": "no model here changes a video.",
+    }
+
     prompt: str = Field(min_length=1)
     model: str | None = None
     seconds: WholeSeconds | None = Field(default=None, description="Length in whole seconds, as a number or a string.")
@@ -57,13 +77,9 @@ class VideoRequest(Wire):
     response_format: Literal["url", "b64_json"] | None = None
     output_format: Literal["mp4"] | None = None
     stream: bool | None = None
-    user: str | None = None
+    user: Label | None = None
+    quality: Quality | None = Field(default=None, description="Accepted; nvext.num_inference_steps decides.")
     nvext: VideoNvExt | None = None
-
-    @property
-    def sounds_synchronous(self) -> bool:
-        """Whether it names what only Dynamo has, whose calls are synchronous."""
-        return any(each is not None for each in (self.nvext, self.response_format, self.stream, self.output_format))
 
     @property
     def reference_url(self) -> str | None:
@@ -77,19 +93,19 @@ class VideoRequest(Wire):
         asked = self.nvext or VideoNvExt()
         prompt = checked_prompt("prompt", self.prompt, limits.prompt_chars)
         if asked.negative_prompt:
-            checked_prompt("nvext.negative_prompt", asked.negative_prompt, limits.prompt_chars)
-        width, height = _even_size(self.size, limits) or (defaults.width, defaults.height)
-        fps = asked.fps or defaults.fps
-        at_most("nvext.fps", fps, limits.fps, "limits.fps")
-        steps = asked.num_inference_steps or defaults.num_inference_steps
-        at_most("nvext.num_inference_steps", steps, limits.steps, "limits.steps")
+            checked_prompt(self.place("negative_prompt"), asked.negative_prompt, limits.prompt_chars)
+        width, height = self._size(asked, settings)
+        fps = asked.fps or min(defaults.fps, limits.fps)
+        at_most(self.place("fps"), fps, limits.fps, "limits.fps")
+        steps = asked.num_inference_steps or min(defaults.num_inference_steps, limits.steps)
+        at_most(self.place("num_inference_steps"), steps, limits.steps, "limits.steps")
         return VideoTask(
             id=id,
             model=model,
             prompt=prompt,
             width=width,
             height=height,
-            num_frames=self._frames(fps, limits) or defaults.num_frames,
+            num_frames=self._frames(fps, limits) or min(defaults.num_frames, limits.frames),
             fps=fps,
             num_inference_steps=steps,
             guidance_scale=defaults.guidance_scale if asked.guidance_scale is None else asked.guidance_scale,
@@ -101,6 +117,18 @@ class VideoRequest(Wire):
             submitted_at=submitted_at,
         )
 
+    def _size(self, asked: VideoNvExt, settings: VideoSettings) -> tuple[int, int]:
+        limits, defaults = settings.limits, settings.defaults
+        width, height = defaults.width, defaults.height
+        if self.size is not None and self.size != "auto":
+            width, height = parse_size("size", self.size, least=limits.min_side, most=limits.max_side)
+            _check_even("size", width, height, limits)
+        for name, side in (("width", asked.width), ("height", asked.height)):
+            if side is not None:
+                check_side(self.place(name), side, str(side), least=limits.min_side, most=limits.max_side)
+                _check_even(self.place(name), side, side, limits)
+        return asked.width or width, asked.height or height
+
     def _frames(self, fps: int, limits: VideoLimits) -> int:
         """0 where the caller named neither a number of frames nor seconds."""
         seconds = int(self.seconds) if self.seconds is not None else None
@@ -108,7 +136,7 @@ class VideoRequest(Wire):
             raise InvalidRequest("'seconds' must be at least 1, not '0'.", param="seconds")
         at_most("seconds", seconds or 0, limits.seconds, "limits.seconds")
         if self.nvext and self.nvext.num_frames:
-            at_most("nvext.num_frames", self.nvext.num_frames, limits.frames, "limits.frames")
+            at_most(self.place("num_frames"), self.nvext.num_frames, limits.frames, "limits.frames")
             return self.nvext.num_frames
         frames = (seconds or 0) * fps
         if frames > limits.frames:
@@ -142,6 +170,21 @@ class RemixRequest(Wire):
     prompt: str = Field(min_length=1)
 
 
+def sounds_synchronous(data: Mapping[str, Any]) -> bool:
+    """Whether a body names what only Dynamo has, whose calls are synchronous."""
+    return any(data.get(name) is not None for name in ("nvext", "response_format", "stream", "output_format"))
+
+
+def check_limits(task: VideoTask, limits: VideoLimits) -> None:
+    """InvalidRequest for what is beyond the limits of today: of a stored task, which is of another day."""
+    for name, side in (("width", task.width), ("height", task.height)):
+        check_side(name, side, str(side), least=limits.min_side, most=limits.max_side)
+    at_most("num_frames", task.num_frames, limits.frames, "limits.frames")
+    at_most("fps", task.fps, limits.fps, "limits.fps")
+    at_most("num_inference_steps", task.num_inference_steps, limits.steps, "limits.steps")
+    checked_prompt("prompt", task.prompt, limits.prompt_chars)
+
+
 def check_capabilities(task: VideoTask, card: ModelCard, *, has_image: bool) -> None:
     """UnsupportedParameter for what this model cannot do, so that no job is made only to fail."""
     if has_image and "image_to_video" not in card.capabilities:
@@ -152,17 +195,15 @@ def check_capabilities(task: VideoTask, card: ModelCard, *, has_image: bool) -> 
                 raise refuse(f"nvext.{name}", f"'{card.model}' has no second expert.")
 
 
-def _even_size(size: str | None, limits: VideoLimits) -> tuple[int, int] | None:
-    """None for the model's default. H.264 in yuv420p keeps one colour for 2x2 pixels: sides must be even."""
-    if size is None or size == "auto":
-        return None
-    width, height = parse_size("size", size, least=limits.min_side, most=limits.max_side)
+def _check_even(param: str, width: int, height: int, limits: VideoLimits) -> None:
+    """H.264 in yuv420p keeps one colour for 2x2 pixels: sides must be even."""
     if width % 2 or height % 2:
-        even = "x".join(str(_even(side, limits.max_side)) for side in (width, height))
+        sides = dict.fromkeys((width, height)) if param != "size" else (width, height)
+        given = "x".join(str(side) for side in sides)
+        even = "x".join(str(_even(side, limits.max_side)) for side in sides)
         raise InvalidRequest(
-            f"'size' is {size}; the sides of a video are even, and the nearest is {even}.", param="size"
+            f"'{param}' is {given}; the sides of a video are even, and the nearest is {even}.", param=param
         )
-    return width, height
 
 
 def _even(side: int, most: int) -> int:
@@ -189,13 +230,13 @@ class Dispatch:
 _WAIT = re.compile(r'wait(?:\s*=\s*"?([0-9]{1,9})"?)?$')
 
 
-def dispatch(prefer: str, asked: VideoRequest, *, is_form: bool, sync_wait_s: float) -> Dispatch:
+def dispatch(prefer: str, data: Mapping[str, Any], *, streams: bool, is_form: bool, sync_wait_s: float) -> Dispatch:
     """Which way a POST /v1/videos goes: by its Prefer header (RFC 7240), else by the fields it names.
 
-    A field that is null is as good as absent. Preferences that make no sense are ignored, as the RFC asks.
+    `data` is the body as it came: a name of `nvext` at its top level does not make it Dynamo's. A field that is null
+    is as good as absent. Preferences that make no sense are ignored, as the RFC asks.
     `respond-async, wait=5` waits for five seconds, then gives the job: section 4.3.
     """
-    streams = bool(asked.stream)
     asynchronous, waits, seconds = _preferences(prefer)
     if seconds is not None:
         waited = min(float(seconds), sync_wait_s)
@@ -204,7 +245,7 @@ def dispatch(prefer: str, asked: VideoRequest, *, is_form: bool, sync_wait_s: fl
         return Dispatch("job", applied="respond-async")
     if streams or waits:
         return Dispatch("events" if streams else "wait", sync_wait_s, applied="wait" if waits else "")
-    synchronous = not is_form and asked.sounds_synchronous
+    synchronous = not is_form and sounds_synchronous(data)
     return Dispatch("wait", sync_wait_s) if synchronous else Dispatch("job")
 
 

@@ -100,7 +100,7 @@ class ObjectStore(Protocol):
     """
 
     local: bool
-    """True: no one but us serves the objects, at /v1/media/{key}."""
+    """True: no one but us serves the objects, at /v1/media/, where keys begin with media/."""
 
     async def warm_up(self) -> None:
         """Sweeps what killed writers left behind and learns what the server can do; optional, now and then."""

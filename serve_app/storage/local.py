@@ -55,7 +55,7 @@ class LocalStore:
     def __init__(self, root: Path, *, public_url: str | None = None, signer: URLSigner | None = None) -> None:
         self.root = root
         self.signer = signer or URLSigner(None)
-        self._public_url = public_url.rstrip("/") if public_url else "/v1/media"
+        self._public_url = public_url.rstrip("/") if public_url else "/v1"
         self._temporary = root / ".tmp"
         self._records = root / ".meta"
         with _writing(str(root)):

@@ -14,6 +14,7 @@ import pytest
 from starlette.requests import Request
 
 from serve_app.errors import GenerationFailed
+from serve_app.ingress.bodies import Budget, Share
 from serve_app.ingress.idempotency import RETRY_WINDOW_S, Idempotency, fingerprint
 from serve_app.ingress.services import PUBLIC, ImageClient, Services
 from serve_app.protocol.videos import RemixRequest
@@ -250,7 +251,15 @@ async def test_an_error_is_not_replayed(serving: Serving, services: Services, ke
 
 def asking(key: dict[str, str]) -> Request:
     headers = [(name.lower().encode(), value.encode()) for name, value in key.items()]
-    return Request({"type": "http", "method": "POST", "path": "/x", "headers": headers, "state": {"caller": PUBLIC}})
+    return Request(
+        {
+            "type": "http",
+            "method": "POST",
+            "path": "/x",
+            "headers": headers,
+            "state": {"caller": PUBLIC, "bodies": Share(Budget(1))},
+        }
+    )
 
 
 async def test_who_waits_takes_over_from_a_request_that_was_cancelled(services: Services, key: dict[str, str]) -> None:
@@ -282,7 +291,9 @@ async def test_who_waits_takes_over_from_an_ingress_that_was_killed(services: Se
     once = Idempotency(services.store, services.jobs, quick)
     body = RemixRequest(prompt="p")
     asked = asking(key)
-    await services.jobs.claim("public", key["Idempotency-Key"], fingerprint(asked, body, {}), "answer-of-the-dead")
+    await services.jobs.claim(
+        "public", key["Idempotency-Key"], await fingerprint(asked, body, {}), "answer-of-the-dead"
+    )
 
     async def make() -> StoredObject:
         await asyncio.sleep(4)  # longer than `stale_s`: only its heartbeats say that it is being made

@@ -51,7 +51,7 @@ async def test_an_image_by_url(client: httpx.AsyncClient, running: Running) -> N
     assert body["nvext"]["num_inference_steps"] == 2
     assert body["nvext"]["inference_time_s"] > 0
     assert body["usage"]["output_tokens"] == 25
-    assert body["data"][0]["url"].startswith(f"{running.url}/v1/media/media/public/")
+    assert body["data"][0]["url"].startswith(f"{running.url}/v1/media/public/")
     [data] = await fetched(client, answer)
     assert opened(data).size == (80, 72)
     assert opened(data).format == "PNG"
@@ -153,14 +153,21 @@ async def test_a_png_says_how_it_was_made(client: httpx.AsyncClient) -> None:
     [data] = await fetched(client, await client.post(IMAGES, json=FOX))
     facts: dict[Any, Any] = opened(data).info
     assert (facts["model"], facts["prompt"], facts["seed"]) == (MODEL, "a fox", "5")
-    [jpeg] = await fetched(client, await client.post(IMAGES, json=FOX | {"output_format": "jpeg"}))
+    [jpeg] = await fetched(
+        client, await client.post(IMAGES, json=FOX | {"output_format": "jpeg", "response_format": "url"})
+    )
     assert b"a fox" in opened(jpeg).info["exif"]
 
 
 async def test_compression_is_the_quality(client: httpx.AsyncClient) -> None:
     sizes: list[int] = []
     for compression in (5, 50, 100):
-        fields = {"output_format": "jpeg", "output_compression": compression, "size": "256x256"}
+        fields = {
+            "output_format": "jpeg",
+            "output_compression": compression,
+            "size": "256x256",
+            "response_format": "url",
+        }
         [data] = await fetched(client, await client.post(IMAGES, json=FOX | fields))
         sizes.append(len(data))
     assert sizes == sorted(set(sizes))
@@ -264,7 +271,9 @@ async def test_unsafe_references_are_refused(client: httpx.AsyncClient, url: str
 async def test_several_images_are_one_too_many(client: httpx.AsyncClient) -> None:
     files = [("image[]", ("a.png", png(), "image/png")), ("image[]", ("b.png", png(), "image/png"))]
     answer = await client.post(EDITS, data={"prompt": "a fox"}, files=files)
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "image")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_value", "image")
+    assert error["message"] == f"'image' holds 2 images; the model '{MODEL}' takes 1."
 
 
 async def test_a_model_that_cannot_edit_says_so(serving: Serving) -> None:
@@ -376,6 +385,9 @@ async def test_media_is_validated_by_its_etag(client: httpx.AsyncClient) -> None
 @pytest.mark.parametrize(
     "key",
     [
+        "public/none.png",
+        "%2e%2e/jobs/public/x/request.json",
+        "..%2f..%2fetc/passwd",
         "media/public/none.png",
         "media/../jobs/public/x/request.json",
         "media/%2e%2e/%2e%2e/etc/passwd",

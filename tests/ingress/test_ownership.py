@@ -65,4 +65,4 @@ async def test_records_are_nobodys_to_fetch(locked: Running) -> None:
         jobs = f"jobs/{owner_of('carol')}/{video['id']}"
         assert await locked.services.store.exists(f"{jobs}/request.json")
         for key in (f"{jobs}/request.json", "ledger/", ".secret", ".meta/x", f"media/../{jobs}/request.json"):
-            assert (await carol.get(f"/v1/media/{key}")).status_code == 404, key
+            assert (await carol.get(f"/v1/media/{key}")).status_code in (403, 404), key

@@ -205,6 +205,22 @@ async def test_remix_is_the_same_parameters_with_a_new_prompt(client: httpx.Asyn
     assert (await client.post(f"/v1/videos/{source['id']}/remix", json={"prompt": ""})).status_code == 400
 
 
+async def test_a_remix_has_the_limits_of_today(serving: Serving, client: httpx.AsyncClient) -> None:
+    source = (await client.post("/v1/videos", json=BODY)).json()
+    for limits, param in (
+        ({"frames": 2}, "num_frames"),
+        ({"fps": 1}, "fps"),
+        ({"min_side": 128}, "width"),
+        ({"prompt_chars": 3}, "prompt"),
+    ):
+        with serving(video={"limits": limits}) as running:
+            async with running.client() as later:
+                answer = await later.post(f"/v1/videos/{source['id']}/remix", json={"prompt": "another"})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, param)
+        assert "limits." in error["message"]
+
+
 async def test_one_object_serves_openais_clients_and_dynamos(client: httpx.AsyncClient) -> None:
     openais = {"id", "object", "model", "status", "progress", "created_at", "completed_at", "expires_at", "seconds"}
     openais |= {"size", "prompt", "remixed_from_video_id", "error"}
@@ -627,7 +643,7 @@ async def test_what_the_model_cannot_do_is_a_400_before_a_job_is_made(serving: S
     ("change", "status", "param"),
     [
         ({"prompt": ""}, 400, "prompt"),
-        ({"prompt": "x" * 4001}, 400, "prompt"),
+        ({"prompt": "x" * 32001}, 400, "prompt"),
         ({"prompt": 3}, 400, "prompt"),
         ({"model": "sora-2"}, 404, "model"),
         ({"size": "axb"}, 400, "size"),

@@ -12,11 +12,11 @@ import pytest
 from PIL import ExifTags, Image, features
 
 from serve_app.errors import InvalidRequest
-from serve_app.media.images import Pixels, check_image, content_type, decode_image, encode_image
+from serve_app.media.images import ImageBounds, Pixels, check_image, content_type, decode_image, encode_image
 from serve_app.tasks import ImageFormat
 
 FORMATS: list[ImageFormat] = ["png", "jpeg", "webp"]
-LIMITS = (1_000_000, 1_000_000)
+LIMITS = ImageBounds(1_000_000, 1_000_000)
 FACTS = {"model": "demo/flux-tiny", "seed": "7", "prompt": 'a "raccoon"\nin Zürich ✓'}
 
 
@@ -68,7 +68,7 @@ def test_jpeg_and_webp_carry_the_facts_in_exif(format: ImageFormat) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_hostile_facts_do_not_break_the_file(format: ImageFormat) -> None:
     facts = {"prompt": "\0\ud800" + "é" * 100_000, "negative_prompt": "😀" * 100_000}
-    check_image(encode_image(pixels(), format, None, facts), *LIMITS)
+    check_image(encode_image(pixels(), format, None, facts), LIMITS)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -95,7 +95,7 @@ def test_png_is_lossless_whatever_the_compression() -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_check_tells_format_and_size(format: ImageFormat) -> None:
     data = encode_image(pixels(), format)
-    info = check_image(data, *LIMITS)
+    info = check_image(data, LIMITS)
     assert (info.format, info.width, info.height, info.data) == (format, 48, 32, data)
 
 
@@ -104,14 +104,14 @@ def test_truncated_is_refused(format: ImageFormat) -> None:
     data = encode_image(pixels(), format)
     for length in (3, 12, 40, len(data) // 2, len(data) - 14, len(data) - 1):
         with pytest.raises(InvalidRequest):
-            check_image(data[:length], *LIMITS)
+            check_image(data[:length], LIMITS)
 
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("tail", [b"PK\x03\x04 an archive", b"<html><script>alert(1)</script>", b"\0" * 10])
 def test_what_follows_a_picture_is_cut_off(format: ImageFormat, tail: bytes) -> None:
     data = encode_image(pixels(), format)
-    assert check_image(data + tail, *LIMITS).data == data
+    assert check_image(data + tail, LIMITS).data == data
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow says what is wrong with EXIF data
@@ -124,13 +124,13 @@ def test_damaged_files_are_refused_or_read_but_never_break(format: ImageFormat) 
         for place in random.integers(0, len(data), 3):
             broken[place] = random.integers(256)
         with contextlib.suppress(InvalidRequest):
-            check_image(bytes(broken), *LIMITS)
+            check_image(bytes(broken), LIMITS)
 
 
 def test_errors_name_the_parameter() -> None:
     for data in (b"text", b"\x89PNG\r\n\x1a\n", png_of(5000, 5000, b""), b"x" * 1_000_001):
         with pytest.raises(InvalidRequest) as caught:
-            check_image(data, *LIMITS, param="mask")
+            check_image(data, LIMITS, param="mask")
         assert caught.value.param == "mask"
 
 
@@ -155,7 +155,7 @@ def test_errors_name_the_parameter() -> None:
 )
 def test_other_files_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        check_image(data, *LIMITS)
+        check_image(data, LIMITS)
 
 
 def png_of(width: int, height: int, body: bytes) -> bytes:
@@ -171,7 +171,26 @@ def png_of(width: int, height: int, body: bytes) -> bytes:
 @pytest.mark.parametrize(("width", "height"), [(1001, 1000), (30_000, 30_000), (2**31 - 1, 2**31 - 1), (1, 2_000_000)])
 def test_bombs_are_refused_by_their_header(width: int, height: int) -> None:
     with pytest.raises(InvalidRequest, match="pixels"):
-        check_image(png_of(width, height, zlib.compress(b"\0" * 100_000)), *LIMITS)
+        check_image(png_of(width, height, zlib.compress(b"\0" * 100_000)), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "limit"),
+    [(8193, 1000, "image_side"), (1000, 8193, "image_side"), (170, 10, "image_aspect"), (1, 100, "image_aspect")],
+)
+def test_a_picture_has_the_shape_of_one(width: int, height: int, limit: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"limits\.{limit}"):
+        check_image(png_of(width, height, b""), ImageBounds(1_000_000, 10_000_000))
+    assert check_image(saved(Image.new("L", (160, 10)), "PNG"), LIMITS).width == 160
+
+
+def test_sixteen_bits_of_grey_are_scaled() -> None:
+    ramp = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
+    data = saved(Image.fromarray(ramp), "PNG")
+    assert Image.open(io.BytesIO(data)).mode.startswith("I")
+    shown = np.asarray(decode_image(data))
+    assert shown.shape == (16, 16, 3)
+    assert np.array_equal(shown[..., 0].ravel(), np.arange(256))
 
 
 def test_text_bomb_is_refused() -> None:
@@ -180,14 +199,14 @@ def test_text_bomb_is_refused() -> None:
     ztxt = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     whole = encode_image(pixels(), "png")
     with pytest.raises(InvalidRequest):
-        check_image(whole[:33] + ztxt + whole[33:], *LIMITS)
+        check_image(whole[:33] + ztxt + whole[33:], LIMITS)
 
 
 def test_too_many_bytes() -> None:
     data = encode_image(pixels(), "png")
     with pytest.raises(InvalidRequest, match=f"{len(data) - 1} bytes"):
-        check_image(data, len(data) - 1, 10**6)
-    check_image(data, len(data), 48 * 32)
+        check_image(data, ImageBounds(len(data) - 1, 10**6))
+    check_image(data, ImageBounds(len(data), 48 * 32))
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
@@ -195,25 +214,25 @@ def test_animated_is_refused(format: str) -> None:
     frames = [Image.fromarray(pixels(seed=seed)) for seed in range(3)]
     data = saved(frames[0], format, save_all=True, append_images=frames[1:], duration=100)
     with pytest.raises(InvalidRequest, match="animated"):
-        check_image(data, *LIMITS)
+        check_image(data, LIMITS)
 
 
 def test_a_phones_multi_picture_jpeg_is_its_first_picture() -> None:
     first, second = Image.fromarray(pixels()), Image.fromarray(pixels(seed=1))
     data = saved(first, "MPO", save_all=True, append_images=[second])
-    info = check_image(data, *LIMITS)
+    info = check_image(data, LIMITS)
     assert (info.format, info.width, info.height) == ("jpeg", 48, 32)
     assert len(info.data) < len(data)
-    assert decode_image(info.data, *LIMITS).size == (48, 32)
+    assert decode_image(info.data).size == (48, 32)
 
 
 def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     data = saved(Image.fromarray(pixels()), "JPEG", exif=exif)
-    info = check_image(data, *LIMITS)
+    info = check_image(data, LIMITS)
     assert (info.width, info.height) == (32, 48)
-    assert decode_image(data, *LIMITS).size == (32, 48)
+    assert decode_image(data).size == (32, 48)
 
 
 @pytest.mark.parametrize(
@@ -231,12 +250,12 @@ def test_exif_orientation_is_applied() -> None:
     ],
 )
 def test_decode_gives_rgb_or_rgba(mode: str, format: str, expected: str) -> None:
-    assert decode_image(saved(Image.new(mode, (8, 8)), format), *LIMITS).mode == expected
+    assert decode_image(saved(Image.new(mode, (8, 8)), format)).mode == expected
 
 
 def test_progressive_jpeg_is_read_to_its_end() -> None:
     data = saved(Image.fromarray(pixels(200, 200)), "JPEG", progressive=True, restart_marker_blocks=2)
-    assert check_image(data + b"tail", *LIMITS).data == data
+    assert check_image(data + b"tail", LIMITS).data == data
 
 
 def test_pillow_has_what_we_encode() -> None:

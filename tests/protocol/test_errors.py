@@ -57,7 +57,9 @@ IMAGE: dict[str, Any] = {"prompt": "a fox"}
         (GenerationRequest, IMAGE | {"nvext": {"guidance_scale": "x"}}, "nvext.guidance_scale", "number"),
         (GenerationRequest, IMAGE | {"nvext": {"fps": 8}}, "nvext.fps", "Allowed there: negative_prompt"),
         (GenerationRequest, IMAGE | {"input_reference": 5}, "input_reference", "object"),
-        (EditRequest, IMAGE | {"image": ["a", "b"]}, "image", "must be one image"),
+        (EditRequest, IMAGE | {"image": ["a"] * 17}, "image", "at most 16 items"),
+        (GenerationRequest, IMAGE | {"seed": -1}, "seed", "greater than or equal to 0"),
+        (GenerationRequest, IMAGE | {"extra_params": {"seed": "a"}}, "extra_params.seed", "integer"),
     ],
 )
 def test_the_field_at_fault_is_named(model: type[Any], data: dict[str, Any], param: str, said: str) -> None:

@@ -44,6 +44,7 @@ def test_defaults_are_filled_and_sampling_is_left_to_the_engine() -> None:
         id="c",
         model="m",
         max_tokens=7,
+        fewer_tokens=True,
         messages=(Message(role="user", content="hi"),),
         submitted_at=1.0,
         traceparent="t",

@@ -53,8 +53,8 @@ def task(**body: Any) -> VideoTask:
     ],
 )
 def test_which_way_a_post_goes(prefer: str, is_form: bool, data: dict[str, Any], expected: Dispatch) -> None:
-    asked = parse(VideoRequest, {"prompt": "p", **data}, form=is_form)
-    assert dispatch(prefer, asked, is_form=is_form, sync_wait_s=900) == expected
+    streams = bool(data.get("stream"))
+    assert dispatch(prefer, data, streams=streams, is_form=is_form, sync_wait_s=900) == expected
 
 
 def test_a_task_has_every_default_of_the_model() -> None:

@@ -23,7 +23,8 @@ from serve_app.media.videos import probe
 from tests.serve.conftest import Served
 
 HERE = Path(__file__).parent
-NODE_PACKAGE = "openai@6.49.0"
+NODE_PACKAGES = ("openai@6.49.0", "openai@7.59.0")
+VERCEL_PACKAGES = ("ai@6.0.326", "@ai-sdk/openai@3.0.141")
 
 
 @pytest.fixture
@@ -114,26 +115,25 @@ def test_openai_errors(client: openai.OpenAI) -> None:
 # --- OpenAI's client for Node ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def node_folder(request: pytest.FixtureRequest) -> Path:
-    """A folder with OpenAI's package from npm, kept in pytest's cache."""
+def run_node(request: pytest.FixtureRequest, packages: tuple[str, ...], script: str, served: Served) -> Any:
+    """What a script prints, run beside packages from npm, which are kept in pytest's cache."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("Node is missing: its client cannot be tried")
     assert request.config.cache is not None
-    folder = request.config.cache.mkdir(NODE_PACKAGE.replace("@", "-"))
-    if not (folder / "node_modules" / "openai" / "package.json").exists():
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), NODE_PACKAGE]
+    folder = request.config.cache.mkdir(packages[0].replace("@", "-"))
+    if not (folder / "node_modules").exists():
+        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), *packages]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
-    return folder
-
-
-def test_node(served: Served, node_folder: Path) -> None:
-    script = node_folder / "client.mjs"  # a module finds its packages beside itself
-    script.write_bytes((HERE / "client.mjs").read_bytes())
-    command = ["node", str(script), f"{served.base_url}/v1"]
+    (folder / script).write_bytes((HERE / script).read_bytes())  # a module finds its packages beside itself
+    command = ["node", str(folder / script), f"{served.base_url}/v1"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert ran.returncode == 0, ran.stderr
-    gave = json.loads(ran.stdout)
+    return json.loads(ran.stdout)
+
+
+@pytest.mark.parametrize("package", NODE_PACKAGES)
+def test_node(served: Served, request: pytest.FixtureRequest, package: str) -> None:
+    gave = run_node(request, (package,), "client.mjs", served)
     # 64 tokens in blocks of 32, which are counted from the beginning of the prompt
     assert (gave["blocks"], gave["finish"]) == (3, "length")
     assert Image.open(io.BytesIO(base64.b64decode(gave["image"]))).size == (64, 64)
@@ -143,6 +143,13 @@ def test_node(served: Served, node_folder: Path) -> None:
     assert gave["listed"][:3] == [gave["remix"]["id"], gave["animated"]["id"], gave["video"]["id"]]
     assert gave["deleted"] == {"id": gave["video"]["id"], "deleted": True, "object": "video.deleted"}
     assert gave["error"] == {"status": 404, "code": "video_not_found", "name": "NotFoundError"}
+
+
+def test_vercels_sdk(served: Served, request: pytest.FixtureRequest) -> None:
+    gave = run_node(request, VERCEL_PACKAGES, "client_vercel.mjs", served)
+    assert Image.open(io.BytesIO(base64.b64decode(gave["image"]))).size == (64, 64)
+    assert gave["tokens"] == 32
+    assert gave["finish"] in ("length", "stop")
 
 
 # --- LiteLLM --------------------------------------------------------------------------------------------------------

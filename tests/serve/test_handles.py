@@ -216,6 +216,6 @@ async def test_readiness_is_what_serve_says(url: str) -> None:
 async def test_a_slow_body_does_not_take_the_ingress(url: str) -> None:
     parts = httpx.URL(url)
     with socket.create_connection((parts.host, parts.port or 80)) as sock:
-        head = f"POST {parts.path}/v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = f"POST {parts.path}/v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         sock.sendall(head.encode() + b'Content-Length: 1000\r\n\r\n{"a"')
         assert (await ask(url, "go")).status_code == 200

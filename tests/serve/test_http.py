@@ -31,7 +31,7 @@ def test_errors_have_their_shape_status_and_headers(client: httpx.Client) -> Non
         (404, "GET", "/nothing", {}),
         (404, "GET", "/health%0a", {}),
         (404, "POST", CHAT, {"json": HELLO | {"model": "gpt-4o"}}),
-        (404, "GET", "/v1/media/media/..%2f..%2fetc/passwd", {}),
+        (404, "GET", "/v1/media/..%2f..%2fetc/passwd", {}),
         (404, "GET", "/v1/videos/..%2f..%2fetc", {}),
         (405, "PUT", CHAT, {"json": HELLO}),
         (405, "OPTIONS", "/v1/videos", {}),

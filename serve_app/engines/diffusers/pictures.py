@@ -6,21 +6,22 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from serve_app.engines.base import Pixels
+from serve_app.media.images import decode_image
 
 
 def read(data: bytes, width: int, height: int) -> Image.Image:
     """The picture, upright, resized to `width` x `height`, RGB; transparent places show white."""
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
+    picture = decode_image(data).convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture).convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
 
 
 def read_mask(data: bytes, width: int, height: int) -> NDArray[np.bool_]:
     """(height, width), True where to draw: where it is transparent (OpenAI's rule), or white if all is opaque."""
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGBA")
+    picture = decode_image(data).convert("RGBA")
     picture = picture.resize((width, height), Image.Resampling.NEAREST)
     alpha = np.asarray(picture.getchannel("A"))
     if alpha.min() < 255:

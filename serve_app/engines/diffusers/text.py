@@ -17,7 +17,7 @@ from serve_app.engines.diffusers import loading
 from serve_app.engines.diffusers.algorithms import BLOCK_LENGTH, Algorithm, parse_algorithm
 from serve_app.engines.diffusers.detokenizer import Detokenizer, Piece
 from serve_app.engines.diffusers.worker import Job, Worker
-from serve_app.errors import InvalidRequest
+from serve_app.engines.length import fitted
 from serve_app.settings import TextSettings
 from serve_app.tasks import FinishReason, ModelCard, TextBlock, TextEnd, TextEvent, TextStep, TextTask, Timing
 
@@ -50,7 +50,7 @@ class DiffusersTextEngine:
 
     async def generate(self, task: TextTask) -> AsyncGenerator[TextEvent]:
         prompt = self._prompt_ids(task)
-        self._check_length(task, len(prompt))
+        task = fitted(task, len(prompt), self._context)
 
         def work(job: Job, emit: Emit) -> None:
             _Generation(self._pipeline, self._tokenizer, self._algorithm, task, prompt, job, emit).run(
@@ -79,18 +79,6 @@ class DiffusersTextEngine:
             return self._tokenizer("\n".join(message.content for message in task.messages))["input_ids"]
         messages = [{"role": message.role, "content": message.content} for message in task.messages]
         return self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
-
-    def _check_length(self, task: TextTask, prompt_tokens: int) -> None:
-        if prompt_tokens + task.max_tokens <= self._context:
-            return
-        param = "max_tokens"
-        if prompt_tokens >= self._context:
-            param = "messages" if task.messages else "prompt"
-        raise InvalidRequest(
-            f"The prompt has {prompt_tokens} tokens and max_tokens is {task.max_tokens}: together more than the "
-            f"{self._context} that the model can hold.",
-            param=param,
-        )
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from serve_app.engines.sglang.progress import Progress, Shape, StepTimes
 from serve_app.engines.sglang.requests import image_arguments, video_arguments
 from serve_app.engines.shapes import next_multiple
 from serve_app.errors import GenerationFailed, InvalidRequest, UnsupportedParameter
+from serve_app.media.images import decode_image
 from serve_app.settings import ImageSettings, VideoSettings
 from serve_app.tasks import ImageTask, Kind, ModelCard, VideoTask
 
@@ -226,8 +227,7 @@ class SGLangVideoEngine(SGLangDiffusion):
     def _fitted(self, image: bytes, task: VideoTask) -> Image.Image:
         """The first frame at the size that is generated: scaled to cover it, cut to its middle."""
         size = next_multiple(task.width, self._multiple), next_multiple(task.height, self._multiple)
-        with Image.open(io.BytesIO(image)) as opened:
-            return ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), size, Image.Resampling.LANCZOS)
+        return ImageOps.fit(decode_image(image).convert("RGB"), size, Image.Resampling.LANCZOS)
 
     def _written(self, image: Image.Image, task: VideoTask) -> Path:
         path = self._generator.folder / f"{task.id}.png"

@@ -15,6 +15,7 @@ import atexit
 import ctypes
 import os
 import signal
+import sys
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -22,12 +23,13 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
+from serve_app.engines.length import fitted
 from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.sglang import algorithms
 from serve_app.engines.sglang.blocks import Blocks, first_end
 from serve_app.engines.sglang.ports import free_ports
 from serve_app.engines.sglang.processes import Processes
-from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
+from serve_app.errors import ContextLengthExceeded, EngineDied, GenerationFailed, InvalidRequest
 from serve_app.scratch import Scratch
 from serve_app.settings import TextSettings
 from serve_app.tasks import FinishReason, ModelCard, TextEnd, TextEvent, TextTask, Timing
@@ -62,6 +64,9 @@ class SGLangTextEngine:
         self._processes = Processes((pid, "of the text engine") for pid in self._engine.get_all_child_pids())
         self._tokenizer = self._engine.tokenizer_manager.tokenizer
         self._ends = _end_tokens(self._engine.tokenizer_manager)
+        self._context = min(
+            self._engine.tokenizer_manager.model_config.context_len, settings.max_total_tokens or sys.maxsize
+        )
         self._algorithm = settings.algorithm
         self._warm_up_tokens = min(WARM_UP_TOKENS, settings.limits.max_tokens)
         self._open: set[asyncio.Queue[Chunk | BaseException | None]] = set()
@@ -73,8 +78,10 @@ class SGLangTextEngine:
     async def generate(self, task: TextTask) -> AsyncGenerator[TextEvent]:
         """Finished blocks, then a TextEnd. Closing it takes the request out of the engine at its next step."""
         self._check_alive()
+        prompt = self._prompt(task)
+        task = fitted(task, self._count_tokens(prompt), self._context)
         blocks, steps, started = Blocks(task.stop), 0, time.monotonic()
-        async with aclosing(self._chunks(task)) as chunks:
+        async with aclosing(self._chunks(task, prompt)) as chunks:
             async for chunk in chunks:
                 steps += task.in_blocks
                 finish = _finish_reason(chunk)
@@ -120,11 +127,11 @@ class SGLangTextEngine:
         async for _ in self.generate(task):
             pass
 
-    async def _chunks(self, task: TextTask) -> AsyncGenerator[Chunk]:
+    async def _chunks(self, task: TextTask, prompt: dict[str, Any]) -> AsyncGenerator[Chunk]:
         """SGLang's answers, and EngineDied when a process ends meanwhile: SGLang itself would wait for ever."""
         request_id = uuid.uuid4().hex
         queue: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue()
-        pump = asyncio.create_task(self._pump(task, request_id, queue))
+        pump = asyncio.create_task(self._pump(task, prompt, request_id, queue))
         self._open.add(queue)
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_processes())
@@ -142,10 +149,16 @@ class SGLangTextEngine:
                 await asyncio.wait({pump}, timeout=WATCH_S)
             pump.cancel()
 
-    async def _pump(self, task: TextTask, request_id: str, queue: asyncio.Queue[Chunk | BaseException | None]) -> None:
+    async def _pump(
+        self,
+        task: TextTask,
+        prompt: dict[str, Any],
+        request_id: str,
+        queue: asyncio.Queue[Chunk | BaseException | None],
+    ) -> None:
         try:
             answer = await self._engine.async_generate(
-                **self._prompt(task), sampling_params=_sampling_parameters(task), stream=task.in_blocks, rid=request_id
+                **prompt, sampling_params=_sampling_parameters(task), stream=task.in_blocks, rid=request_id
             )
             if not task.in_blocks:
                 queue.put_nowait(cast(Chunk, answer))
@@ -153,8 +166,8 @@ class SGLangTextEngine:
                 async for chunk in cast(AsyncIterator[Chunk], answer):
                     queue.put_nowait(chunk)
         except ValueError as error:
-            # the prompt and max_tokens do not fit, in SGLang's words
-            queue.put_nowait(InvalidRequest(str(error), param="max_tokens"))
+            # the prompt and max_tokens do not fit, in SGLang's words: it keeps some tokens for itself
+            queue.put_nowait(ContextLengthExceeded.of(self._context, f"the engine says: {error}", "max_tokens"))
         except Exception as error:  # noqa: BLE001 - it is handed to the reader of the queue
             failed = GenerationFailed(f"The text engine failed: {error}")
             failed.__cause__ = error
@@ -185,6 +198,9 @@ class SGLangTextEngine:
         text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         # as ids, because the template has written the special tokens that tokenizing a prompt would add again
         return {"input_ids": self._tokenizer.encode(text, add_special_tokens=False)}
+
+    def _count_tokens(self, prompt: dict[str, Any]) -> int:
+        return len(prompt["input_ids"] if "input_ids" in prompt else self._tokenizer.encode(prompt["prompt"]))
 
     def _up_to_end(self, chunk: Chunk) -> tuple[str, int, FinishReason]:
         """The text before an end-of-sequence token that SGLang did not look for in the block of the last token."""

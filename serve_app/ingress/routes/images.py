@@ -17,12 +17,12 @@ from serve_app.autoscaling import work_of
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer
-from serve_app.ingress.body import Body, read_body
+from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.inputs import InputImage, read_image
 from serve_app.ingress.load import Load
 from serve_app.ingress.services import ImageClient, Services
 from serve_app.ingress.streaming import EventStream, event
-from serve_app.protocol.common import choose_model, parse
+from serve_app.protocol.common import choose_model
 from serve_app.protocol.images import (
     EditRequest,
     GenerationRequest,
@@ -36,22 +36,23 @@ from serve_app.protocol.images import (
 from serve_app.settings import Settings
 from serve_app.tasks import ImageEvent, ImagePreview, ImageResult, ImageTask
 
+INPUT_IMAGES = 1
+"""How many images a model of today edits at a time."""
+
 
 def routes(services: Services) -> list[BaseRoute]:
     settings = services.settings
 
     async def generate(request: Request) -> ASGIApp:
-        body = await read_body(request, settings.limits, files=True)
-        asked = parse(GenerationRequest, body.data, form=body.is_form)
+        asked, body = await read_request(request, GenerationRequest, settings.limits)
         client = _client(services, asked)
-        url = asked.input_reference.image_url if asked.input_reference else None
-        image = await read_image("input_reference", body.files.get("input_reference", ()), url, settings)
+        urls = [asked.input_reference.image_url] if asked.input_reference else []
+        image = await read_image("input_reference", body.files.get("input_reference", ()), urls, settings)
         inputs = None if image is None else await _inputs(client, settings, "input_reference", image, None)
         return await _answer(services, client, request, body, asked, inputs)
 
     async def edit(request: Request) -> ASGIApp:
-        body = await read_body(request, settings.limits, files=True)
-        asked = parse(EditRequest, body.data, form=body.is_form)
+        asked, body = await read_request(request, EditRequest, settings.limits)
         client = _client(services, asked)
         image, mask = await _edit_images(asked, body, settings)
         inputs = await _inputs(client, settings, "image", image, mask)
@@ -69,12 +70,19 @@ def _client(services: Services, asked: ImageRequest) -> ImageClient:
     return services.image
 
 
-async def _edit_images(asked: EditRequest, body: Body, settings: Settings) -> tuple[InputImage, InputImage | None]:
-    files = body.files
-    image = await read_image("image", files.get("image", ()), asked.image and asked.image.image_url, settings)
-    if image is None:
+async def _edit_images(asked: EditRequest, body: Asked, settings: Settings) -> tuple[InputImage, InputImage | None]:
+    field, urls = asked.input_urls
+    given = len(urls) + len(body.files.get("image", ()))
+    if given == 0:
         raise InvalidRequest("'image' is required.", param="image")
-    return image, await read_image("mask", files.get("mask", ()), asked.mask and asked.mask.image_url, settings)
+    if given > INPUT_IMAGES:
+        raise InvalidRequest(
+            f"'{field}' holds {given} images; the model '{settings.image.name}' takes {INPUT_IMAGES}.", param=field
+        )
+    image = await read_image(field, body.files.get("image", ()), urls, settings)
+    assert image is not None, "one was given"
+    masks = [asked.mask.image_url] if asked.mask else []
+    return image, await read_image("mask", body.files.get("mask", ()), masks, settings)
 
 
 async def _inputs(
@@ -95,7 +103,7 @@ async def _inputs(
 
 
 async def _answer(
-    services: Services, client: ImageClient, request: Request, body: Body, asked: ImageRequest, inputs: Inputs | None
+    services: Services, client: ImageClient, request: Request, body: Asked, asked: ImageRequest, inputs: Inputs | None
 ) -> ASGIApp:
     created = time.time()
     task = asked.to_task(

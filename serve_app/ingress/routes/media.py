@@ -1,4 +1,4 @@
-"""GET /v1/media/{key}: results in a local store. S3's are fetched from S3, by their presigned URLs."""
+"""GET /v1/media/{path}: results in a local store, whose keys begin with media/. S3's are fetched from S3 itself."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MEDIA = "media/"
 
 def routes(services: Services) -> list[BaseRoute]:
     async def fetch(request: Request) -> Response:
-        key: str = request.path_params["key"]
-        if not services.store.local or not key.startswith(MEDIA):
+        key = f"{MEDIA}{request.path_params['key']}"
+        if not services.store.local:
             raise ObjectNotFound("There is no such file.")
         check_key(key)
         caller = request.state.caller

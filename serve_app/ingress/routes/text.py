@@ -13,12 +13,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.ingress.answers import json_answer
-from serve_app.ingress.body import read_body
+from serve_app.ingress.body import read_request
 from serve_app.ingress.completing import Chunks, Collector, Named, complete, replay, run, stream, together
 from serve_app.ingress.services import Services
 from serve_app.ingress.streaming import EventStream
 from serve_app.protocol.chat import ChatRequest
-from serve_app.protocol.common import choose_model, parse
+from serve_app.protocol.common import choose_model
 from serve_app.protocol.completions import CompletionRequest
 from serve_app.tasks import TextResult
 
@@ -39,8 +39,7 @@ def text_route(
 
     async def create(request: Request) -> ASGIApp:
         submitted_at = time.time()
-        body = await read_body(request, settings.limits)
-        asked = parse(model, body.data)
+        asked, _ = await read_request(request, model, settings.limits)
         served = choose_model(asked.model, services.served("text"))
         client = services.text
         assert client is not None, "a model that is served has a client"

@@ -16,10 +16,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from serve_app.errors import InvalidRequest, ObjectNotFound, TimedOut
+from serve_app.errors import InvalidRequest, NotFound, ObjectNotFound, TimedOut
 from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer, server_timing
-from serve_app.ingress.body import Body, read_body
+from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.dispatch import Dispatcher, NewJob
 from serve_app.ingress.files import file_answer
 from serve_app.ingress.inputs import read_image
@@ -27,7 +27,7 @@ from serve_app.ingress.query import read_query
 from serve_app.ingress.services import Services
 from serve_app.ingress.streaming import EventStream, event
 from serve_app.jobs import Job
-from serve_app.protocol.common import checked_prompt, choose_model, draw_seed, parse
+from serve_app.protocol.common import choose_model, draw_seed, parse
 from serve_app.protocol.images import URLOf
 from serve_app.protocol.videos import (
     ContentQuery,
@@ -40,12 +40,15 @@ from serve_app.protocol.videos import (
     VideoProgress,
     VideoRequest,
     check_capabilities,
+    check_limits,
     dispatch,
     failure_of,
 )
 from serve_app.tasks import VideoResult, VideoTask
 
 EVENTS_POLL_S = 0.5
+NOT_HERE = ("edits", "extensions", "characters", "generations")
+"""Words of OpenAI's own paths, and of other servers', that are no id of a video."""
 ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
@@ -55,6 +58,7 @@ def routes(services: Services) -> list[BaseRoute]:
     return [
         Route("/v1/videos", by_method(POST=videos.create, GET=videos.list), methods=["POST", "GET"]),
         Route("/v1/videos/sync", by_method(POST=videos.create_sync), methods=ANY),  # "sync" is the id of no video
+        *(Route(f"/v1/videos/{word}", not_here, methods=ANY) for word in NOT_HERE),
         Route(one, by_method(GET=videos.get, DELETE=videos.delete), methods=["GET", "DELETE"]),
         Route(f"{one}/content", videos.content, methods=["GET"]),
         Route(f"{one}/cancel", videos.cancel, methods=["POST"]),
@@ -120,8 +124,8 @@ class Videos:
 
     async def remix(self, request: Request) -> Response:
         source = await self._job(request)
-        asked = parse(RemixRequest, (await read_body(request, self._settings.limits)).data)
-        prompt = checked_prompt("prompt", asked.prompt, self._settings.video.limits.prompt_chars)
+        asked, _ = await read_request(request, RemixRequest, self._settings.limits)
+        check_limits(replace(source.task, prompt=asked.prompt), self._settings.video.limits)
         choose_model(source.task.model, self._services.served("video"))
         key = source.task.input_key
         image = await self._services.store.get(key) if key else None
@@ -130,7 +134,7 @@ class Videos:
             task = replace(
                 source.task,
                 id=id,
-                prompt=prompt,
+                prompt=asked.prompt,
                 submitted_at=time.time(),
                 traceparent=request.state.traceparent,
             )
@@ -162,14 +166,15 @@ class Videos:
 
     # --- making jobs ---
 
-    async def _parsed(self, request: Request) -> tuple[Body, VideoRequest, Dispatch]:
-        body = await read_body(request, self._settings.limits, files=True)
-        asked = parse(VideoRequest, body.data, form=body.is_form)
+    async def _parsed(self, request: Request) -> tuple[Asked, VideoRequest, Dispatch]:
+        asked, body = await read_request(request, VideoRequest, self._settings.limits)
         prefer = ", ".join(request.headers.getlist("prefer"))
         sync_wait_s = self._settings.limits.sync_wait_s
-        return body, asked, dispatch(prefer, asked, is_form=body.is_form, sync_wait_s=sync_wait_s)
+        streams = bool(asked.stream)
+        way = dispatch(prefer, body.data, streams=streams, is_form=body.is_form, sync_wait_s=sync_wait_s)
+        return body, asked, way
 
-    async def _new_job(self, request: Request, body: Body, asked: VideoRequest) -> Job:
+    async def _new_job(self, request: Request, body: Asked, asked: VideoRequest) -> Job:
         """InvalidRequest for all that can be known before: no job is made only to fail."""
         owner = _owner(request)
         choose_model(asked.model, self._services.served("video"))
@@ -179,7 +184,8 @@ class Videos:
         await self._check_capabilities(task, has_image=bool(uploads or asked.reference_url))
 
         async def make(id: str) -> Job:
-            image = await read_image("input_reference", uploads, asked.reference_url, self._settings)
+            urls = [asked.reference_url] if asked.reference_url else []
+            image = await read_image("input_reference", uploads, urls, self._settings)
             data = image.data if image else None
             return await self._dispatch(NewJob(task=replace(task, id=id), owner=owner, image=data, user=asked.user))
 
@@ -256,6 +262,13 @@ class Videos:
 
     def _url(self, request: Request) -> URLOf:
         return partial(url_of, self._services, request)
+
+
+async def not_here(request: Request) -> ASGIApp:
+    raise NotFound(
+        f"There is nothing at {request.url.path}. Videos are made at POST /v1/videos, and again with another prompt at "
+        "POST /v1/videos/{id}/remix."
+    )
 
 
 def _owner(request: Request) -> str:

@@ -149,7 +149,7 @@ async def test_stop_strings_cut_across_blocks(engine: DiffusersTextEngine) -> No
 
 
 async def test_too_long_names_the_field(engine: DiffusersTextEngine) -> None:
-    with pytest.raises(InvalidRequest, match="together more than the 8192") as caught:
+    with pytest.raises(InvalidRequest, match="maximum context length is 8192 tokens") as caught:
         await events(engine, task(max_tokens=8190))
     assert caught.value.param == "max_tokens"
     with pytest.raises(InvalidRequest) as caught:
