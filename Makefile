@@ -124,5 +124,5 @@ vendor: ## copy the page's libraries from npm again, at the versions of their pa
 	rm -rf $(PAGE_VENDOR)/node_modules
 
 clean: ## remove .venv and everything built or cached here
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
+	rm -rf $(VENV) $(BROWSER_TESTS)/node_modules build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .coverage .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

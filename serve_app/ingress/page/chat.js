@@ -50,7 +50,8 @@ export function Chat({ models, spec }) {
           onKeyDown=${event => event.key === "Enter" && !event.shiftKey && !event.isComposing && ask(event)}></textarea>
         <div class="row">
           <label class="check"><input type="checkbox" checked=${values.watch}
-            onChange=${event => set({ watch: event.target.checked })} /> Watch it denoise</label>
+            onChange=${event => set({ watch: event.target.checked })} />
+            <span>Watch<span class="wordy"> it denoise</span></span></label>
           <span class="grow"></span>
           ${turns.length > 0 && !busy && html`
             <button type="button" class="quiet" onClick=${() => setTurns([])}>New chat</button>`}

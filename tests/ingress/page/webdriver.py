@@ -57,7 +57,9 @@ class Element:
         self.browser.command("POST", f"/element/{self.id}/value", {"text": text})
 
     def clear(self) -> None:
-        self.browser.command("POST", f"/element/{self.id}/clear", {})
+        """Empties a field as a keyboard would: WebDriver's own command sends no input event."""
+        body = "arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input', { bubbles: true }))"
+        self.browser.script(body, self)
 
     @property
     def text(self) -> str:
