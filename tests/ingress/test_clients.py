@@ -1,4 +1,7 @@
-"""What real clients were seen to send, field by field, and what they read of the answer."""
+"""What real clients were seen to send, field by field, and what they read of the answer.
+
+The web UIs, open-webui and LibreChat, are in test_web_clients.py.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +28,8 @@ def pixels(item: dict[str, Any]) -> tuple[int, int]:
 
 # --- who reads nothing but base64 -----------------------------------------------------------------------------------
 
-LIBRECHAT = {"prompt": "a fox", "n": 1, "background": "auto", "output_format": "png", "quality": "auto", "size": "auto"}
 VERCEL = {"model": "gpt-image-1", "prompt": "a fox", "n": 1, "size": "64x64"}
 VERCEL_EDIT = {"model": "gpt-image-1", "prompt": "a fox", "n": "1", "size": "64x64", "quality": "high"}
-OPEN_WEBUI = {"model": "demo/flux-tiny", "prompt": "a fox", "n": 1, "size": "64x64", "response_format": "b64_json"}
-
-
-async def test_librechat_gets_image_data(client: httpx.AsyncClient) -> None:
-    answer = await client.post(IMAGES, json=LIBRECHAT)
-    assert pixels(answer.json()["data"][0]) == (64, 64)
-
-
-async def test_open_webui_gets_what_it_asks_for(client: httpx.AsyncClient) -> None:
-    assert pixels((await client.post(IMAGES, json=OPEN_WEBUI)).json()["data"][0]) == (64, 64)
-    # its edits: a form, each image as image[]
-    fields = {"model": "demo/flux-tiny", "prompt": "a fox", "n": "1", "response_format": "b64_json"}
-    files = [("image[]", ("image.png", png(), "image/png"))]
-    assert pixels((await client.post(EDITS, data=fields, files=files)).json()["data"][0]) == (64, 64)
 
 
 @pytest.mark.parametrize("name", ["gpt-image-1", "chatgpt-image-latest"])
