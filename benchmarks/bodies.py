@@ -256,7 +256,7 @@ def serve(port: int, folder: str) -> None:
     import uvicorn
 
     from serve_app.ingress.asgi import create_http_app
-    from serve_app.ingress.services import Services
+    from serve_app.ingress.services import Services, served
     from serve_app.jobs import JobStore
     from serve_app.settings import Settings, resolve
     from serve_app.storage import open_store
@@ -292,9 +292,7 @@ def serve(port: int, folder: str) -> None:
         settings=settings,
         store=store,
         jobs=JobStore(store, settings),
-        text=Instant("text"),  # pyright: ignore[reportArgumentType]
-        image=Instant("image"),  # pyright: ignore[reportArgumentType]
-        video=Instant("video"),
+        models={model.id: served(name, model, Instant(model.kind)) for name, model in settings.served.items()},
     )
     uvicorn.run(create_http_app(services), host="127.0.0.1", port=port, log_config=None, ws="none")
 

@@ -196,7 +196,7 @@ def cpu_seconds() -> dict[str, float]:
             if process.name().startswith("haproxy") or "Proxy" in title:
                 seconds["proxy"] += spent
             elif title.startswith("ray::ServeReplica"):
-                seconds["ingress" if title.endswith("Ingress") else "replica"] += spent
+                seconds["ingress" if title.endswith("ingress") else "replica"] += spent
     return seconds
 
 
@@ -235,7 +235,7 @@ def start(home: Path) -> dict[str, str]:
     settings = Settings.model_validate({"profile": "demo", "home": str(home)})
     serve.run(BareIngress.bind(BareReplica.bind()), name="bare", route_prefix="/bare")
     serve.run(build(settings), name="diffusion", route_prefix="/")
-    return {kind: chosen.name for kind, chosen in resolve(settings, "demo").kinds().items()}
+    return {name: model.id for name, model in resolve(settings, "demo").served.items()}
 
 
 def main() -> None:
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--json", type=Path, help="append the JSON line to this file")
     args = parser.parse_args()
-    from serve_app.settings import home_folder
+    from serve_app.environment import home_folder
 
     rows: list[Row] = []
     models = start(home_folder())

@@ -132,7 +132,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="append the JSON line to this file")
     args = parser.parse_args()
     from serve_app.app import build
-    from serve_app.settings import Settings, home_folder
+    from serve_app.environment import home_folder
+    from serve_app.settings import Settings
 
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         media, log = Path(folder) / "media", Path(folder) / "load.log"
@@ -149,7 +150,7 @@ def main() -> int:
             at = time.monotonic() - began
             if not halves and at > args.seconds / 2:
                 halves.append((since + args.settle, at))
-                changed = settings | {"image": {"defaults": {"num_inference_steps": 3}}}
+                changed = settings | {"models": {"image": {"defaults": {"num_inference_steps": 3}}}}
                 serve.run(build(Settings.model_validate(changed)), name="diffusion", route_prefix="/")
                 since = time.monotonic() - began
                 print(f"redeployed within {since - at:.0f} s", file=sys.stderr, flush=True)

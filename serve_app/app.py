@@ -7,6 +7,7 @@ and hands a raw dict to a function whose annotation is a string.
 import importlib.util
 import logging
 import secrets
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import ray
@@ -20,7 +21,8 @@ from serve_app.deployments.sweeper import Sweeper
 from serve_app.deployments.text import TextDeployment
 from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.deployment import Ingress
-from serve_app.settings import ModelSettings, Profile, Replicas, Settings, resolve
+from serve_app.model_settings import ModelSettings, Replicas, TextSettings
+from serve_app.settings import Profile, Settings, resolve
 from serve_app.tasks import Kind
 
 logger = logging.getLogger("serve_app")
@@ -33,7 +35,7 @@ BANNER = (
 
 
 def build(args: Settings) -> Application:
-    """The whole application: three model deployments, the sweeper of jobs, and the ingress in front of them."""
+    """The whole application: a deployment for each model, the sweeper of jobs, and the ingress in front of them."""
     profile, reason = choose_profile(args.profile)
     settings = resolve(args, profile)
     settings = settings.model_copy(update={"instance": settings.instance or secrets.token_hex(8)})
@@ -41,9 +43,8 @@ def build(args: Settings) -> Application:
     check_media(settings, nodes_for_replicas())
     if profile == "demo":
         logger.warning(BANNER)
-    models: dict[Kind, Application] = {kind: _model(kind, settings) for kind in settings.kinds()}
-    sweeper = _sweeper(settings, models["video"]) if "video" in models else None
-    return _ingress(settings, models, sweeper)
+    models = {name: _model(name, settings) for name in settings.served}
+    return _ingress(settings, models, _sweeper(settings, models))
 
 
 def choose_profile(asked: Profile) -> tuple[Literal["demo", "gpu"], str]:
@@ -74,22 +75,22 @@ def check_media(settings: Settings, nodes: int) -> None:
         )
 
 
-def _model(kind: Kind, settings: Settings) -> Application:
-    chosen = settings.kinds()[kind]
-    lanes = settings.text.max_running_requests if kind == "text" else 1
-    deployment = _deployment(served(CLASSES[kind])).options(
-        name=kind.capitalize(),
+def _model(name: str, settings: Settings) -> Application:
+    chosen = settings.served[name]
+    lanes = chosen.max_running_requests if isinstance(chosen, TextSettings) else 1
+    deployment = _deployment(served(CLASSES[chosen.kind])).options(
+        name=name,
         ray_actor_options=_actor(chosen.cpus, chosen.labels, num_gpus=chosen.gpus, resources=chosen.resources),
         # beside those that run, one waits its turn, so that the engine never idles while a result is encoded
         max_ongoing_requests=lanes + 1,
-        autoscaling_config=_autoscaling(chosen.replicas, lanes, AutoscalingPolicy(policy_kwargs={"kind": kind})),
+        autoscaling_config=_autoscaling(chosen.replicas, lanes, AutoscalingPolicy(policy_kwargs={"model": name})),
         health_check_period_s=5,
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=_longest_s(chosen),
         # a GPU is rarely to spare: there the old replica goes before the new one comes, and requests wait meanwhile
         max_surge_percent=0 if chosen.gpus else 100,
     )
-    return deployment.bind(settings)
+    return deployment.bind(settings, name)
 
 
 def _longest_s(model: ModelSettings) -> float:
@@ -120,17 +121,18 @@ def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy |
     )
 
 
-def _sweeper(settings: Settings, video: Application) -> Application:
+def _sweeper(settings: Settings, models: Mapping[str, Application]) -> Application:
     deployment = _deployment(served(Sweeper)).options(
-        name="Sweeper", ray_actor_options=_actor(0.05, settings.ingress.labels)
+        name="sweeper", ray_actor_options=_actor(0.05, settings.ingress.labels)
     )
-    return deployment.bind(settings, video)
+    videos = {model.id: models[name] for name, model in settings.served.items() if model.kind == "video"}
+    return deployment.bind(settings, videos)
 
 
-def _ingress(settings: Settings, models: dict[Kind, Application], sweeper: Application | None) -> Application:
+def _ingress(settings: Settings, models: Mapping[str, Application], sweeper: Application) -> Application:
     at_once = settings.ingress.max_ongoing_requests
     deployment = _deployment(serve.ingress()(Ingress)).options(
-        name="Ingress",
+        name="ingress",
         ray_actor_options=_actor(settings.ingress.cpus, settings.ingress.labels),
         max_ongoing_requests=at_once,
         # Serve asks a deployment for its autoscaling statistics, ours of the waiting work, only if it has this
@@ -143,5 +145,5 @@ def _ingress(settings: Settings, models: dict[Kind, Application], sweeper: Appli
 
 def _longest_answer_s(settings: Settings) -> float:
     """How long a caller may wait for an answer; a video that takes longer goes on without its caller."""
-    answering = [_longest_s(model) for kind, model in settings.kinds().items() if kind != "video"]
+    answering = [_longest_s(model) for model in settings.served.values() if model.kind != "video"]
     return max([settings.limits.sync_wait_s, *answering]) + 10

@@ -2,14 +2,13 @@
 
 Requests differ a thousandfold in cost (a one-step thumbnail, a fifty-step video), so counting them says little. What
 counts is the work that waits, in engine seconds, against the wait that was promised. `CostModel` learns what a shape
-costs from finished generations; the ingress sums it over what it has under way and reports a `Demand` for each kind;
+costs from finished generations; the ingress sums it over what it has under way and reports a `Demand` for each model;
 `WaitPolicy`, which the deployments file names as the application's `autoscaling_policy`, turns it into replicas. Bounds
 and delays are Serve's own (`autoscaling_config`). Knows nothing of how Serve carries the numbers but `WaitPolicy`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ NEWEST = 0.2
 SHAPES_KEPT = 256
 """Shapes remembered: callers choose them, so their number has to end. The least recently measured goes first."""
 GUESSED: dict[Kind, float] = {"text": 0.005, "image": 0.05, "video": 0.02}
-"""Engine seconds a unit until the first generation of a kind was measured; only the order of magnitude matters."""
+"""Engine seconds a unit until the first generation of a model was measured; only the order of magnitude matters."""
 WANTED = "_replicas_wanted"
 REPLICA_S = "_replica_seconds"
 FRESH_S = 30.0
@@ -57,48 +56,34 @@ def work_of(task: TextTask | ImageTask | VideoTask) -> Work:
 
 
 class CostModel:
-    """Measured engine seconds per unit of work: of a shape where it was seen, else the mean of its kind, else a guess.
+    """Measured engine seconds per unit of one model's work: of a shape where it was seen, else the mean, else a guess.
 
     An average that leans to the newest, so that it follows a new model or a faster engine.
     """
 
     def __init__(self) -> None:
-        self._kinds: dict[str, float] = {}
-        self._shapes: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._mean: float | None = None
+        self._shapes: OrderedDict[str, float] = OrderedDict()
+
+    @property
+    def measured(self) -> bool:
+        """Whether any generation has been seen."""
+        return self._mean is not None
 
     def observe(self, work: Work, seconds: float) -> None:
         """Takes in a finished generation; one without a time (a replayed result) counts for nothing."""
         if work.units <= 0 or not (0 < seconds < math.inf):
             return
-        each = seconds / work.units
-        self._kinds[work.kind] = _leaning(self._kinds.get(work.kind), each)
-        key = (work.kind, work.shape)
-        self._shapes[key] = _leaning(self._shapes.pop(key, None), each)
+        per_unit = seconds / work.units
+        self._mean = _leaning(self._mean, per_unit)
+        self._shapes[work.shape] = _leaning(self._shapes.pop(work.shape, None), per_unit)
         if len(self._shapes) > SHAPES_KEPT:
             self._shapes.popitem(last=False)
 
     def seconds(self, work: Work) -> float:
         """The engine seconds that this work is expected to take."""
-        each = self._shapes.get((work.kind, work.shape)) or self._kinds.get(work.kind) or GUESSED[work.kind]
-        return each * work.units
-
-    def measured(self, kind: Kind) -> bool:
-        """Whether any generation of this kind has been seen."""
-        return kind in self._kinds
-
-    def dump(self) -> str:
-        """As JSON, for `load`."""
-        shapes = [[kind, shape, each] for (kind, shape), each in self._shapes.items()]
-        return json.dumps({"kinds": self._kinds, "shapes": shapes})
-
-    @classmethod
-    def load(cls, dumped: str) -> CostModel:
-        """What `dump` wrote; raises ValueError or KeyError on anything else."""
-        raw = json.loads(dumped)
-        model = cls()
-        model._kinds = {str(kind): float(each) for kind, each in raw["kinds"].items()}
-        model._shapes = OrderedDict(((str(kind), str(shape)), float(each)) for kind, shape, each in raw["shapes"])
-        return model
+        per_unit = self._shapes.get(work.shape) or self._mean or GUESSED[work.kind]
+        return per_unit * work.units
 
 
 def _leaning(before: float | None, newest: float) -> float:
@@ -118,7 +103,7 @@ def replicas_wanted(engine_seconds: Iterable[float], target_wait_s: float, lanes
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is under way for one kind: engine seconds divided by lanes, and the replicas that this asks for."""
+    """What is under way for one model: engine seconds divided by lanes, and the replicas that this asks for."""
 
     replica_s: float = 0.0
     wanted: float = 0.0
@@ -165,10 +150,10 @@ class ColdStarts:
         return self._seconds.get(name, 0.0)
 
 
-def report(demands: Mapping[Kind, Demand]) -> dict[str, float]:
-    """What `record_autoscaling_stats` of the ingress returns."""
-    wanted = {f"{kind}{WANTED}": demand.wanted for kind, demand in demands.items()}
-    return wanted | {f"{kind}{REPLICA_S}": demand.replica_s for kind, demand in demands.items()}
+def report(demands: Mapping[str, Demand]) -> dict[str, float]:
+    """What `record_autoscaling_stats` of the ingress returns; `demands` by the name of the model's deployment."""
+    wanted = {f"{name}{WANTED}": demand.wanted for name, demand in demands.items()}
+    return wanted | {f"{name}{REPLICA_S}": demand.replica_s for name, demand in demands.items()}
 
 
 Points = Mapping[str, Mapping[Any, Sequence[Any]]]
@@ -192,7 +177,7 @@ Deployment = TypeVar("Deployment")
 class WaitPolicy:
     """Ray Serve's application-level policy (2.60 runs it, though its schema says that it is not yet supported).
 
-    A deployment with `kind` in its `policy_kwargs` follows the demand that all ingress replicas report for that kind;
+    A deployment with `model` in its `policy_kwargs` follows the demand that all ingress replicas report by that name;
     any other (the ingress itself) follows Serve's own rule, ongoing requests over `target_ongoing_requests`. While no
     fresh report is there the count stays. Serve starts the first replica from zero itself, as soon as a request waits.
     """
@@ -211,28 +196,28 @@ class WaitPolicy:
         return targets, {}
 
     def _wanted(self, context: Context, every: Iterable[Context]) -> int | None:
-        kind = context.config.policy.policy_kwargs.get("kind")
+        name = context.config.policy.policy_kwargs.get("model")
         ongoing = context.total_num_requests
-        if kind is None:
+        if name is None:
             return math.ceil(ongoing / context.config.get_target_ongoing_requests())
         now = context.current_time
         running, target = context.current_num_replicas, context.target_num_replicas
-        self.cold_starts.see(kind, running=running, target=target, now=now)
-        demand = reported(kind, [context.raw_metrics for context in every], now)
+        self.cold_starts.see(name, running=running, target=target, now=now)
+        demand = reported(name, [context.raw_metrics for context in every], now)
         if demand is None:
             return None
-        cold_start_s = self.cold_starts.seconds(kind)
+        cold_start_s = self.cold_starts.seconds(name)
         # what the sweeper hands out is in no report, and a report may be older than a new request
         least = 1 if ongoing > 0 else 0
         return max(least, decide(demand, running=running, target=target, cold_start_s=cold_start_s))
 
 
-def reported(kind: str, metrics: Iterable[Points], now: float) -> Demand | None:
+def reported(name: str, metrics: Iterable[Points], now: float) -> Demand | None:
     """The sum of the newest reports of each replica, None where there is no fresh one."""
     newest: list[tuple[float, float]] = []
     for of_deployment in metrics:
-        seconds = of_deployment.get(f"{kind}{REPLICA_S}", {})
-        for replica, points in of_deployment.get(f"{kind}{WANTED}", {}).items():
+        seconds = of_deployment.get(f"{name}{REPLICA_S}", {})
+        for replica, points in of_deployment.get(f"{name}{WANTED}", {}).items():
             if points and seconds.get(replica) and now - points[-1].timestamp < FRESH_S:
                 newest.append((seconds[replica][-1].value, points[-1].value))
     return Demand(sum(first for first, _ in newest), sum(second for _, second in newest)) if newest else None

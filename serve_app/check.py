@@ -1,18 +1,17 @@
 """Strict validation of a Serve deployments file: every problem in it, each with the path of its key.
 
-Serve accepts misspelt keys in most sections silently, so the walk here compares every key with the fields of Serve's
-own models (`ray.serve.schema`) and of our settings; values are then judged by the models' own validators. Starts
-nothing and looks at no cluster; what this machine lacks is looked at where asked for (`machine.py`).
+Serve accepts misspelt keys in most sections silently, so its own models (`ray.serve.schema`) judge the file here with
+unknown keys forbidden, and our settings judge `args`. Starts nothing and looks at no cluster; what this machine lacks
+is looked at where asked for (`machine.py`).
 """
 
 from __future__ import annotations
 
 import difflib
-import types
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -27,11 +26,12 @@ from ray.serve.config import (
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app import machine
-from serve_app.settings import ModelSettings, Settings, resolve
-from serve_app.tasks import Kind
+from serve_app.engines import parallel
+from serve_app.model_settings import AnyModel
+from serve_app.settings import RESERVED, Settings, resolve
+from serve_app.tasks import KINDS
 
 BUILDER = "serve_app.app:build"
-DEPLOYMENTS = ("Ingress", "Text", "Image", "Video", "Sweeper")
 RUNTIME_ENV_KEYS = tuple(sorted(key for key in RuntimeEnv.known_fields if not key.startswith("_")))
 # Serve declares these as plain mappings and reads them later as the models named here.
 MAPPINGS: dict[str, type[BaseModel]] = {
@@ -90,7 +90,7 @@ def check_config(config: object, *, here: bool = False) -> Report:
     """The report on a parsed deployments file; with `here`, also on what this machine lacks to serve it."""
     if not isinstance(config, dict):
         return Report((Problem("", "a deployments file is a mapping with the key 'applications'"),))
-    problems = [*_unknown(ServeDeploySchema, config, ""), *_invalid(ServeDeploySchema, config, "")]
+    problems = [*_invalid(ServeDeploySchema, config, ""), *_in_mappings(config, "")]
     summaries: list[str] = []
     for i, application in enumerate(_items(config.get("applications"))):
         if isinstance(application, dict):
@@ -105,46 +105,39 @@ def check_config(config: object, *, here: bool = False) -> Report:
 # --- keys and values ------------------------------------------------------------------------------------------------
 
 
-def _unknown(model: type[BaseModel], value: object, path: str) -> Iterator[Problem]:
-    """Keys of `value`, at any depth, that `model` does not have."""
-    if not isinstance(value, dict):
-        return
-    for key, inner in value.items():
-        where = _join(path, key)
-        if key not in model.model_fields:
-            yield Problem(where, f"unknown key; {_nearest_field(key, model)}")
-        elif key == "runtime_env":
-            yield from _unknown_among(RUNTIME_ENV_KEYS, inner, where)
-        elif isinstance(key, str) and key in MAPPINGS:
-            for place, item in _places(inner, where):
-                yield from _unknown(MAPPINGS[key], item, place)
-                yield from _invalid(MAPPINGS[key], item, place)
-        else:
-            for nested in _models(model.model_fields[key].annotation):
-                for place, item in _places(inner, where):
-                    yield from _unknown(nested, item, place)
-
-
-def _unknown_among(known: Collection[str], value: object, path: str) -> Iterator[Problem]:
-    if isinstance(value, dict):
-        for key in value:
-            if key not in known:
-                yield Problem(_join(path, key), f"unknown key; {_nearest(key, known)}")
-
-
 def _invalid(model: type[BaseModel], value: object, path: str) -> Iterator[Problem]:
-    """What the model's own validators say, unknown keys left to `_unknown`."""
+    """What the model says of the value: unknown keys at any depth, and values that its validators refuse."""
     if value is None:
         return
     try:
-        model.model_validate(value)
+        model.model_validate(value, extra="forbid")
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            if detail["type"] != "extra_forbidden":
-                message = detail["msg"].removeprefix("Value error, ")
-                yield Problem(_locate(path, detail["loc"], value), message[:1].lower() + message[1:])
+            loc, message = detail["loc"], detail["msg"].removeprefix("Value error, ")
+            if detail["type"] == "extra_forbidden":
+                message = f"unknown key; {_nearest_field(loc[-1], _models_at(model, loc))}"
+            where = _locate(path, loc, value, missing=detail["type"] == "missing")
+            yield Problem(where, message[:1].lower() + message[1:])
     except (TypeError, ValueError, AttributeError, ImportError) as error:  # some of Serve's validators let these escape
         yield Problem(path, str(error))
+
+
+def _in_mappings(value: object, path: str) -> Iterator[Problem]:
+    """Problems in the places that Serve declares as plain mappings and reads later, at any depth."""
+    for place, item in _places(value, path):
+        if not isinstance(item, dict):
+            continue
+        for key, inner in item.items():
+            where = _join(place, key)
+            if key == "runtime_env" and isinstance(inner, dict):
+                for name in inner:
+                    if name not in RUNTIME_ENV_KEYS:
+                        yield Problem(_join(where, name), f"unknown key; {_nearest(name, RUNTIME_ENV_KEYS)}")
+            elif isinstance(key, str) and key in MAPPINGS:
+                for nested_place, nested in _places(inner, where):
+                    yield from _invalid(MAPPINGS[key], nested, nested_place)
+            elif key != "args":
+                yield from _in_mappings(inner, where)
 
 
 def _repeated(node: yaml.Node | None, path: str) -> Iterator[Problem]:
@@ -166,27 +159,37 @@ def _nearest(key: object, known: Collection[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def _nearest_field(key: object, model: type[BaseModel]) -> str:
+def _nearest_field(key: object, models: Sequence[type[BaseModel]]) -> str:
     """As `_nearest`, looking one level down too: `num_gpus` of a deployment belongs in its `ray_actor_options`."""
-    here = _nearest(key, model.model_fields)
+    fields = {name: field for model in models for name, field in model.model_fields.items()}
+    here = _nearest(key, fields)
     below = {
         inner: f"{name}.{inner}"
-        for name, field in model.model_fields.items()
+        for name, field in fields.items()
         for nested in _models(field.annotation)
         for inner in nested.model_fields
-        if inner not in model.model_fields
+        if inner not in fields
     }
-    close = difflib.get_close_matches(str(key), [*model.model_fields, *below], n=1, cutoff=0.8)
+    close = difflib.get_close_matches(str(key), [*fields, *below], n=1, cutoff=0.8)
     return f"did you mean '{below[close[0]]}'?" if close and close[0] in below else here
 
 
+def _models_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[type[BaseModel]]:
+    """The models that the last key of pydantic's location was looked up in: several where a union stands."""
+    found = [model]
+    for part in loc[:-1]:
+        fields = [one.model_fields[part] for one in found if isinstance(part, str) and part in one.model_fields]
+        of_kind = [one for one in found if "kind" in one.model_fields and one.model_fields["kind"].default == part]
+        found = [nested for field in fields for nested in _models(field.annotation)] or of_kind or found
+    return found
+
+
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The pydantic models inside an annotation such as `Optional[List[Model]]`."""
-    if get_origin(annotation) in (Union, types.UnionType, list, tuple):
-        for argument in get_args(annotation):
-            yield from _models(argument)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    """The pydantic models inside an annotation such as `dict[str, Model] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
 
 
 def _places(value: object, path: str) -> Iterator[tuple[str, object]]:
@@ -206,14 +209,19 @@ def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
-def _locate(path: str, loc: tuple[int | str, ...], value: object) -> str:
-    """pydantic's location as a path, without the names of union members that it puts in between."""
+def _locate(path: str, loc: tuple[int | str, ...], value: object, *, missing: bool = False) -> str:
+    """pydantic's location as a path, without the names of union members that it puts in between.
+
+    The last key is there, unless it is `missing`.
+    """
     for i, part in enumerate(loc):
         if isinstance(part, int):
             if not isinstance(value, list) or part >= len(value):
                 break  # a tuple that is too short: the tuple is what is wrong
             path, value = f"{path}[{part}]", value[part]
-        elif isinstance(value, dict) and (part in value or i == len(loc) - 1):
+        elif part == "[key]":
+            break  # the key itself is what is wrong
+        elif isinstance(value, dict) and (part in value or (missing and i == len(loc) - 1)):
             path = _join(path, part)
             value = value.get(part)
     return path
@@ -231,14 +239,12 @@ def _check_application(application: dict[str, Any], path: str, *, here: bool) ->
         else:
             yield Problem(f"{path}.import_path", "not this project's application: args not checked", "warning")
         return
-    for i, deployment in enumerate(_items(application.get("deployments"))):
-        name = deployment.get("name") if isinstance(deployment, dict) else None
-        if name is not None and name not in DEPLOYMENTS:
-            yield Problem(f"{path}.deployments[{i}].name", f"no deployment '{name}'; {_nearest(name, DEPLOYMENTS)}")
     args, where = application.get("args") or {}, f"{path}.args"
-    found = [*_unknown(Settings, args, where), *_invalid(Settings, args, where)]
+    found = list(_invalid(Settings, args, where))
     yield from found
-    yield from _check_settings(_readable(args, where, {problem.path for problem in found}), where, here=here)
+    settings = _readable(args, where, {problem.path for problem in found})
+    yield from _check_deployments(application, settings, path)
+    yield from _check_settings(settings, where, here=here)
 
 
 def _readable(args: object, path: str, bad: set[str]) -> Settings:
@@ -249,6 +255,8 @@ def _readable(args: object, path: str, bad: set[str]) -> Settings:
         worse = {problem.path for problem in _invalid(Settings, rest, path)}
         if not worse:
             return Settings.model_validate(rest)
+        if worse <= bad:
+            break
         bad = bad | worse
     return Settings()
 
@@ -262,6 +270,15 @@ def _without(value: object, path: str, bad: Collection[str]) -> object:
         kept = [(inner, f"{path}[{i}]") for i, inner in enumerate(value) if f"{path}[{i}]" not in bad]
         return [_without(inner, where, bad) for inner, where in kept]
     return value
+
+
+def _check_deployments(application: dict[str, Any], settings: Settings, path: str) -> Iterator[Problem]:
+    """The names under `deployments` that the application has no deployment for."""
+    known = (*RESERVED, *KINDS, *settings.served)
+    for i, deployment in enumerate(_items(application.get("deployments"))):
+        name = deployment.get("name") if isinstance(deployment, dict) else None
+        if name is not None and name not in known:
+            yield Problem(f"{path}.deployments[{i}].name", f"no deployment '{name}'; {_nearest(name, known)}")
 
 
 def _deployment_gpus(application: dict[str, Any], path: str) -> Iterator[Problem]:
@@ -282,20 +299,18 @@ def _profiles(settings: Settings) -> tuple[Literal["demo", "gpu"], ...]:
 
 
 def _check_settings(settings: Settings, path: str, *, here: bool) -> Iterator[Problem]:
-    if not settings.kinds():
-        yield Problem(path, "text, image and video are all disabled: nothing to serve")
     for profile in _profiles(settings):
-        resolved = list(_resolved(settings, profile, path))
-        yield from (problem for problem in resolved if isinstance(problem, Problem))
-        for whole in (item for item in resolved if isinstance(item, Settings)):
-            yield from _same_names(whole, path)
+        for found in _resolved(settings, profile, path):
+            if isinstance(found, Problem):
+                yield found
+                continue
             if here:
-                yield from (Problem(_join(path, key), message) for key, message in machine.look(whole))
-            for kind, chosen in whole.kinds().items():
-                yield from _check_gpus(kind, chosen, f"{path}.{kind}")
-                if settings.profile == "demo" and chosen.gpus:
-                    message = f"profile demo runs on the CPU, yet each replica reserves {chosen.gpus:g} GPUs"
-                    yield Problem(f"{path}.{kind}.gpus", message, "warning")
+                yield from (Problem(_join(path, key), message) for key, message in machine.look(found))
+            for name, model in found.served.items():
+                yield from _check_gpus(model, f"{path}.models.{name}")
+                if settings.profile == "demo" and model.gpus:
+                    message = f"profile demo runs on the CPU, yet each replica reserves {model.gpus:g} GPUs"
+                    yield Problem(f"{path}.models.{name}.gpus", message, "warning")
 
 
 def _resolved(settings: Settings, profile: Literal["demo", "gpu"], path: str) -> Iterator[Settings | Problem]:
@@ -303,35 +318,17 @@ def _resolved(settings: Settings, profile: Literal["demo", "gpu"], path: str) ->
         yield resolve(settings, profile)
     except ValidationError as error:  # the user's keys and the profile's contradict each other
         for detail in error.errors(include_url=False):
-            where = ".".join([path, *(str(part) for part in detail["loc"])])
+            where = _locate(path, detail["loc"], settings.model_dump(), missing=True)
             yield Problem(where, f"with profile {profile}: {detail['msg'].removeprefix('Value error, ')}")
 
 
-def _same_names(settings: Settings, path: str) -> Iterator[Problem]:
-    served: dict[str, Kind] = {}
-    for kind, chosen in settings.kinds().items():
-        if chosen.name in served:
-            message = f"'{chosen.name}' is also the name of the {served[chosen.name]} model"
-            yield Problem(f"{path}.{kind}.served_name", message)
-        served.setdefault(chosen.name, kind)
-
-
-def _check_gpus(kind: Kind, chosen: ModelSettings, path: str) -> Iterator[Problem]:
-    """GPU counts that cannot work with the engine and the parallelism."""
-    gpus, parallel = chosen.gpus, chosen.parallel
-    if chosen.engine == "sglang" and gpus == 0:
-        yield Problem(f"{path}.gpus", "the sglang engine needs a GPU: 1, 2 ... or a fraction of one")
-    if chosen.engine == "diffusers" and gpus > 1:
-        yield Problem(f"{path}.gpus", f"the diffusers engine uses one GPU at most, not {gpus:g}")
-    if parallel == "auto":
-        return
-    if gpus < 2:
-        message = f"parallel: {parallel} splits a model over 2 GPUs or more, but gpus is {gpus:g}"
-        yield Problem(f"{path}.parallel", message)
-    elif parallel == "cfg" and gpus % 2:
-        yield Problem(f"{path}.gpus", f"parallel: cfg halves the GPUs, so it needs an even count, not {gpus:g}")
-    if kind == "text" and parallel != "tensor":
-        yield Problem(f"{path}.parallel", f"text runs on several GPUs by tensor parallelism only, not '{parallel}'")
+def _check_gpus(model: AnyModel, path: str) -> Iterator[Problem]:
+    """GPU counts that cannot work with the engine and the parallelism, as the engine itself would say."""
+    engine = model.engine if model.engine != "auto" else "sglang" if model.gpus else "diffusers"
+    try:
+        parallel.check(model, engine)
+    except parallel.Impossible as impossible:
+        yield Problem(f"{path}.{impossible.key}", impossible.why)
 
 
 # --- the summary ----------------------------------------------------------------------------------------------------
@@ -353,7 +350,7 @@ def _summary(application: dict[str, Any], config: dict[str, Any]) -> str:
 
 def _served(settings: Settings, profile: Literal["demo", "gpu"]) -> str:
     models = [
-        f"{kind} {chosen.name}" + (f" on {chosen.gpus:g} GPU" if chosen.gpus else "")
-        for kind, chosen in resolve(settings, profile).kinds().items()
+        f"{name} {model.id}" + (f" on {model.gpus:g} GPU" if model.gpus else "")
+        for name, model in resolve(settings, profile).served.items()
     ]
     return f"profile {profile}: " + ", ".join(models)

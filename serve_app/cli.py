@@ -15,6 +15,7 @@ from pathlib import Path
 MODULES = {
     "usage": ("serve_app.ledger", "sum the ledger by caller, model and day"),
     "render": ("serve_app.render", "write serveConfigV2 of a RayService from a deployments file"),
+    "settings": ("serve_app.reference", "print every key of a deployments file's args with its default and meaning"),
     "up": ("serve_app.up", "serve from command-line options, Dynamo's names for them included"),
 }
 
@@ -69,7 +70,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _demo_models(args: argparse.Namespace) -> int:
     from serve_app import demo
-    from serve_app.settings import home_folder
+    from serve_app.environment import home_folder
 
     home: Path = args.folder or home_folder()
     for name in demo.NAMES:

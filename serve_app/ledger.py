@@ -55,6 +55,7 @@ SCHEMA = pa.schema(
         ("bytes", pa.int64()),
         ("key", pa.string()),
         ("outcome", pa.string()),
+        ("deployment", pa.string()),  # since models are a mapping; older files lack it
     ]
 )
 SUMMED = ("gpu_s", "engine_s", "queue_s", "bytes")
@@ -67,6 +68,7 @@ class Row:
     time: float
     id: str
     caller: str
+    deployment: str
     kind: Kind
     model: str
     parameters: dict[str, Any]

@@ -18,7 +18,8 @@ from serve_app.engines.load import choose
 from serve_app.errors import GenerationFailed
 from serve_app.ingress.auth import Keys
 from serve_app.media.videos import check_encoder
-from serve_app.settings import MediaSettings, ModelSettings, Settings, TextSettings
+from serve_app.model_settings import ModelSettings, TextSettings
+from serve_app.settings import MediaSettings, Settings
 
 Finding = tuple[str, str]
 """The path of a key below the settings, and what is wrong with it."""
@@ -26,14 +27,15 @@ Finding = tuple[str, str]
 
 def look(settings: Settings) -> Iterator[Finding]:
     """Everything that resolved `settings` need of this machine and do not find."""
-    for name, model in settings.kinds().items():
-        yield from ((f"{name}.{key}", message) for key, message in _look_at_model(model))
+    for name, model in settings.served.items():
+        yield from ((f"models.{name}.{key}", message) for key, message in _look_at_model(model))
     yield from _look_at_access(settings)
     yield from _look_at_media(settings.media)
-    if any(is_demo(model.model) for model in settings.kinds().values()):
+    if any(is_demo(model.model) for model in settings.served.values()):
         yield from _not_writable("home", Path(settings.home))
-    if "video" in settings.kinds():
-        yield from _look_for_encoder()
+    for name, model in settings.served.items():
+        if model.kind == "video":
+            yield from _look_for_encoder(f"models.{name}")
     if settings.telemetry.otlp_endpoint and importlib.util.find_spec("opentelemetry") is None:
         yield "telemetry.otlp_endpoint", "needs the extra `otel`, which is not installed"
 
@@ -69,11 +71,11 @@ def _look_at_media(media: MediaSettings) -> Iterator[Finding]:
         yield from _not_writable("media.root", Path(unquote(address.path)))
 
 
-def _look_for_encoder() -> Iterator[Finding]:
+def _look_for_encoder(key: str) -> Iterator[Finding]:
     try:
         check_encoder()
     except GenerationFailed as error:
-        yield "video", error.message
+        yield key, error.message
 
 
 def _not_writable(key: str, folder: Path) -> Iterator[Finding]:

@@ -90,7 +90,7 @@ def drain(name: str) -> None:
     print("draining: nothing new is let in; a second signal stops at once", file=sys.stderr, flush=True)
     try:
         noticed_at = time.monotonic() + NOTICE_S
-        while "Ingress" in _deployments(name) and (_inside(name) or time.monotonic() < noticed_at):
+        while "ingress" in _deployments(name) and (_inside(name) or time.monotonic() < noticed_at):
             time.sleep(POLL_S)
         serve.delete(name, _blocking=False)
         read_until = time.monotonic() + READERS_S
@@ -190,4 +190,4 @@ def _inside(name: str) -> int:
     """Shuts the gate of every ingress replica; the number of requests still inside."""
     from ray import serve
 
-    return sum(serve.get_deployment_handle("Ingress", name).broadcast("drain").results())
+    return sum(serve.get_deployment_handle("ingress", name).broadcast("drain").results())

@@ -1,190 +1,52 @@
 """The YAML args of the app, as one strict pydantic tree: a misspelt key anywhere is an error.
 
-A profile is a set of overrides below what the user wrote: `resolve` lays the user's keys over the profile's, and both
-over the defaults here. This module alone reads the environment; YAML names variables for secrets, never their values.
+`resolve` lays the user's keys over the profile's, and both over the defaults here. YAML names variables for secrets,
+never their values. The text below a field is its line in what `diffusion-serve settings` prints.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+import yaml
+from pydantic import Field, field_validator, model_validator
 
-from serve_app.tasks import KINDS, ImageFormat, Kind
+from serve_app.environment import home_folder
+from serve_app.model_settings import AnyModel, M, ModelName, Positive, Replicas, Seconds, Strict, WrittenModel
+from serve_app.profiles import PROFILES
+from serve_app.tasks import KINDS, Kind
 
 Profile = Literal["auto", "demo", "gpu"]
-EngineName = Literal["auto", "diffusers", "sglang"]
-Parallel = Literal["auto", "tensor", "cfg", "sequence"]
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
 HOST = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
 ORIGIN = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]{1,5})?|[A-Za-z]+://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
 )
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Replicas(Strict):
-    """Autoscaling bounds. `target_wait_s` is the wait that the policy promises to waiting work."""
-
-    min: Annotated[int, Field(ge=0)] = 1
-    max: Positive = 1
-    target_wait_s: Seconds = 30.0
-    upscale_delay_s: Annotated[float, Field(ge=0)] = 10.0
-    downscale_delay_s: Annotated[float, Field(ge=0)] = 300.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Replicas:
-        if self.min > self.max:
-            raise ValueError(f"min ({self.min}) is above max ({self.max})")
-        return self
-
-
-class ModelSettings(Strict):
-    """What text, image and video share.
-
-    `model` is a hub id, a local folder or a demo name; callers ask for it as `served_name` (default: `model`).
-    `model_id` tells SGLang which native pipeline a local folder holds. `engine_args` go to the engine as they stand.
-    `resources` and `labels` tie the replicas to nodes: custom resources they take, Ray node labels they need.
-    """
-
-    enabled: bool = True
-    model: str = ""
-    served_name: str | None = None
-    model_id: str | None = None
-    engine: EngineName = "auto"
-    gpus: Annotated[float, Field(ge=0)] = 0
-    cpus: Annotated[float, Field(ge=0)] = 0.1
-    parallel: Parallel = "auto"
-    replicas: Replicas = Replicas()
-    max_queued: Positive = 64
-    time_limit_s: Seconds = 600.0
-    engine_args: dict[str, Any] = {}
-    resources: dict[str, float] = {}
-    labels: dict[str, str] = {}
-
-    @field_validator("gpus")
-    @classmethod
-    def _whole_above_one(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
-            raise ValueError(f"{gpus} GPUs: a fraction must be below 1, and more than one GPU a whole number")
-        return gpus
-
-    @property
-    def name(self) -> str:
-        """The model name that callers use."""
-        return self.served_name or self.model
-
-
-MAX_MESSAGES = 16384
-"""What `limits.messages` may be at most: no more are looked at."""
-
-
-class TextLimits(Strict):
-    prompt_chars: Positive = 32768
-    messages: Annotated[int, Field(ge=1, le=MAX_MESSAGES)] = 1024
-    max_tokens: Positive = 4096
-    n: Positive = 8
-
-
-class TextDefaults(Strict):
-    max_tokens: Positive = 512
-
-
-class TextSettings(ModelSettings):
-    """`algorithm` and `algorithm_config` as SGLang names them; `max_total_tokens` caps the KV cache outright."""
-
-    algorithm: str = "LowConfidence"
-    algorithm_config: dict[str, float | int | bool | str] = {}
-    max_running_requests: Positive = 32
-    max_total_tokens: Positive | None = None
-    limits: TextLimits = TextLimits()
-    defaults: TextDefaults = TextDefaults()
-
-
-class ImageLimits(Strict):
-    prompt_chars: Positive = 32000
-    n: Annotated[int, Field(ge=1, le=10)] = 10
-    min_side: Positive = 64
-    max_side: Positive = 2048
-    steps: Positive = 100
-
-
-class ImageDefaults(Strict):
-    """Used where a caller says nothing, and cut to the limits: `response_format` for requests that name none."""
-
-    width: Positive = 1024
-    height: Positive = 1024
-    num_inference_steps: Positive = 28
-    guidance_scale: Annotated[float, Field(ge=0)] = 3.5
-    output_format: ImageFormat = "png"
-    response_format: Literal["url", "b64_json"] | None = None
-
-
-class ImageSettings(ModelSettings):
-    """`warm_up_sizes`: the [width, height] pairs that run once before a replica is healthy; empty: the default size."""
-
-    limits: ImageLimits = ImageLimits()
-    defaults: ImageDefaults = ImageDefaults()
-    warm_up_sizes: tuple[tuple[Positive, Positive], ...] = ()
-    allow_fallback: bool = False
-
-
-class VideoLimits(Strict):
-    prompt_chars: Positive = 32000
-    min_side: Positive = 64
-    max_side: Positive = 1280
-    frames: Positive = 161
-    fps: Positive = 60
-    steps: Positive = 100
-    seconds: Seconds = 20.0
-
-
-class VideoDefaults(Strict):
-    width: Positive = 832
-    height: Positive = 480
-    num_frames: Positive = 81
-    fps: Positive = 16
-    num_inference_steps: Positive = 50
-    guidance_scale: Annotated[float, Field(ge=0)] = 5.0
-    negative_prompt: str | None = None
-
-
-class VideoSettings(ModelSettings):
-    """`warm_up_sizes`: [width, height, frames] triples; empty: the default size."""
-
-    limits: VideoLimits = VideoLimits()
-    defaults: VideoDefaults = VideoDefaults()
-    warm_up_sizes: tuple[tuple[Positive, Positive, Positive], ...] = ()
-    allow_fallback: bool = False
-    max_attempts: Positive = 3
-    time_limit_s: Seconds = 1800.0
+RESERVED = ("ingress", "sweeper")
+"""The names of the deployments that hold no model."""
 
 
 class MediaSettings(Strict):
-    """Where results go. `root`: file:///folder (default: media/ in the home folder) or s3://bucket/prefix.
-
-    `public_url` replaces the base of every URL in an answer (behind a CDN or proxy). `ttl_s` is the life of a job and
-    its files together; `url_ttl_s` that of one presigned or signed URL. `redirect`: /content answers with a 307 to S3.
-    `signing_key_env` names the variable that signs local media URLs when API keys are on. `shared` says that `root` is
-    a folder that every node mounts (NFS); without it a folder is refused where a cluster has more than one node.
-    """
+    """Where results go."""
 
     root: str = ""
+    """file:///folder or s3://bucket/prefix; empty: media/ in `home`"""
     shared: bool = False
+    """`root` is a folder that every node mounts; else a folder is refused where a cluster has several nodes"""
     public_url: str | None = None
+    """replaces the base of every URL in an answer, for a CDN or proxy before the store"""
     redirect: bool = True
+    """/content answers with a redirect to S3; false: passes the bytes on"""
     ttl_s: Seconds = 7 * 86400.0
+    """life of a job and its files, which go together"""
     url_ttl_s: Seconds = 3600.0
+    """life of one presigned or signed URL"""
     signing_key_env: str = "DIFFUSION_SERVE_SIGNING_KEY"
+    """the variable with the key that signs local URLs, where API keys are on"""
     provenance: bool = True
+    """write model, seed and parameters into the files"""
 
     @field_validator("root")
     @classmethod
@@ -195,51 +57,54 @@ class MediaSettings(Strict):
 
 
 class RequestLimits(Strict):
-    """Of one HTTP request. Times in seconds, sizes in bytes or pixels.
-
-    `bodies_bytes` bounds the bodies of all requests under way in one ingress process, `text_bytes` what a body holds
-    beside files and data URLs, `json_values` the values in a JSON body. An input image has at most `image_pixels`, no
-    side above `image_side`, and no side more than `image_aspect` times as long as the other.
-    """
+    """Of one HTTP request. Times in seconds, sizes in bytes or pixels."""
 
     body_bytes: Positive = 32 * 1024 * 1024
     bodies_bytes: Positive = 256 * 1024 * 1024
+    """of all requests under way in one ingress process"""
     text_bytes: Positive = 4 * 1024 * 1024
+    """of a body beside files and data URLs"""
     json_values: Positive = 50_000
     json_depth: Positive = 32
+    """how deep objects and lists may be nested"""
     form_fields: Positive = 256
     body_timeout_s: Seconds = 60.0
+    """within which a body has to arrive"""
     sync_wait_s: Seconds = 900.0
+    """a synchronous video request gives up waiting then; its job goes on"""
     image_bytes: Positive = 16 * 1024 * 1024
+    """of an input image"""
     image_pixels: Positive = 15_000_000
     image_side: Positive = 8192
     image_aspect: Annotated[float, Field(ge=1)] = 16.0
+    """the longer side over the shorter"""
 
 
 class FetchSettings(Strict):
-    """Fetching of input images by URL. `allow_hosts` are exempt from the address rules (a private image server)."""
+    """How input images are fetched by URL."""
 
     allow_http: bool = False
     allow_hosts: tuple[str, ...] = ()
+    """hosts that may have private addresses, such as an image server of yours"""
     timeout_s: Seconds = 10.0
     max_redirects: Annotated[int, Field(ge=0, le=3)] = 3
 
 
 class AccessSettings(Strict):
-    """API keys: `keys_env` names a variable holding `name:key` pairs parted by commas; `keys_file` a file of lines
-    `name:sha256-hex`. With either set, every /v1 call needs a key. The rates are per key; None is no limit.
-
-    Without keys only requests for loopback hosts and for `hosts` (names without a port; `*` is any) are answered, and
-    none that a web page of another site sends. `cors_origins` (such as https://chat.example.org, or `*`) may call from
-    a browser, with keys and without.
-    """
+    """API keys: with either of the first two set, every /v1 call needs one. The rates are per key."""
 
     keys_env: str | None = None
+    """a variable that holds name:key,name:key"""
     keys_file: str | None = None
+    """a file with lines of name:sha256-of-the-key"""
     requests_per_minute: Positive | None = None
+    """null: no limit"""
     concurrency: Positive | None = None
+    """null: no limit"""
     hosts: tuple[str, ...] = ()
+    """without keys: names beside localhost that are answered to; "*" is any"""
     cors_origins: tuple[str, ...] = ()
+    """web pages that may call, such as https://chat.example.org; "*" is any"""
 
     @field_validator("hosts")
     @classmethod
@@ -261,12 +126,17 @@ class AccessSettings(Strict):
 
 
 class JobSettings(Strict):
-    """Times of the durable job machinery, in seconds; a lease or attempt not renewed for `stale_s` is taken over."""
+    """The bookkeeping of video jobs."""
 
+    max_attempts: Positive = 3
+    """a job whose replica died is run again, so often in all"""
     heartbeat_s: Seconds = 5.0
     stale_s: Seconds = 30.0
+    """a job without a heartbeat for so long is taken over; at least three heartbeats"""
     sweep_s: Seconds = 10.0
+    """how often jobs that no one looks after are looked for"""
     cancel_poll_s: Seconds = 0.25
+    """how often a replica looks whether its job was cancelled"""
 
     @model_validator(mode="after")
     def _heard_of_in_time(self) -> JobSettings:
@@ -278,42 +148,50 @@ class JobSettings(Strict):
 
 
 class LedgerSettings(Strict):
-    """The Parquet ledger of every generation, below `media.root`/ledger. Prompts go in only if `prompts`."""
+    """A Parquet row for every generation, below `media.root`; `diffusion-serve usage` sums them."""
 
     enabled: bool = True
     prompts: bool = False
+    """keep prompts in the rows"""
     flush_rows: Positive = 500
     flush_s: Seconds = 30.0
 
 
 class TelemetrySettings(Strict):
-    """`otlp_endpoint` (http://host:4318) turns OpenTelemetry spans on; `log_format` is for our loggers alone."""
+    """Logs and traces of this application; Serve's own log is `logging_config` of the file."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     otlp_endpoint: str | None = None
+    """http://host:4318 turns OpenTelemetry spans on"""
 
 
 class IngressSettings(Strict):
-    """`labels`: the Ray node labels that its replicas, and the sweeper's, need."""
+    """The HTTP ingress."""
 
     replicas: Replicas = Replicas()
     cpus: Annotated[float, Field(ge=0)] = 0.2
+    """CPUs a replica reserves"""
     max_ongoing_requests: Positive = 1000
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
+    """labels of the Ray nodes it may run on, and the sweeper of jobs"""
     docs: bool = True
+    """/docs"""
     page: bool = True
+    """the page for people at /"""
 
 
 class Settings(Strict):
-    """`instance` is what /health calls this application, so that whoever started it knows it; drawn where left out."""
+    """The `args` of the application."""
 
     profile: Profile = "auto"
+    """auto: gpu where the Ray cluster has GPUs and sglang is installed, else demo: small models on the CPU"""
     home: str = ""
+    """checkpoints and local media; empty: DIFFUSION_SERVE_HOME, else the user's cache folder"""
     instance: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{0,64}$")] = ""
-    text: TextSettings = TextSettings()
-    image: ImageSettings = ImageSettings()
-    video: VideoSettings = VideoSettings()
+    """what /health calls this application, so that whoever started it knows it; empty: drawn"""
+    models: dict[ModelName, WrittenModel | None] = Field(default_factory=dict[ModelName, WrittenModel | None])
+    """by name; text, image and video are there unless null, any other name states its kind and its model"""
     media: MediaSettings = MediaSettings()
     limits: RequestLimits = RequestLimits()
     fetch: FetchSettings = FetchSettings()
@@ -323,91 +201,101 @@ class Settings(Strict):
     telemetry: TelemetrySettings = TelemetrySettings()
     ingress: IngressSettings = IngressSettings()
 
-    def kinds(self) -> dict[Kind, TextSettings | ImageSettings | VideoSettings]:
-        """The enabled kinds with their settings."""
-        every: dict[Kind, TextSettings | ImageSettings | VideoSettings] = {
-            "text": self.text,
-            "image": self.image,
-            "video": self.video,
+    @property
+    def served(self) -> dict[str, AnyModel]:
+        """The models that are not null, by name."""
+        return {name: model for name, model in self.models.items() if model is not None}
+
+    def model(self, name: str, cls: type[M]) -> M:
+        """The settings of the model of that name and class; KeyError or TypeError where there is none."""
+        model = self.models[name]
+        if not isinstance(model, cls):
+            raise TypeError(f"the model '{name}' has no {cls.__name__}")
+        return model
+
+    def default_model(self, kind: Kind) -> AnyModel | None:
+        """What a request means that names no model: the only one of the kind, else the one named after it."""
+        models = {name: model for name, model in self.served.items() if model.kind == kind}
+        return next(iter(models.values())) if len(models) == 1 else models.get(kind)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_kinds_outside_models(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and (old := {kind: raw[kind] for kind in KINDS if kind in raw}):
+            raise ValueError(_new_spelling(old))
+        return raw
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _know_kinds_by_name(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        models = cast("dict[Any, Any]", raw)
+        return {
+            name: {"kind": name, **model} if name in KINDS and isinstance(model, dict) else model
+            for name, model in models.items()
         }
-        return {kind: every[kind] for kind in KINDS if every[kind].enabled}
+
+    @field_validator("models")
+    @classmethod
+    def _fit_together(cls, models: dict[str, AnyModel | None]) -> dict[str, AnyModel | None]:
+        if wrong := list(_model_problems(models)):
+            raise ValueError("; ".join(wrong))
+        return models
 
 
-DEMO: dict[str, Any] = {
-    "text": {
-        "model": "demo/llada2-tiny",
-        "engine": "diffusers",
-        "cpus": 0.2,
-        "limits": {"max_tokens": 2048},
-        "defaults": {"max_tokens": 128},
-    },
-    "image": {
-        "model": "demo/flux-tiny",
-        "engine": "diffusers",
-        "cpus": 0.2,
-        "limits": {"max_side": 512},
-        "defaults": {"width": 256, "height": 256, "num_inference_steps": 8},
-    },
-    "video": {
-        "model": "demo/wan-tiny",
-        "engine": "diffusers",
-        "cpus": 0.2,
-        "limits": {"max_side": 512, "frames": 49},
-        "defaults": {"width": 256, "height": 256, "num_frames": 17, "fps": 8, "num_inference_steps": 4},
-    },
-}
-GPU: dict[str, Any] = {
-    "text": {"model": "inclusionAI/LLaDA2.0-mini-preview", "engine": "sglang", "gpus": 1, "cpus": 4},
-    "image": {"model": "black-forest-labs/FLUX.1-dev", "engine": "sglang", "gpus": 1, "cpus": 4},
-    "video": {"model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "engine": "sglang", "gpus": 1, "cpus": 4},
-    "ingress": {"cpus": 1},
-}
-PROFILES = {"demo": DEMO, "gpu": GPU}
+def _new_spelling(old: dict[str, Any]) -> str:
+    """What to write instead of the keys that stood beside `media` before models became a mapping."""
+    models = {
+        kind: None
+        if isinstance(keys, dict) and cast("dict[str, Any]", keys).get("enabled") is False
+        else {key: value for key, value in cast("dict[str, Any]", keys or {}).items() if key != "enabled"}
+        for kind, keys in old.items()
+    }
+    new = yaml.safe_dump({"models": models}, default_flow_style=True, sort_keys=False, width=10**6).strip()
+    named = ", ".join(f"'{kind}'" for kind in old)
+    return f"models are a mapping now; instead of {named} write {new.removeprefix('{').removesuffix('}')}"
 
 
-def home_folder() -> Path:
-    """`DIFFUSION_SERVE_HOME`, else diffusion-serve in the user's cache folder."""
-    if home := os.environ.get("DIFFUSION_SERVE_HOME"):
-        return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion-serve"
-
-
-def secret(variable: str | None) -> str | None:
-    """The value of an environment variable that the settings name; None where unnamed, unset or empty."""
-    return (os.environ.get(variable) or None) if variable else None
-
-
-@dataclass(frozen=True, slots=True)
-class S3Access:
-    """How to reach S3. Without a key, botocore's own chain finds one (profile, web identity, instance role)."""
-
-    endpoint_url: str | None = None
-    key: str | None = None
-    secret: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
-    region: str | None = None
-
-
-def s3_access() -> S3Access:
-    """S3's endpoint and credentials from AWS's variables, else from FSSPEC_S3_KEY, _SECRET and _ENDPOINT_URL."""
-    read = os.environ.get
-    endpoint = read("AWS_ENDPOINT_URL_S3") or read("AWS_ENDPOINT_URL") or read("FSSPEC_S3_ENDPOINT_URL") or None
-    region = read("AWS_REGION") or read("AWS_DEFAULT_REGION") or None
-    if read("AWS_ACCESS_KEY_ID"):
-        key, hidden, token = read("AWS_ACCESS_KEY_ID"), read("AWS_SECRET_ACCESS_KEY"), read("AWS_SESSION_TOKEN")
-    else:
-        key, hidden, token = read("FSSPEC_S3_KEY"), read("FSSPEC_S3_SECRET"), read("FSSPEC_S3_TOKEN")
-    return S3Access(endpoint, key or None, hidden or None, token or None, region)
+def _model_problems(models: Mapping[str, AnyModel | None]) -> Iterator[str]:
+    ids: dict[str, str] = {}
+    for name, model in models.items():
+        if name in RESERVED:
+            yield f"{name}: this name is taken by a deployment that holds no model"
+        if model is None:
+            continue
+        if name in KINDS and model.kind != name:
+            yield f"{name}: a model of this name is of kind {name}, not {model.kind}"
+        if name not in KINDS and not model.model:
+            yield f"{name}: state its model, a hub id or a local folder"
+        if model.id and (other := ids.setdefault(model.id, name)) != name:
+            yield f"{name}: callers would ask for it as '{model.id}', as for {other}: give it another served_name"
+    if all(kind in models for kind in KINDS) and not any(models.values()):
+        yield "all of them are null: nothing to serve"
 
 
 def resolve(written: Settings, profile: Literal["demo", "gpu"]) -> Settings:
     """`written` with every key that the user left out filled from `profile` and this machine's folders."""
-    raw = _laid_over(PROFILES[profile], written.model_dump(exclude_unset=True))
+    raw = written.model_dump(exclude_unset=True)
+    models = _with_profile(raw.pop("models", {}), PROFILES[profile]["models"])
+    raw = _laid_over(PROFILES[profile], raw)
+    raw["models"] = models
     raw["profile"] = profile
     raw["home"] = raw.get("home") or str(home_folder())
     media = raw.setdefault("media", {})
     media["root"] = media.get("root") or (Path(raw["home"]).absolute() / "media").as_uri()
     return Settings.model_validate(raw)
+
+
+def _with_profile(written: dict[str, Any], by_kind: dict[str, Any]) -> dict[str, Any]:
+    """Every model that is not null, the profile's keys for its kind below its own."""
+    models: dict[str, Any] = {}
+    for name, model in ({kind: {} for kind in KINDS} | written).items():
+        if model is not None:
+            below = by_kind[model.get("kind", name)]
+            own_model = {} if name in KINDS else {"model": ""}
+            models[name] = _laid_over(below | own_model, model)
+    return models
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

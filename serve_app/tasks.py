@@ -241,3 +241,14 @@ class VideoResult:
     thumbnail: StoredObject
     spritesheet: StoredObject
     timing: Timing = field(default_factory=Timing)
+
+
+# --- any ------------------------------------------------------------------------------------------------------------
+
+AnyTask = TextTask | ImageTask | VideoTask
+
+
+def kind_of(task: AnyTask) -> Kind:
+    if isinstance(task, TextTask):
+        return "text"
+    return "image" if isinstance(task, ImageTask) else "video"

@@ -80,7 +80,7 @@ METRICS: dict[str, Metric] = {
         Metric("jobs", "gauge", "Video jobs that one scan of the store found, by state.", ("state",)),
         Metric("retries", "counter", "Work done again: storage calls, job attempts, dispatches.", ("what",)),
         Metric("start_seconds", "histogram", "Loading and warming up of one replica.", _BY_MODEL, LONG_S),
-        Metric("work_under_way_seconds", "gauge", "Replica seconds of accepted work.", ("kind",)),
+        Metric("work_under_way_seconds", "gauge", "Replica seconds of accepted work.", _BY_MODEL),
     )
 }  # fmt: skip
 
@@ -162,9 +162,9 @@ def observe_start(kind: Kind, model: str, seconds: float) -> None:
     _observe("start_seconds", seconds, kind=kind, model=model)
 
 
-def set_work(kind: Kind, seconds: float) -> None:
-    """The replica seconds of work that this ingress has under way."""
-    _set("work_under_way_seconds", seconds, kind=kind)
+def set_work(kind: Kind, model: str, seconds: float) -> None:
+    """The replica seconds of a model's work that this ingress has under way."""
+    _set("work_under_way_seconds", seconds, kind=kind, model=model)
 
 
 def _add(name: str, value: float, **labels: str) -> None:
@@ -430,7 +430,7 @@ def setup(
     """Sets up the loggers below `serve_app` and, with an OTLP endpoint, the spans of this process; safe to repeat.
 
     What Serve logs of a request that was refused becomes one line.
-    `component` names the process in traces: ingress, text, image, video, sweeper. The rest is
+    `component` names the process in traces: ingress, sweeper or the name of a model. The rest is
     `settings.telemetry.model_dump()`.
     """
     ours = logging.getLogger("serve_app")

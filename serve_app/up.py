@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `diffusion-serve up`; those left out are what the deployments file or the profile says."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="a deployments file to lay these options over")
     parser.add_argument("--print", action="store_true", help="print the deployments file and stop")
-    kinds = parser.add_argument_group("what to serve", "only the kinds named; all three where none is")
+    kinds = parser.add_argument_group("what to serve", "only the kinds named; what the file says where none is")
     kinds.add_argument("--dllm-algorithm", metavar="NAME", help="text by this algorithm [DLLM_ALGORITHM]")
     kinds.add_argument("--image-diffusion-worker", action="store_true", help="images")
     kinds.add_argument("--video-generation-worker", action="store_true", help="videos")
@@ -103,17 +103,17 @@ def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> di
     base = BASE if args.config is None else yaml.safe_load(args.config.read_text(encoding="utf-8"))
     http = {"host": args.http_host, "port": _port(args, environ)}
     media = {"root": args.media_output_fs_url, "public_url": args.media_output_http_url}
-    models = _models(args, environ)
-    settings: dict[str, Any] = {"media": _given(media), **models}
-    if any("gpus" in model for model in models.values()):
+    name = application_name(base)
+    application: dict[str, Any] = {"name": name, **base["applications"][0]}
+    models = _models(args, environ, (application.get("args") or {}).get("models") or {})
+    settings: dict[str, Any] = {"media": _given(media), "models": models}
+    if any("gpus" in model for model in models.values() if model is not None):
         settings["profile"] = "gpu"  # who counts GPUs does not want the demo
     changes = {
         "http_options": _given(http),
-        "applications": [
-            {"name": application_name(base), "args": {key: value for key, value in settings.items() if value}}
-        ],
+        "applications": [{"name": name, "args": {key: value for key, value in settings.items() if value}}],
     }
-    return merged([base, changes])
+    return merged([{**base, "applications": [application]}, changes])
 
 
 def s3_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -130,11 +130,13 @@ def _port(args: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
     return None
 
 
-def _models(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
-    chosen = _kinds(args)
+def _models(args: argparse.Namespace, environ: Mapping[str, str], written: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options say of models, over those `written` in the file: null for what they do not name."""
+    named = _named_kinds(args)
+    chosen = named or tuple(kind for kind in KINDS if written.get(kind, {}) is not None)
     if (args.model_path or args.served_model_name) and len(chosen) != 1:
         raise ValueError("--model-path and --served-model-name need exactly one kind, such as --image-diffusion-worker")
-    models: dict[str, Any] = {kind: {} if kind in chosen else {"enabled": False} for kind in KINDS}
+    models: dict[str, Any] = {kind: {} for kind in chosen}
     if "text" in chosen:
         models["text"] |= _text(args, environ)
     for kind in chosen:
@@ -143,16 +145,20 @@ def _models(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, A
             models[kind] |= _media_model(kind, args)
         if args.tp_size:
             models[kind] |= _parallel(args.tp_size)
-    return models
+    return (
+        dict.fromkeys((*KINDS, *written)) | models
+        if named
+        else {kind: model for kind, model in models.items() if model}
+    )
 
 
-def _kinds(args: argparse.Namespace) -> tuple[Kind, ...]:
+def _named_kinds(args: argparse.Namespace) -> tuple[Kind, ...]:
     flags: dict[Kind, Any] = {
         "text": args.dllm_algorithm,
         "image": args.image_diffusion_worker,
         "video": args.video_generation_worker,
     }
-    return tuple(kind for kind in KINDS if flags[kind]) or KINDS
+    return tuple(kind for kind in KINDS if flags[kind])
 
 
 def _text(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def test_units_of_work_by_kind() -> None:
     assert work_of(video) == Work("video", "500x200x10x50", 50.0)
 
 
-def test_cost_falls_back_from_shape_to_kind_to_guess() -> None:
+def test_cost_falls_back_from_shape_to_mean_to_guess() -> None:
     costs = CostModel()
     small, large = work_of(image(steps=1)), work_of(image(width=2000, steps=50))
     assert costs.seconds(small) == GUESSED["image"]
@@ -73,23 +73,15 @@ def test_average_leans_to_the_newest() -> None:
 def test_results_without_a_time_count_for_nothing(seconds: float) -> None:
     costs = CostModel()
     costs.observe(work_of(image()), seconds)
-    assert not costs.measured("image")
+    assert not costs.measured
 
 
 def test_shapes_end() -> None:
     costs = CostModel()
     for index in range(3 * SHAPES_KEPT):
         costs.observe(Work("image", f"{index}", 1.0), float(index + 1))
-    assert len(costs.dump()) < 100 * SHAPES_KEPT
+    assert costs.seconds(Work("image", "0", 1.0)) != 1.0
     assert costs.seconds(Work("image", f"{3 * SHAPES_KEPT - 1}", 1.0)) == 3 * SHAPES_KEPT
-
-
-def test_dump_and_load() -> None:
-    costs = CostModel()
-    costs.observe(work_of(image()), 3.0)
-    again = CostModel.load(costs.dump())
-    assert again.seconds(work_of(image())) == costs.seconds(work_of(image()))
-    assert again.dump() == costs.dump()
 
 
 def test_one_long_generation_alone_asks_for_no_second_replica() -> None:
@@ -133,15 +125,15 @@ def test_cold_starts_are_measured_from_the_counts() -> None:
 NOW = 1000.0
 
 
-def context(kind: str | None, metrics: dict[str, list[float]], ongoing: float = 0.0, age_s: float = 1.0) -> Any:
+def context(name: str | None, metrics: dict[str, list[float]], ongoing: float = 0.0, age_s: float = 1.0) -> Any:
     """Serve's own context; `metrics` gives each replica's newest value by metric name."""
     points = {
         name: {replica: [TimeStampedValue(NOW - age_s, value)] for replica, value in enumerate(values)}
         for name, values in metrics.items()
     }
-    kwargs = {} if kind is None else {"kind": kind}
+    kwargs = {} if name is None else {"model": name}
     return AutoscalingContext(
-        deployment_id=DeploymentID(name=kind or "Ingress"), deployment_name=kind or "Ingress", app_name="a",
+        deployment_id=DeploymentID(name=name or "ingress"), deployment_name=name or "ingress", app_name="a",
         current_num_replicas=1, target_num_replicas=1, running_replicas=[], total_num_requests=ongoing,
         total_queued_requests=0.0, aggregated_metrics={}, raw_metrics=cast("Any", points),
         capacity_adjusted_min_replicas=0, capacity_adjusted_max_replicas=100, policy_state={}, last_scale_up_time=None,
@@ -157,16 +149,16 @@ def decisions(**contexts: Any) -> dict[str, int]:
 def test_policy_sums_what_every_ingress_replica_reports() -> None:
     each = report({"video": Demand.of([60.0] * 4, 20.0)})
     ingress = context(None, {name: [value, value] for name, value in each.items()}, ongoing=25.0)
-    assert decisions(Ingress=ingress, Video=context("video", {})) == {"Ingress": 3, "Video": 6}
+    assert decisions(ingress=ingress, video=context("video", {})) == {"ingress": 3, "video": 6}
 
 
 def test_policy_leaves_the_count_while_no_fresh_report_is_there() -> None:
     reports = {name: [value] for name, value in report({"video": Demand.of([60.0], 20.0)}).items()}
     stale = context(None, reports, age_s=120.0)
-    assert decisions(Ingress=stale, Video=context("video", {})) == {"Ingress": 0}
+    assert decisions(ingress=stale, video=context("video", {})) == {"ingress": 0}
 
 
 def test_policy_keeps_a_replica_for_what_no_report_holds() -> None:
     ingress = context(None, {name: [value] for name, value in report({"video": Demand()}).items()})
-    assert decisions(Ingress=ingress, Video=context("video", {}, ongoing=2.0))["Video"] == 1
-    assert decisions(Ingress=ingress, Video=context("video", {}))["Video"] == 0
+    assert decisions(ingress=ingress, video=context("video", {}, ongoing=2.0))["video"] == 1
+    assert decisions(ingress=ingress, video=context("video", {}))["video"] == 0

@@ -56,7 +56,7 @@ def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys: 
     assert "usage: diffusion-serve" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["check", "demo-models", "usage", "render", "up"])
+@pytest.mark.parametrize("name", ["check", "demo-models", "usage", "render", "settings", "up"])
 def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])

@@ -28,6 +28,7 @@ def row(**changes: Any) -> Row:
     values: dict[str, Any] = {
         "time": NOON,
         "id": "img_1",
+        "deployment": "image",
         "caller": "public",
         "kind": "image",
         "model": "demo/flux-tiny",
@@ -107,6 +108,7 @@ async def test_a_row_says_all_but_the_prompt(store: LocalStore) -> None:
         "time": dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC),
         "id": "img_1",
         "caller": "public",
+        "deployment": "image",
         "kind": "image",
         "model": "demo/flux-tiny",
         "parameters": '{"width":64}',

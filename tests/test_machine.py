@@ -24,12 +24,18 @@ def test_nothing_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        ({"image": {"model": "/nowhere/flux"}}, "args.image.model: The model folder '/nowhere/flux' does not exist"),
         (
-            {"video": {"engine_args": {"thread": 2}}},
-            "args.video.engine_args: engine_args of the diffusers engine: thread",
+            {"models": {"image": {"model": "/nowhere/flux"}}},
+            "args.models.image.model: The model folder '/nowhere/flux' does not exist",
         ),
-        ({"text": {"algorithm": "Greedy"}}, "args.text.algorithm: text.algorithm 'Greedy': the diffusers engine has"),
+        (
+            {"models": {"video": {"engine_args": {"thread": 2}}}},
+            "args.models.video.engine_args: engine_args of the diffusers engine: thread",
+        ),
+        (
+            {"models": {"text": {"algorithm": "Greedy"}}},
+            "args.models.text.algorithm: text.algorithm 'Greedy': the diffusers engine has",
+        ),
         ({"access": {"keys_env": "UNSET_KEYS"}}, "args.access: environment variable UNSET_KEYS: holds no API key"),
         ({"access": {"keys_file": "/nowhere/keys"}}, "No such file or directory: '/nowhere/keys'"),
         ({"media": {"root": "file:///dev/null/media"}}, "args.media.root: /dev/null/media cannot be written"),
@@ -52,14 +58,15 @@ def test_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = problems({"home": str(tmp_path)})
     videos._program.cache_clear()  # pyright: ignore[reportPrivateUsage]
     assert len(found) == 1, found
-    assert "args.video: ffmpeg cannot be run" in found[0]
-    assert problems({"home": str(tmp_path), "video": {"enabled": False}}) == []
+    assert "args.models.video: ffmpeg cannot be run" in found[0]
+    assert problems({"home": str(tmp_path), "models": {"video": None}}) == []
 
 
 def test_a_file_for_another_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "deployments.yaml"
     path.write_text(
-        "applications: [{import_path: serve_app.app:build, args: {image: {model: /nowhere/flux}, profile: demo}}]"
+        "applications: [{import_path: serve_app.app:build, args: "
+        "{models: {image: {model: /nowhere/flux}}, profile: demo}}]"
     )
     assert main(["check", str(path)]) == 1
     assert "'/nowhere/flux' does not exist" in capsys.readouterr().err

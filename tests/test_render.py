@@ -15,13 +15,13 @@ http_options: {host: 127.0.0.1, port: 8000}
 applications:
   - name: diffusion
     import_path: serve_app.app:build
-    args: {image: {max_queued: 3, limits: {n: 4}}}
+    args: {models: {image: {max_queued: 3, limits: {n: 4}}}}
 """
 ABOVE = """
 http_options: {host: 0.0.0.0}
 applications:
   - name: diffusion
-    args: {image: {limits: {n: 2}}, profile: gpu}
+    args: {models: {image: {limits: {n: 2}}}, profile: gpu}
 """
 
 
@@ -40,7 +40,7 @@ def test_later_files_win_key_by_key_and_name_by_name(files: list[str], capsys: p
             {
                 "name": "diffusion",
                 "import_path": "serve_app.app:build",
-                "args": {"image": {"max_queued": 3, "limits": {"n": 2}}, "profile": "gpu"},
+                "args": {"models": {"image": {"max_queued": 3, "limits": {"n": 2}}}, "profile": "gpu"},
             }
         ],
     }

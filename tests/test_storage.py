@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from serve_app.environment import s3_access
 from serve_app.errors import AlreadyExists, Forbidden, ObjectNotFound, StorageFailed
-from serve_app.settings import Settings, s3_access
+from serve_app.settings import Settings
 from serve_app.storage import LocalStore, ObjectStore, URLSigner, check_key, open_store
 from serve_app.storage.s3 import PART_BYTES, S3Store
 from tests.s3_server import S3Server, free_port

@@ -34,7 +34,7 @@ telemetry.count_media("image", "image/png", 10)
 telemetry.set_jobs({"queued": 0, "completed": 3})
 telemetry.count_retry("storage")
 telemetry.observe_start("text", "m", 3.0)
-telemetry.set_work("text", 0.0)
+telemetry.set_work("text", "m", 0.0)
 try:
     with telemetry.timed_storage("put"):
         raise OSError("full")

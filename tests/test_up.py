@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from serve_app.cli import main
+from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.settings import Settings, resolve
 from serve_app.up import add_arguments, deployments_file, s3_variables
 
@@ -24,7 +25,7 @@ def settings(*arguments: str, **environ: str) -> Settings:
 
 
 def test_nothing_asked_serves_all_three_on_loopback() -> None:
-    assert list(settings().kinds()) == ["text", "image", "video"]
+    assert list(settings().served) == ["text", "image", "video"]
     assert asked()["http_options"] == {"host": "127.0.0.1", "port": 8000}
 
 
@@ -38,7 +39,7 @@ def test_nothing_asked_serves_all_three_on_loopback() -> None:
     ],
 )
 def test_a_worker_flag_serves_that_kind_only(arguments: list[str], kinds: list[str]) -> None:
-    assert list(settings(*arguments).kinds()) == kinds
+    assert list(settings(*arguments).served) == kinds
 
 
 def test_text_options(tmp_path: Path) -> None:
@@ -47,17 +48,19 @@ def test_text_options(tmp_path: Path) -> None:
     text = settings(
         "--dllm-algorithm", "JointThreshold", "--dllm-algorithm-config", str(parameters), "--model-path", "/m/llada",
         "--served-model-name", "llada", "--tp-size", "2",
-    ).text  # fmt: skip
+    ).model("text", TextSettings)  # fmt: skip
     assert (text.algorithm, text.algorithm_config) == ("JointThreshold", {"threshold": 0.5, "max_post_edit_steps": 8})
-    assert (text.model, text.name, text.gpus, text.parallel) == ("/m/llada", "llada", 2, "tensor")
+    assert (text.model, text.id, text.gpus, text.parallel) == ("/m/llada", "llada", 2, "tensor")
 
 
 def test_text_from_the_environment(tmp_path: Path) -> None:
     parameters = tmp_path / "low.yaml"
     parameters.write_text("threshold: 0.9\n")
-    text = settings(DLLM_ALGORITHM="LowConfidence", DLLM_ALGORITHM_CONFIG=str(parameters), TP_SIZE="4").text
+    text = settings(DLLM_ALGORITHM="LowConfidence", DLLM_ALGORITHM_CONFIG=str(parameters), TP_SIZE="4").model(
+        "text", TextSettings
+    )
     assert (text.algorithm, text.algorithm_config, text.gpus) == ("LowConfidence", {"threshold": 0.9}, 4)
-    assert settings("--tp", "1", TP_SIZE="4").text.gpus == 1
+    assert settings("--tp", "1", TP_SIZE="4").served["text"].gpus == 1
 
 
 @pytest.mark.parametrize(
@@ -73,15 +76,16 @@ def test_image_and_video_defaults() -> None:
         "--image-diffusion-worker", "--video-generation-worker", "--width", "640", "--height", "384",
         "--num-inference-steps", "20", "--num-frames", "33",
     )  # fmt: skip
-    assert (chosen.image.defaults.width, chosen.image.defaults.height) == (640, 384)
-    assert (chosen.video.defaults.num_inference_steps, chosen.video.defaults.num_frames) == (20, 33)
+    image, video = chosen.model("image", ImageSettings).defaults, chosen.model("video", VideoSettings).defaults
+    assert (image.width, image.height) == (640, 384)
+    assert (video.num_inference_steps, video.num_frames) == (20, 33)
 
 
 @pytest.mark.parametrize(("size", "name", "gpus"), [("1b", "1.3B", 1), ("14b", "14B", 2)])
 def test_wan_sizes(size: str, name: str, gpus: int) -> None:
     asked_for = asked("--video-generation-worker", "--wan-size", size)["applications"][0]["args"]
     assert asked_for["profile"] == "gpu"
-    video = settings("--video-generation-worker", "--wan-size", size).video
+    video = settings("--video-generation-worker", "--wan-size", size).served["video"]
     assert (video.model, video.gpus) == (f"Wan-AI/Wan2.1-T2V-{name}-Diffusers", gpus)
 
 
@@ -95,11 +99,27 @@ def test_options_are_laid_over_a_file(tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text(
         "http_options: {port: 8123}\n"
-        "applications: [{name: mine, import_path: 'serve_app.app:build', args: {image: {max_queued: 7}}}]\n"
+        "applications: [{name: mine, import_path: 'serve_app.app:build', args: {models: {image: {max_queued: 7}}}}]\n"
     )
     mine = asked("--config", str(config), "--image-diffusion-worker", "--width", "128")
     assert mine["http_options"] == {"port": 8123}
-    assert mine["applications"][0]["args"]["image"] == {"max_queued": 7, "defaults": {"width": 128}}
+    assert mine["applications"][0]["args"]["models"]["image"] == {"max_queued": 7, "defaults": {"width": 128}}
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ([], ["text", "image", "second"]),
+        (["--width", "128"], ["text", "image", "second"]),
+        (["--image-diffusion-worker"], ["image"]),
+        (["--video-generation-worker"], ["video"]),
+    ],
+)
+def test_models_of_a_file_are_kept_unless_kinds_are_named(options: list[str], names: list[str], tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    models = "{video: null, second: {kind: image, model: m}}"
+    config.write_text(f"applications: [{{import_path: 'serve_app.app:build', args: {{models: {models}}}}}]\n")
+    assert list(settings("--config", str(config), *options).served) == names
 
 
 @pytest.mark.parametrize(

@@ -64,13 +64,15 @@ def application(folder: Path, kinds: list[str], port: int, *, tiny: bool) -> dic
     args["home"] = str(folder / "home")
     args["media"] = {"root": (folder / "media").as_uri()}
     named = {"text": LLADA, "image": FLUX, "video": WAN}
+    models = args["models"]
     for kind, hub in named.items():
-        args[kind] |= {"model": str(folder / hub), "served_name": hub, "enabled": kind in kinds}
-    args["text"] |= TEXT
+        models[kind] |= {"model": str(folder / hub), "served_name": hub}
+    models["text"] |= TEXT
     # the shapes that are timed, run once before the replica is ready
-    args["video"]["warm_up_sizes"] = [[832, 480, 17]]
+    models["video"]["warm_up_sizes"] = [[832, 480, 17]]
     if tiny:
-        args["image"]["warm_up_sizes"], args["video"]["warm_up_sizes"] = [[128, 128]], [[128, 96, 5]]
+        models["image"]["warm_up_sizes"], models["video"]["warm_up_sizes"] = [[128, 128]], [[128, 96, 5]]
+    args["models"] |= dict.fromkeys(set(named) - set(kinds))
     return config
 
 
@@ -263,7 +265,7 @@ def time_two_gpus(
     lines: list[dict[str, Any]] = []
     for parallel in which:
         config = application(folder, ["video"], port, tiny=tiny)
-        video = config["applications"][0]["args"]["video"]
+        video = config["applications"][0]["args"]["models"]["video"]
         video |= {"model": str(folder / WAN_14B), "served_name": WAN_14B, "gpus": 2, "parallel": parallel}
         video["warm_up_sizes"] = [[width, height, frames]]
         began = time.monotonic()

@@ -104,7 +104,7 @@ class BareText:
         from sglang.srt.entrypoints.engine import Engine
 
         from serve_app.engines.sglang.text import engine_arguments
-        from serve_app.settings import TextSettings
+        from serve_app.model_settings import TextSettings
 
         parsed = TextSettings.model_validate(settings | {"model": model})
         arguments = engine_arguments(parsed, Path(tempfile.mkdtemp(prefix="bare-")))

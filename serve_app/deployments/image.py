@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from serve_app import telemetry
 from serve_app.deployments import provenance
@@ -21,21 +20,23 @@ from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Ste
 from serve_app.engines.load import load_image
 from serve_app.ledger import Ledger
 from serve_app.media.images import content_type, encode_image
+from serve_app.model_settings import ImageSettings
 from serve_app.settings import Settings
 from serve_app.storage import open_store
 from serve_app.tasks import GeneratedImage, ImageEvent, ImagePreview, ImageResult, ImageTask, ModelCard, Timing
 
 
 class ImageDeployment:
-    """One replica: one engine, one generation at a time."""
+    """One replica of the model `name`: one engine, one generation at a time."""
 
-    def __init__(self, settings: Settings) -> None:
-        telemetry.setup("image", **settings.telemetry.model_dump())
+    def __init__(self, settings: Settings, name: str = "image") -> None:
+        telemetry.setup(name, **settings.telemetry.model_dump())
         self._provenance = settings.media.provenance
         self._store = open_store(settings)  # fails in a moment where it must; the engine may take minutes
         self._ledger = Ledger(self._store, settings.ledger)
-        model = on_disk(settings.image, settings.home)
-        engine = load_image(model, Path(settings.home))
+        model = on_disk(settings.model(name, ImageSettings), settings.home)
+        engine = load_image(model)
+        self._name = name
         self._slot: Slot[ImageEngine] = Slot(engine, model, on_death=partial(leave, self.close))
 
     async def describe(self) -> ModelCard:
@@ -71,7 +72,7 @@ class ImageDeployment:
         self._slot.close()
 
     async def _generate(self, task: ImageTask, on_step: OnStep) -> ImageResult:
-        with generation("image", task, self._ledger) as record:
+        with generation(self._name, task, self._ledger) as record:
             record.steps = task.num_inference_steps
             async with self._slot.turn() as turn:
                 try:

@@ -12,7 +12,7 @@ from typing import Any
 from serve_app import telemetry
 from serve_app.errors import ReplicaLeaving, ServeError
 from serve_app.ledger import Ledger, Row
-from serve_app.tasks import ImageTask, Kind, StoredObject, TextTask, Timing, VideoTask
+from serve_app.tasks import AnyTask, StoredObject, TextTask, Timing, kind_of
 
 COMPLETED = "completed"
 CANCELLED = "cancelled"
@@ -47,7 +47,7 @@ class Record:
 
 
 @contextmanager
-def generation(kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledger) -> Generator[Record]:
+def generation(deployment: str, task: AnyTask, ledger: Ledger) -> Generator[Record]:
     """Records the generation that the block makes, when it ends; not one that no engine began."""
     record = Record()
     outcome: str | None = COMPLETED
@@ -68,13 +68,12 @@ def generation(kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledge
         raise
     finally:
         if outcome is not None:
-            _note(kind, task, ledger, record, began_at, record.outcome or outcome)
+            _note(deployment, task, ledger, record, began_at, record.outcome or outcome)
 
 
-def _note(
-    kind: Kind, task: TextTask | ImageTask | VideoTask, ledger: Ledger, record: Record, began_at: float, outcome: str
-) -> None:
-    ledger.add(_row(kind, task, record, outcome))
+def _note(deployment: str, task: AnyTask, ledger: Ledger, record: Record, began_at: float, outcome: str) -> None:
+    kind = kind_of(task)
+    ledger.add(_row(deployment, task, record, outcome))
     telemetry.observe_generation(
         kind,
         task.model,
@@ -93,12 +92,13 @@ def _note(
         telemetry.count_media(kind, each.content_type, each.size)
 
 
-def _row(kind: Kind, task: TextTask | ImageTask | VideoTask, record: Record, outcome: str) -> Row:
+def _row(deployment: str, task: AnyTask, record: Record, outcome: str) -> Row:
     return Row(
         time=time.time(),
         id=task.id,
         caller=task.caller,
-        kind=kind,
+        deployment=deployment,
+        kind=kind_of(task),
         model=task.model,
         parameters=_parameters(task),
         prompt=_prompt(task),
@@ -113,7 +113,7 @@ def _row(kind: Kind, task: TextTask | ImageTask | VideoTask, record: Record, out
     )
 
 
-def _parameters(task: TextTask | ImageTask | VideoTask) -> dict[str, Any]:
+def _parameters(task: AnyTask) -> dict[str, Any]:
     # vars() does not know slots; a shallow look is enough, and the messages are left out
     return {
         name: value
@@ -122,7 +122,7 @@ def _parameters(task: TextTask | ImageTask | VideoTask) -> dict[str, Any]:
     }
 
 
-def _prompt(task: TextTask | ImageTask | VideoTask) -> str:
+def _prompt(task: AnyTask) -> str:
     if isinstance(task, TextTask) and task.messages:
         return "\n".join(f"{message.role}: {message.content}" for message in task.messages)
     return task.prompt

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from serve_app import demo, scratch, telemetry
 from serve_app.engines.base import Engine
 from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
-from serve_app.settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
+from serve_app.model_settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
 from serve_app.tasks import Timing
 
 E = TypeVar("E", bound=Engine)
@@ -30,7 +30,7 @@ def on_disk(model: M, home: str) -> M:
     if not demo.is_demo(model.model):
         return model
     folder = demo.ensure(model.model, Path(home), progress=True)
-    return model.model_copy(update={"model": str(folder), "served_name": model.name})
+    return model.model_copy(update={"model": str(folder), "served_name": model.id})
 
 
 @dataclass(frozen=True, slots=True)

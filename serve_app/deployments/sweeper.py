@@ -10,18 +10,18 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
 from serve_app import telemetry
 from serve_app.errors import ServeError
+from serve_app.handles import Handle, VideoHandle
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings
 from serve_app.storage import ObjectStore, open_store
 
 logger = logging.getLogger(__name__)
 
-Dispatch = Callable[[str, str], Awaitable[None]]
+Run = Callable[[str, str], Awaitable[None]]
 """Has a job (owner, id) run and returns when its attempt has ended."""
 DISPATCHED_AT_ONCE = 16
 EXPIRE_EVERY_S = 300.0
@@ -29,12 +29,15 @@ TIDY_EVERY_S = 86400.0
 
 
 class Sweep:
-    """The sweeper's work over any way of running a job."""
+    """The sweeper's work over any way of running a job: `models` by the id that a job names.
 
-    def __init__(self, jobs: JobStore, dispatch: Dispatch, settings: Settings) -> None:
+    A job whose model is not served waits until it is, or until the job expires.
+    """
+
+    def __init__(self, jobs: JobStore, models: Mapping[str, Run], settings: Settings) -> None:
         self.id = f"sweeper-{secrets.token_hex(8)}"
         self._jobs = jobs
-        self._dispatch = dispatch
+        self._models = models
         self._settings = settings.jobs
         # nothing lives shorter than `ttl_s`, so looking more often than a few times in that finds nothing
         self._expire_every_s = min(EXPIRE_EVERY_S, max(settings.media.ttl_s / 4, settings.jobs.sweep_s))
@@ -83,8 +86,10 @@ class Sweep:
         scan = await self._jobs.scan(own=self.id, held=self._held.keys())
         telemetry.set_jobs(scan.states)
         if self._may_judge():
-            for each in scan.orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
-                self._held[each] = asyncio.create_task(self._have_run(*each))
+            orphans = [orphan for orphan in scan.orphans if orphan.model in self._models]
+            for owner, job_id, model in orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
+                run = self._models[model]
+                self._held[owner, job_id] = asyncio.create_task(self._have_run(run, owner, job_id))
         if time.monotonic() - self._expired_at >= self._expire_every_s:
             self._expired_at = time.monotonic()
             removed = await self._jobs.expire(await self._jobs.now())
@@ -102,32 +107,30 @@ class Sweep:
         while self._held:
             await asyncio.wait(self._held.values())
 
-    async def _have_run(self, owner: str, job_id: str) -> None:
+    async def _have_run(self, run: Run, owner: str, job_id: str) -> None:
         """One dispatch; a job that has not finished by it is an orphan again at the next sweep."""
         logger.info("sweep: job %s is dispatched again", job_id)
         telemetry.count_retry("dispatch")
         try:
             await self._jobs.dispatched(owner, job_id, self.id)
-            await self._dispatch(owner, job_id)
+            await run(owner, job_id)
         except ServeError as error:
             logger.warning("sweep: job %s was not run: %s", job_id, error.message)
-        except Exception as error:  # noqa: BLE001 Ray's own errors: the replica died or its queue is full
-            logger.warning("sweep: job %s was not run: %r", job_id, error)
+        except Exception:
+            # whatever is broken, the other jobs are swept on
+            logger.exception("sweep: job %s was not run", job_id)
         finally:
             del self._held[owner, job_id]
 
 
 class Sweeper:
-    """The Serve class; `video` is the handle of the video deployment."""
+    """The Serve class; `videos` holds the handles of the video models by model id."""
 
-    def __init__(self, settings: Settings, video: Any) -> None:
+    def __init__(self, settings: Settings, videos: Mapping[str, Handle]) -> None:
         telemetry.setup("sweeper", **settings.telemetry.model_dump())
-
-        async def dispatch(owner: str, job_id: str) -> None:
-            await video.run.remote(owner, job_id)
-
         store = open_store(settings)
-        self.sweep = Sweep(JobStore(store, settings), dispatch, settings)
+        runs = {id: VideoHandle(handle).run for id, handle in videos.items()}
+        self.sweep = Sweep(JobStore(store, settings), runs, settings)
         work = (self.sweep.keep_lease(), self.sweep.run(), _kept_tidy(store))
         self._tasks = [asyncio.ensure_future(each) for each in work]
 

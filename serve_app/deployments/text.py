@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 from serve_app import telemetry
@@ -16,19 +15,21 @@ from serve_app.deployments.slot import Slot, Turn, on_disk
 from serve_app.engines.base import TextEngine
 from serve_app.engines.load import load_text
 from serve_app.ledger import Ledger
+from serve_app.model_settings import TextSettings
 from serve_app.settings import Settings
 from serve_app.storage import open_store
 from serve_app.tasks import ModelCard, TextBlock, TextEnd, TextEvent, TextResult, TextTask
 
 
 class TextDeployment:
-    """One replica: one engine, as many completions at once as it batches."""
+    """One replica of the model `name`: one engine, as many completions at once as it batches."""
 
-    def __init__(self, settings: Settings) -> None:
-        telemetry.setup("text", **settings.telemetry.model_dump())
+    def __init__(self, settings: Settings, name: str = "text") -> None:
+        telemetry.setup(name, **settings.telemetry.model_dump())
         self._ledger = Ledger(open_store(settings), settings.ledger)
-        model = on_disk(settings.text, settings.home)
-        engine = load_text(model, Path(settings.home))
+        model = on_disk(settings.model(name, TextSettings), settings.home)
+        engine = load_text(model)
+        self._name = name
         # SGLang batches on its own; a diffusers pipeline runs one call at a time
         width = model.max_running_requests if engine.card.engine == "sglang" else 1
         self._slot: Slot[TextEngine] = Slot(engine, model, width=width, on_death=partial(leave, self.close))
@@ -51,7 +52,7 @@ class TextDeployment:
 
     async def stream(self, task: TextTask) -> AsyncGenerator[TextEvent]:
         """Blocks as they finish, and a TextEnd last. Closing it stops the engine within a denoising step."""
-        with generation("text", task, self._ledger) as record:
+        with generation(self._name, task, self._ledger) as record:
             end = None
             async with self._slot.turn() as turn:
                 record.timing = turn.timing(task.submitted_at)

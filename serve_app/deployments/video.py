@@ -11,7 +11,6 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from serve_app import telemetry
 from serve_app.deployments import provenance
@@ -33,6 +32,7 @@ from serve_app.jobs import Attempt, JobStore, result_keys
 from serve_app.jobs.attempt import patiently
 from serve_app.ledger import Ledger
 from serve_app.media.videos import encode_video, remux, spritesheet, thumbnail
+from serve_app.model_settings import VideoSettings
 from serve_app.settings import Settings
 from serve_app.storage import open_store
 from serve_app.tasks import ModelCard, StoredObject, VideoResult, VideoTask
@@ -45,16 +45,17 @@ CONTENT_TYPES = ("video/mp4", "image/webp", "image/jpeg")
 
 
 class VideoDeployment:
-    """One replica: one engine, one generation at a time."""
+    """One replica of the model `name`: one engine, one generation at a time."""
 
-    def __init__(self, settings: Settings) -> None:
-        telemetry.setup("video", **settings.telemetry.model_dump())
+    def __init__(self, settings: Settings, name: str = "video") -> None:
+        telemetry.setup(name, **settings.telemetry.model_dump())
         self._settings = settings
         self._store = open_store(settings)  # fails in a moment where it must; the engine may take minutes
         self._jobs = JobStore(self._store, settings)
         self._ledger = Ledger(self._store, settings.ledger)
-        model = on_disk(settings.video, settings.home)
-        engine = load_video(model, Path(settings.home))
+        model = on_disk(settings.model(name, VideoSettings), settings.home)
+        engine = load_video(model)
+        self._name = name
         self._slot: Slot[VideoEngine] = Slot(engine, model, on_death=partial(leave, self.close))
         self._leaving = asyncio.Event()
         self._runs: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -109,7 +110,7 @@ class VideoDeployment:
                 return
             if attempt.number > 1:
                 telemetry.count_retry("attempt")
-            with generation("video", attempt.task, self._ledger) as record:
+            with generation(self._name, attempt.task, self._ledger) as record:
                 record.timing = turn.timing(attempt.task.submitted_at)
                 await self._attempt(owner, attempt, record, turn, holding)
 

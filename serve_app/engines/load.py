@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from pathlib import Path
 from typing import Literal
 
+from serve_app.engines import parallel
 from serve_app.engines.base import ImageEngine, TextEngine, VideoEngine
-from serve_app.settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
+from serve_app.model_settings import AnyModel, ImageSettings, ModelSettings, TextSettings, VideoSettings
 
 
 def choose(settings: ModelSettings) -> Literal["diffusers", "sglang"]:
@@ -18,9 +18,16 @@ def choose(settings: ModelSettings) -> Literal["diffusers", "sglang"]:
     return "sglang" if settings.gpus > 0 and importlib.util.find_spec("sglang") else "diffusers"
 
 
-def load_text(settings: TextSettings, home: Path) -> TextEngine:
+def _checked(model: AnyModel) -> Literal["diffusers", "sglang"]:
+    """The engine's name; raises ValueError where its GPUs and parallelism cannot work, before anything is loaded."""
+    engine = choose(model)
+    parallel.check(model, engine)
+    return engine
+
+
+def load_text(settings: TextSettings) -> TextEngine:
     """The text engine with its weights loaded (blocking); ValueError for a model it can't load."""
-    if choose(settings) == "sglang":
+    if _checked(settings) == "sglang":
         from serve_app.engines.sglang.text import SGLangTextEngine
 
         return SGLangTextEngine(settings)
@@ -30,9 +37,9 @@ def load_text(settings: TextSettings, home: Path) -> TextEngine:
     return DiffusersTextEngine(settings)
 
 
-def load_image(settings: ImageSettings, home: Path) -> ImageEngine:
+def load_image(settings: ImageSettings) -> ImageEngine:
     """The image engine with its weights loaded (blocking); ValueError for a model it can't load."""
-    if choose(settings) == "sglang":
+    if _checked(settings) == "sglang":
         from serve_app.engines.sglang.diffusion import SGLangImageEngine
 
         return SGLangImageEngine(settings)
@@ -42,9 +49,9 @@ def load_image(settings: ImageSettings, home: Path) -> ImageEngine:
     return DiffusersImageEngine(settings)
 
 
-def load_video(settings: VideoSettings, home: Path) -> VideoEngine:
+def load_video(settings: VideoSettings) -> VideoEngine:
     """The video engine with its weights loaded (blocking); ValueError for a model it can't load."""
-    if choose(settings) == "sglang":
+    if _checked(settings) == "sglang":
         from serve_app.engines.sglang.diffusion import SGLangVideoEngine
 
         return SGLangVideoEngine(settings)

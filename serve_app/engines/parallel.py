@@ -7,21 +7,47 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from serve_app.settings import Parallel
+from serve_app.model_settings import AnyModel, Parallel, TextSettings
 from serve_app.tasks import Kind
 
 Chosen = Literal["single", "tensor", "cfg", "sequence"]
 
 
+class Impossible(ValueError):
+    """GPUs or a parallelism that cannot work; `key` is the setting that is wrong."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key = key
+        self.why = why
+
+
+def check(model: AnyModel, engine: Literal["diffusers", "sglang"]) -> None:
+    """Raises Impossible where this engine cannot run this model on its GPUs as the settings say."""
+    if engine == "sglang":
+        choose(model.kind, model.gpus, model.parallel, guidance_of(model))
+    elif model.gpus > 1:
+        raise Impossible("gpus", f"the diffusers engine uses one GPU at most, not {model.gpus:g}")
+    elif model.parallel != "auto":
+        raise Impossible(
+            "parallel", f"{model.parallel} needs 2 GPUs or more, and the diffusers engine uses one at most"
+        )
+
+
+def guidance_of(model: AnyModel) -> float:
+    """The default guidance scale; 1 (none) for text."""
+    return 1.0 if isinstance(model, TextSettings) else model.defaults.guidance_scale
+
+
 def whole_gpus(gpus: float) -> int:
     """GPUs that the engine sees: a fraction of one is one that others use too."""
     if gpus <= 0:
-        raise ValueError(f"gpus: {gpus:g}: the sglang engine needs a GPU")
+        raise Impossible("gpus", "the sglang engine needs a GPU: 1, 2 ... or a fraction of one")
     return max(1, int(gpus))
 
 
 def choose(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float) -> Chosen:
-    """What `auto` comes to, and a ValueError for what cannot work. `guidance_scale` is the model's default.
+    """What `auto` comes to; raises Impossible for what cannot work. `guidance_scale` is the model's default.
 
     With guidance above 1 a video model runs twice a step, with and without the prompt: each half on its own GPUs needs
     no exchange within a step, so that `auto` takes it. The two have not been timed side by side yet: see
@@ -30,19 +56,19 @@ def choose(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float) -
     count = whole_gpus(gpus)
     if count == 1:
         if parallel != "auto":
-            raise ValueError(f"parallel: {parallel}: needs at least 2 GPUs, but gpus is {gpus:g}")
+            raise Impossible("parallel", f"{parallel} needs 2 GPUs or more, but gpus is {gpus:g}")
         return "single"
     if kind == "text":
         if parallel not in ("auto", "tensor"):
-            raise ValueError(f"parallel: {parallel}: text models have tensor parallelism only")
+            raise Impossible("parallel", f"text models run on several GPUs by tensor parallelism only, not {parallel}")
         return "tensor"
     if parallel == "cfg":
         if kind == "image":
-            raise ValueError("parallel: cfg: FLUX takes guidance as an input and has no second half to split off")
+            raise Impossible("parallel", "cfg: FLUX takes guidance as an input and has no second half to split off")
         if count % 2:
-            raise ValueError(f"parallel: cfg: needs an even number of GPUs, but gpus is {count}")
+            raise Impossible("gpus", f"parallel: cfg halves the GPUs, so it needs an even count, not {count}")
         if guidance_scale <= 1:
-            raise ValueError(f"parallel: cfg: needs a guidance_scale above 1, but the default is {guidance_scale:g}")
+            raise Impossible("parallel", f"cfg needs a guidance_scale above 1, but the default is {guidance_scale:g}")
     if parallel != "auto":
         return parallel
     return "cfg" if kind == "video" and count % 2 == 0 and guidance_scale > 1 else "sequence"

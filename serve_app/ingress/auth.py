@@ -14,9 +14,10 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.environment import secret
 from serve_app.errors import Unauthorized
 from serve_app.ingress.services import PUBLIC, Caller
-from serve_app.settings import AccessSettings, secret
+from serve_app.settings import AccessSettings
 
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/metrics", "/openapi.json", "/docs"})
 OPEN_FOLDERS = ("/docs/", "/page/")

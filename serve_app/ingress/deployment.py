@@ -8,32 +8,34 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp
 
 from serve_app import telemetry
-from serve_app.autoscaling import Demand, report
+from serve_app.autoscaling import report
+from serve_app.handles import Handle, ImageHandle, TextHandle, VideoHandle
 from serve_app.ingress.asgi import create_http_app
-from serve_app.ingress.handles import Handle, ImageHandle, ServeReadiness, TextHandle, VideoHandle
-from serve_app.ingress.services import Services
+from serve_app.ingress.readiness import ServeReadiness
+from serve_app.ingress.services import KIND_OF, Services, served
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings
 from serve_app.storage import LocalStore, open_store
-from serve_app.tasks import Kind
+
+CLIENTS = {"text": TextHandle, "image": ImageHandle, "video": VideoHandle}
 
 
 class Ingress:
-    """One replica; `models` holds the handle of each enabled kind. `sweeper` is held only to be part of the app."""
+    """One replica; `handles` by the names of the models. `sweeper` is held only to be part of the app."""
 
-    def __init__(self, settings: Settings, models: Mapping[Kind, Handle], sweeper: Handle | None = None) -> None:
+    def __init__(self, settings: Settings, handles: Mapping[str, Handle], sweeper: Handle) -> None:
         del sweeper
         telemetry.setup("ingress", **settings.telemetry.model_dump())
         store = open_store(settings)
+        models = [served(name, model, CLIENTS[model.kind](handles[name])) for name, model in settings.served.items()]
+        least = {name: model.replicas.min for name, model in settings.served.items()}
         self._services = Services(
             settings=settings,
             store=store,
             jobs=JobStore(store, settings),
-            text=TextHandle(models["text"]) if "text" in models else None,
-            image=ImageHandle(models["image"]) if "image" in models else None,
-            video=VideoHandle(models["video"]) if "video" in models else None,
+            models={model.id: model for model in models},
             signer=store.signer if isinstance(store, LocalStore) else None,
-            readiness=ServeReadiness(settings, models),
+            readiness=ServeReadiness(handles, least),
             started_at=time.time(),
         )
 
@@ -41,10 +43,11 @@ class Ingress:
         return create_http_app(self._services, behind_serve=True)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What waits here for each kind; Serve asks for it, and hands it to the autoscaling policy."""
-        demands: dict[Kind, Demand] = {kind: load.demand() for kind, load in self._services.loads.items()}
-        for kind, demand in demands.items():
-            telemetry.set_work(kind, demand.replica_s)
+        """What waits here for each model; Serve asks for it, and hands it to the autoscaling policy."""
+        models = self._services.models.values()
+        demands = {model.name: model.load.demand() for model in models}
+        for model in models:
+            telemetry.set_work(KIND_OF[type(model)], model.id, demands[model.name].replica_s)
         return report(demands)
 
     async def drain(self) -> int:

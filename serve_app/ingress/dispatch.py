@@ -1,4 +1,4 @@
-"""Sees to it that an acknowledged video job is run: hands it to the video deployment and stays with it to the end.
+"""Sees to it that an acknowledged video job is run: hands it to its model's deployment and stays with it to the end.
 
 The job is in the object store before anyone hears of it, and so is the lease that says this ingress looks after it.
 While the ingress lives it hands a job again whose replica died; when it dies, its lease goes stale and the sweeper
@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from serve_app.autoscaling import work_of
 from serve_app.errors import JobNotFound, ServeError, StorageFailed
-from serve_app.ingress.load import Load
-from serve_app.ingress.services import VideoClient
+from serve_app.ingress.services import ServedVideo
 from serve_app.jobs import Job, JobStore
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
@@ -48,16 +48,15 @@ class NewJob:
 
 
 class Dispatcher:
-    """One an ingress process. `create` may be called by any number of requests at once."""
+    """There is one per ingress process. `models` by id; `create` may be called by any number of requests at once."""
 
     def __init__(
-        self, store: ObjectStore, jobs: JobStore, video: VideoClient, load: Load, settings: JobSettings
+        self, store: ObjectStore, jobs: JobStore, models: Mapping[str, ServedVideo], settings: JobSettings
     ) -> None:
         self.id = f"ingress-{secrets.token_hex(8)}"
         self._store = store
         self._jobs = jobs
-        self._video = video
-        self._load = load
+        self._models = models
         self._settings = settings
         self._running: dict[str, asyncio.Task[None]] = {}
         self._heart: asyncio.Task[None] | None = None
@@ -95,7 +94,9 @@ class Dispatcher:
 
     def poll_after_ms(self, job: Job) -> int:
         """When it makes sense to ask again: a twentieth of the time that such a job takes, from 0.25 to 5 seconds."""
-        return int(min(max(self._load.costs.seconds(work_of(job.task)) * 50, 250), 5000))
+        model = self._models.get(job.task.model)
+        seconds = math.inf if model is None else model.load.costs.seconds(work_of(job.task))
+        return int(min(max(seconds * 50, 250), 5000))
 
     async def close(self) -> None:
         """Gives up every job in hand, so that the sweeper takes them over at once and not when the lease runs out.
@@ -110,8 +111,9 @@ class Dispatcher:
             await self._jobs.resign(self.id)
 
     async def _create(self, new: NewJob) -> Job:
+        model = self._models[new.task.model]
         with ExitStack() as admission:
-            admission.enter_context(self._load.admit(work_of(new.task)))
+            admission.enter_context(model.load.admit(work_of(new.task)))
             await self._renew_lease()
             try:
                 job = await self._store_job(new)
@@ -120,7 +122,7 @@ class Dispatcher:
                 _detached(self._discard(new.owner, new.task.id))
                 raise
             # no await from here on: the place is given back when the job has ended
-            self._running[job.id] = _detached(self._look_after(job, admission.pop_all()))
+            self._running[job.id] = _detached(self._look_after(job, model, admission.pop_all()))
         return job
 
     async def _store_job(self, new: NewJob) -> Job:
@@ -146,18 +148,18 @@ class Dispatcher:
             else:
                 return
 
-    async def _look_after(self, job: Job, admission: ExitStack) -> None:
+    async def _look_after(self, job: Job, model: ServedVideo, admission: ExitStack) -> None:
         try:
             with admission:
-                await self._run_to_the_end(job)
+                await self._run_to_the_end(job, model)
         finally:
             del self._running[job.id]
 
-    async def _run_to_the_end(self, job: Job) -> None:
+    async def _run_to_the_end(self, job: Job, model: ServedVideo) -> None:
         pause = FIRST_RETRY_S
         while True:
             try:
-                await self._video.run(job.owner, job.id)
+                await model.client.run(job.owner, job.id)
                 job = await self._jobs.get(job.owner, job.id)
             except JobNotFound:
                 return  # deleted by its owner
@@ -169,14 +171,11 @@ class Dispatcher:
                 logger.exception("job %s will be handed on again in %.1f s", job.id, pause)
             else:
                 if job.finished:
-                    self._learn(job)
+                    if job.result is not None:
+                        model.load.finished(work_of(job.task), job.result.timing.engine_s)
                     return
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_RETRY_S)
-
-    def _learn(self, job: Job) -> None:
-        if job.result is not None:
-            self._load.finished(work_of(job.task), job.result.timing.engine_s)
 
     async def _renew_lease(self) -> None:
         """Makes sure that the lease in the store is fresh, and stays so while there are jobs to look after."""

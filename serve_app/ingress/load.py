@@ -1,4 +1,4 @@
-"""How much work of one kind this ingress has under way, whether more is let in, and when to come back if not.
+"""How much work of one model this ingress has under way, whether more is let in, and when to come back if not.
 
 Pure counting over the measured costs of `autoscaling.CostModel`. Knows no HTTP, no Ray and nothing of the other ingress
 replicas.
@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 from serve_app.autoscaling import CostModel, Demand, Work
 from serve_app.errors import QueueFull
-from serve_app.settings import ImageSettings, TextSettings, VideoSettings
-from serve_app.tasks import Kind
+from serve_app.model_settings import AnyModel, TextSettings
 
 LONGEST_RETRY_S = 600.0
 UNMEASURED_RETRY_S = 1.0
@@ -24,7 +23,6 @@ UNMEASURED_RETRY_S = 1.0
 class Load:
     """`limit` requests may be under way at once: `lanes` of them run, the others wait."""
 
-    kind: Kind
     limit: int
     lanes: int
     lanes_per_replica: int = 1
@@ -33,11 +31,11 @@ class Load:
     under_way: list[Work] = field(default_factory=list[Work])
 
     @classmethod
-    def of(cls, kind: Kind, model: TextSettings | ImageSettings | VideoSettings) -> Load:
+    def of(cls, model: AnyModel) -> Load:
         """Room for what can run on the most replicas, and `max_queued` that wait."""
         per_replica = model.max_running_requests if isinstance(model, TextSettings) else 1
         lanes = model.replicas.max * per_replica
-        return cls(kind, lanes + model.max_queued, lanes, per_replica, model.replicas.target_wait_s)
+        return cls(lanes + model.max_queued, lanes, per_replica, model.replicas.target_wait_s)
 
     @property
     def waiting_s(self) -> float:
@@ -47,10 +45,19 @@ class Load:
     @property
     def retry_after_s(self) -> float:
         """When the next place will be free: the mean time of what is under way, shared by the lanes; at least 1."""
-        if not self.under_way or not self.costs.measured(self.kind):
+        if not self.under_way or not self.costs.measured:
             return UNMEASURED_RETRY_S
         mean_s = self.waiting_s / len(self.under_way)
         return float(min(max(math.ceil(mean_s / self.lanes), 1), LONGEST_RETRY_S))
+
+    def waiting(self, replicas: int) -> int:
+        """How many requests wait for their turn, where so many replicas run."""
+        return max(0, len(self.under_way) - replicas * self.lanes_per_replica)
+
+    def expected_wait_s(self, replicas: int) -> float:
+        """How long a request that came now would wait, as far as measured; 0 where a lane is free."""
+        lanes = max(replicas, 1) * self.lanes_per_replica
+        return self.waiting_s / lanes if len(self.under_way) >= lanes else 0.0
 
     @contextmanager
     def admit(self, work: Work) -> Generator[None]:
@@ -60,7 +67,7 @@ class Load:
         """
         if len(self.under_way) >= self.limit:
             raise QueueFull(
-                f"{len(self.under_way)} {self.kind} requests are under way, which is the limit. Retry later.",
+                f"{len(self.under_way)} requests of this model are under way, which is the limit. Retry later.",
                 retry_after_s=self.retry_after_s,
             )
         self.under_way.append(work)

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made from the models that parse the requests and from the running settings.
 
-Limits become bounds, served models become enums, and kinds that are not enabled have no paths. Pure: settings in, a
+Limits become bounds, served models become enums, and kinds without a model have no paths. Pure: settings in, a
 dict out. What the running code does beyond the models (an even width) stands in descriptions.
 """
 
@@ -9,11 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from serve_app.model_settings import (
+    ImageDefaults,
+    ImageLimits,
+    ImageSettings,
+    TextSettings,
+    VideoDefaults,
+    VideoLimits,
+    VideoSettings,
+)
 from serve_app.protocol.chat import ChatCompletion, ChatRequest
 from serve_app.protocol.completions import Completion, CompletionRequest
 from serve_app.protocol.errors import ErrorResponse
@@ -28,18 +37,11 @@ from serve_app.protocol.videos import (
     VideoList,
     VideoRequest,
 )
-from serve_app.settings import (
-    ImageDefaults,
-    ImageLimits,
-    ImageSettings,
-    Settings,
-    TextSettings,
-    VideoDefaults,
-    VideoLimits,
-    VideoSettings,
-)
+from serve_app.settings import Settings
+from serve_app.tasks import Kind
 
 Json = dict[str, Any]
+M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)
 EVENTS = "text/event-stream"
 JSON = "application/json"
 BOOLEAN = "^([01tTfFyYnN]|[oO][nN]|[nN][oO]|[oO][fF][fF]|[yY][eE][sS]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"
@@ -277,7 +279,7 @@ PATH_PARAMETERS: dict[str, Json] = {
 
 def document(settings: Settings) -> Json:
     """The whole document, for an app with these settings."""
-    kinds = settings.kinds()
+    kinds = {model.kind for model in settings.served.values()}
     operations: list[Operation] = []
     for kind, of_kind in (("text", TEXT), ("image", IMAGES), ("video", VIDEOS)):
         operations += of_kind if kind in kinds else ()
@@ -288,7 +290,7 @@ def document(settings: Settings) -> Json:
         schemas["EditRequest"]["anyOf"] = [{"required": ["image"]}, {"required": ["images"]}]
         for name in ("image", "images"):
             schemas["EditRequest"]["properties"][name] = _without_null(schemas["EditRequest"]["properties"][name])
-    schemas["ModelId"] = {"type": "string", "enum": [model.name for model in kinds.values()]}
+    schemas["ModelId"] = {"type": "string", "enum": [model.id for model in settings.served.values()]}
     for component, bounds in _bounds(settings).items():
         if component in schemas:
             _narrow(schemas[component], bounds)
@@ -370,9 +372,10 @@ def _applicable(member: Json, keywords: Json) -> Json:
 
 def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
     """The running limits and defaults, by component and property."""
-    text, image, video = settings.text, settings.image, settings.video
+    text = _widest(settings, TextSettings)
+    image, video = _widest(settings, ImageSettings), _widest(settings, VideoSettings)
     return {
-        "ChatRequest": _text_bounds(text)
+        "ChatRequest": _text_bounds(text, settings)
         | {
             "messages": {"maxItems": text.limits.messages},
             "max_completion_tokens": {"maximum": text.limits.max_tokens},
@@ -382,7 +385,7 @@ def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
             "function_call": {"enum": ["none", "auto"]},
             "modalities": {"items": {"enum": ["text"]}, "minItems": 1, "maxItems": 1},
         },
-        "CompletionRequest": _text_bounds(text)
+        "CompletionRequest": _text_bounds(text, settings)
         | {
             "logprobs": ONLY_NULL,
             "best_of": {"maximum": text.limits.n},
@@ -390,8 +393,8 @@ def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
             "suffix": {"maxLength": 0},
         },
         "ResponseFormat": {"type": {"enum": ["text"]}},
-        "GenerationRequest": _image_bounds(image),
-        "EditRequest": _image_bounds(image),
+        "GenerationRequest": _image_bounds(image, settings),
+        "EditRequest": _image_bounds(image, settings),
         "ImageExtension": {
             "width": {"minimum": image.limits.min_side, "maximum": image.limits.max_side},
             "height": {"minimum": image.limits.min_side, "maximum": image.limits.max_side},
@@ -399,7 +402,7 @@ def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
             "guidance_scale": {"default": image.defaults.guidance_scale},
             "negative_prompt": {"maxLength": image.limits.prompt_chars},
         },
-        "VideoRequest": _video_bounds(video),
+        "VideoRequest": _video_bounds(video, settings),
         "RemixRequest": {"prompt": {"maxLength": video.limits.prompt_chars}},
         "VideoNvExt": {
             "width": {"minimum": video.limits.min_side, "maximum": video.limits.max_side},
@@ -413,9 +416,27 @@ def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
     }
 
 
-def _text_bounds(text: TextSettings) -> dict[str, Json]:
+def _widest(settings: Settings, cls: type[M]) -> M:
+    """The defaults of the default model of one kind, with limits that no model of the kind goes beyond."""
+    models = [model for model in settings.served.values() if isinstance(model, cls)] or [cls()]
+    default = next((model for model in models if model is settings.default_model(model.kind)), models[0])
+    limits: dict[str, Any] = {
+        name: (min if name.startswith("min_") else max)(getattr(model.limits, name) for model in models)
+        for name in type(default.limits).model_fields
+    }
+    return default.model_copy(update={"limits": default.limits.model_copy(update=limits)})
+
+
+def _choice(settings: Settings, kind: Kind) -> Json:
+    """The ids of the models of one kind, and which of them a request means that names none."""
+    default = settings.default_model(kind)
+    ids = [model.id for model in settings.served.values() if model.kind == kind]
+    return {"enum": ids} | ({"default": default.id} if default else {})
+
+
+def _text_bounds(text: TextSettings, settings: Settings) -> dict[str, Json]:
     return {
-        "model": {"enum": [text.name], "default": text.name},
+        "model": _choice(settings, "text"),
         "max_tokens": _most(text.limits.max_tokens, text.defaults.max_tokens),
         "n": _most(text.limits.n, 1),
         # what no diffusion language model can do is refused, but for the value that asks for nothing
@@ -425,20 +446,20 @@ def _text_bounds(text: TextSettings) -> dict[str, Json]:
     }
 
 
-def _image_bounds(image: ImageSettings) -> dict[str, Json]:
+def _image_bounds(image: ImageSettings, settings: Settings) -> dict[str, Json]:
     return {
         "prompt": {"maxLength": image.limits.prompt_chars},
-        "model": {"enum": [image.name], "default": image.name},
+        "model": _choice(settings, "image"),
         "n": _most(image.limits.n, 1),
         "size": _size(image.limits, image.defaults),
         "output_format": {"default": image.defaults.output_format},
     }
 
 
-def _video_bounds(video: VideoSettings) -> dict[str, Json]:
+def _video_bounds(video: VideoSettings, settings: Settings) -> dict[str, Json]:
     return {
         "prompt": {"maxLength": video.limits.prompt_chars},
-        "model": {"enum": [video.name], "default": video.name},
+        "model": _choice(settings, "video"),
         "seconds": {"maximum": int(video.limits.seconds)},
         "size": _size(video.limits, video.defaults, "even, "),
     }
@@ -495,11 +516,16 @@ def _parameters(operation: Operation, schemas: dict[str, Json], refs: Refs) -> l
 def _body(operation: Operation, schemas: dict[str, Json], refs: Refs) -> Json:
     ref = refs[operation.body]
     properties = _resolved(ref, schemas)["properties"]
-    model = {"model": properties["model"]["default"]} if "model" in properties else {}
+    model = {"model": _example(properties["model"])} if "model" in properties else {}
     content: Json = {JSON: {"schema": ref, "example": {**model, **operation.example}}}
     if operation.files:
         content["multipart/form-data"] = {"schema": _form(_resolved(ref, schemas), operation.files, schemas)}
     return content
+
+
+def _example(model: Json) -> str:
+    """The model that examples name: the default, else the first."""
+    return model.get("default") or next(member["enum"][0] for member in model["anyOf"] if "enum" in member)
 
 
 def _form(schema: Json, files: Sequence[str], schemas: dict[str, Json]) -> Json:

@@ -1,18 +1,21 @@
-"""What the HTTP application stands on: settings, storage, jobs and a client for each kind of model.
+"""What the HTTP application stands on: settings, storage, jobs and the models that are served.
 
-`handles.py` makes the clients over Ray Serve handles; tests make them over deployment objects in their own process.
-Knows neither Ray nor HTTP.
+`serve_app/handles.py` makes the clients over Ray Serve handles; tests make them over deployment objects in their own
+process. Knows neither Ray nor HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
+from serve_app.errors import InvalidRequest, ModelNotFound
 from serve_app.ingress.gate import Gate
 from serve_app.ingress.idempotency import Idempotency
 from serve_app.ingress.load import Load
+from serve_app.model_settings import AnyModel, ImageSettings, ModelSettings, TextSettings, VideoSettings
+from serve_app.protocol.errors import SHOWN_CHARS
 from serve_app.settings import Settings
 from serve_app.tasks import (
     PUBLIC_CALLER,
@@ -70,40 +73,113 @@ class VideoClient(Protocol):
         ...
 
 
+S = TypeVar("S", bound=ModelSettings)
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel(Generic[S, C]):
+    """A model that callers can ask for. `name` is that of its deployment."""
+
+    name: str
+    settings: S
+    client: C
+    load: Load
+
+    @property
+    def id(self) -> str:
+        """What callers ask for."""
+        return self.settings.id
+
+
+class ServedText(ServedModel[TextSettings, TextClient]): ...
+
+
+class ServedImage(ServedModel[ImageSettings, ImageClient]): ...
+
+
+class ServedVideo(ServedModel[VideoSettings, VideoClient]): ...
+
+
+AnyServed = ServedText | ServedImage | ServedVideo
+M = TypeVar("M", ServedText, ServedImage, ServedVideo)
+KIND_OF: Mapping[type[AnyServed], Kind] = {ServedText: "text", ServedImage: "image", ServedVideo: "video"}
+
+WHAT_IT_MAKES: Mapping[Kind, str] = {
+    "text": "writes text: POST /v1/chat/completions",
+    "image": "makes images: POST /v1/images/generations",
+    "video": "makes videos: POST /v1/videos",
+}
+
+
+def served(name: str, settings: AnyModel, client: Any) -> AnyServed:
+    """The model of that name over a client of its kind."""
+    load = Load.of(settings)
+    if isinstance(settings, TextSettings):
+        return ServedText(name=name, settings=settings, client=client, load=load)
+    if isinstance(settings, ImageSettings):
+        return ServedImage(name=name, settings=settings, client=client, load=load)
+    return ServedVideo(name=name, settings=settings, client=client, load=load)
+
+
 Closing = Callable[[], Awaitable[None]]
-Readiness = Callable[[], Awaitable[Mapping[Kind, bool]]]
-"""Says for each enabled kind whether the replicas that should run are warmed up (scaled to zero counts as ready)."""
 
 
-async def always_ready() -> Mapping[Kind, bool]:
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """How a model's deployment stands. `asleep`: scaled to zero, and woken by the next request."""
+
+    state: Literal["ready", "asleep", "starting", "failed"]
+    replicas: int
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state in ("ready", "asleep")
+
+
+Readiness = Callable[[], Awaitable[Mapping[str, ModelState]]]
+"""Tells the state of the models by the names of their deployments."""
+
+
+async def always_ready() -> Mapping[str, ModelState]:
     """For an application whose models live in its own process: they are warmed up before it starts."""
     return {}
 
 
 @dataclass(kw_only=True)
 class Services:
-    """A client is None where its kind is not enabled. `closing` is called when the application ends."""
+    """`models` by model id. `closing` is called when the application ends."""
 
     settings: Settings
     store: ObjectStore
     jobs: JobStore
-    text: TextClient | None = None
-    image: ImageClient | None = None
-    video: VideoClient | None = None
+    models: Mapping[str, AnyServed]
     signer: URLSigner | None = None
     readiness: Readiness = always_ready
-    loads: dict[Kind, Load] = field(default_factory=dict[Kind, Load])
     started_at: float = 0.0
     once: Idempotency = field(init=False)
     gate: Gate = field(init=False, default_factory=Gate)
     closing: list[Closing] = field(init=False, default_factory=list[Closing])
 
-    def served(self, kind: Kind) -> tuple[str, ...]:
-        """The names of the models of one kind; none where it is not enabled."""
-        model = self.settings.kinds().get(kind)
-        return () if model is None else (model.name,)
-
     def __post_init__(self) -> None:
         self.once = Idempotency(self.store, self.jobs, self.settings.jobs)
-        for kind, model in self.settings.kinds().items():
-            self.loads.setdefault(kind, Load.of(kind, model))
+
+    def of(self, served: type[M]) -> dict[str, M]:
+        """The models of one kind, by id."""
+        return {id: model for id, model in self.models.items() if isinstance(model, served)}
+
+    def choose(self, served: type[M], asked: str | None) -> M:
+        """The model that a request means: the one it asks for, else the only one, else the one named after the kind.
+
+        Raises ModelNotFound that lists what could be asked for, and InvalidRequest for a model of another kind.
+        """
+        models = self.of(served)
+        if asked is None:
+            default = self.settings.default_model(KIND_OF[served])
+            asked = default.id if default else ""
+        if asked in models:
+            return models[asked]
+        if asked in self.models:
+            kind = KIND_OF[type(self.models[asked])]
+            raise InvalidRequest(f"'{asked}' {WHAT_IT_MAKES[kind]}.", param="model")
+        raise ModelNotFound.of(asked[:SHOWN_CHARS], models)

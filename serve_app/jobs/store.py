@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
 from pydantic import TypeAdapter
@@ -54,12 +54,20 @@ class Claim:
     fresh: bool = False
 
 
+class Orphan(NamedTuple):
+    """A job that no one looks after, and the id of the model that it waits for."""
+
+    owner: str
+    job_id: str
+    model: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
     """What one look at every open job found: how many there are by status, and those that no one looks after."""
 
     states: dict[str, int]
-    orphans: list[tuple[str, str]]
+    orphans: list[Orphan]
 
 
 _CLAIM = TypeAdapter(Claim)
@@ -71,7 +79,7 @@ class JobStore:
     def __init__(self, store: ObjectStore, settings: Settings) -> None:
         self._store = store
         self._ttl_s = settings.media.ttl_s
-        self._rules = Rules(stale_s=settings.jobs.stale_s, max_attempts=settings.video.max_attempts)
+        self._rules = Rules(stale_s=settings.jobs.stale_s, max_attempts=settings.jobs.max_attempts)
         # finished jobs never change, so that a scan reads each of them once: (owner, id) -> expires_at
         self._finished: dict[tuple[str, str], float] = {}
         self._clock = StoreClock(store)
@@ -225,7 +233,7 @@ class JobStore:
 
     async def orphans(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> list[tuple[str, str]]:
         """(owner, id) of the jobs that should be dispatched again, oldest first; see `scan`."""
-        return (await self.scan(own=own, held=held)).orphans
+        return [(each.owner, each.job_id) for each in (await self.scan(own=own, held=held)).orphans]
 
     async def scan(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> Scan:
         """Looks at every job that has not finished.
@@ -244,7 +252,7 @@ class JobStore:
         now = await self.now()
         unreadable: list[tuple[str, str]] = []
 
-        async def look(each: tuple[str, str]) -> tuple[str, bool] | None:
+        async def look(each: tuple[str, str]) -> tuple[Job, bool] | None:
             try:
                 objects = await self._found(*each)
             except StorageFailed as error:
@@ -258,25 +266,25 @@ class JobStore:
                 return None
             job = self._job(objects, now)
             if job.finished or each in held:
-                return job.status, False
+                return job, False
             mine = bool(own) and objects.dispatcher == own
             lease_at = await lease(objects.dispatcher) if objects.dispatcher and not mine else now
             orphan = records.is_orphan(objects, lease_at, now, self._rules)
-            return job.status, orphan or (mine and records.is_runnable(objects, now, self._rules))
+            return job, orphan or (mine and records.is_runnable(objects, now, self._rules))
 
         every = [each async for each in self._every_job()]
         known = [each for each in every if each not in self._finished]
         states = {"finished": len(every) - len(known)}
-        orphans: list[tuple[str, str]] = []
-        for each, seen in zip(known, await _gather(known, look), strict=True):
+        orphans: list[Orphan] = []
+        for seen in await _gather(known, look):
             if seen is None:
                 continue
-            status, orphan = seen
-            states[status] = states.get(status, 0) + 1
+            job, orphan = seen
+            states[job.status] = states.get(job.status, 0) + 1
             if orphan:
-                orphans.append(each)
+                orphans.append(Orphan(job.owner, job.id, job.task.model))
         self._forget_all_but(every)
-        return Scan(states=states, orphans=sorted(orphans, key=lambda each: each[1]))
+        return Scan(states=states, orphans=sorted(orphans, key=lambda orphan: orphan.job_id))
 
     # --- the replica that runs a job ---
 

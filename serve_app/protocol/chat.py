@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import InvalidRequest
+from serve_app.model_settings import MAX_MESSAGES, TextSettings
 from serve_app.protocol.common import Count, Whole, check_text, refuse
 from serve_app.protocol.text import (
     MAX_PARTS,
@@ -22,7 +23,6 @@ from serve_app.protocol.text import (
     text_parts,
     usage,
 )
-from serve_app.settings import MAX_MESSAGES, TextSettings
 from serve_app.tasks import FinishReason, Message, TextEnd, TextResult, TextStep, TextTask
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -78,7 +78,7 @@ class ChatRequest(TextRequest):
         n = self.n or 1
         task = TextTask(
             id=id,
-            model=settings.name,
+            model=settings.id,
             max_tokens=1,
             caller=caller,
             messages=tuple(Message(role=KNOWN_ROLES.get(m.role, m.role), content=m.content) for m in self.messages),

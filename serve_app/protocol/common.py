@@ -1,4 +1,4 @@
-"""What the wire models share: strict parsing, limits that name themselves, sizes, seeds, and the choice of a model."""
+"""What the wire models share: strict parsing, limits that name themselves, sizes and seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from serve_app.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
+from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.protocol.errors import SHOWN_CHARS, invalid
 
 M = TypeVar("M", bound="Wire")
@@ -172,15 +172,6 @@ def _shown(names: Any) -> list[str]:
             return [*shown, "..."]
         shown.append(name[:SHOWN_CHARS])
     return shown
-
-
-def choose_model(asked: str | None, served: Sequence[str]) -> str:
-    """The model's name; the only one where none was asked for. Raises ModelNotFound, listing those served."""
-    if asked is None and len(served) == 1:
-        return served[0]
-    if asked is None or asked not in served:
-        raise ModelNotFound.of((asked or "")[:SHOWN_CHARS], served)
-    return asked
 
 
 def at_most(param: str, value: int, limit: float, name: str) -> None:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
+from serve_app.model_settings import TextSettings
 from serve_app.protocol.common import Count, Whole, at_most, checked_prompt, refuse
 from serve_app.protocol.text import (
     NO_LOGPROBS,
@@ -21,7 +22,6 @@ from serve_app.protocol.text import (
     report,
     usage,
 )
-from serve_app.settings import TextSettings
 from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTask
 
 MAX_PROMPTS = 128
@@ -59,7 +59,7 @@ class CompletionRequest(TextRequest):
         for i, prompt in enumerate(self.prompt):
             task = TextTask(
                 id=id if i == 0 else f"{id}-p{i}",
-                model=settings.name,
+                model=settings.id,
                 max_tokens=1,
                 caller=caller,
                 prompt=checked_prompt("prompt", prompt, settings.limits.prompt_chars),

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import InvalidRequest
+from serve_app.model_settings import ImageSettings
 from serve_app.protocol.common import (
     MAX_SEED,
     Annotations,
@@ -28,7 +29,6 @@ from serve_app.protocol.common import (
     draw_seed,
     parse_size,
 )
-from serve_app.settings import ImageSettings
 from serve_app.tasks import GeneratedImage, ImageFormat, ImagePreview, ImageResult, ImageTask, StoredObject
 
 AUTO = "auto"
@@ -125,7 +125,7 @@ class ImageRequest(Wire):
         asked = self.response_format or ("b64_json" if self.stream else settings.defaults.response_format)
         if asked is not None:
             return asked == "b64_json"
-        return (self.model or settings.name).startswith(GPT_IMAGE) or any(
+        return (self.model or settings.id).startswith(GPT_IMAGE) or any(
             getattr(self, name, None) is not None for name in GPT_IMAGE_FIELDS
         )
 
@@ -153,7 +153,7 @@ class ImageRequest(Wire):
         width, height = self._size(settings, inputs)
         return ImageTask(
             id=id,
-            model=settings.name,
+            model=settings.id,
             prompt=checked_prompt("prompt", self.prompt, limits.prompt_chars),
             width=width,
             height=height,

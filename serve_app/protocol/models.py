@@ -29,8 +29,8 @@ def list_models(settings: Settings, created: int) -> ModelList:
     return {
         "object": "list",
         "data": [
-            {"id": model.name, "object": "model", "created": created, "owned_by": "diffusion-serve", "kind": kind}
-            for kind, model in settings.kinds().items()
+            {"id": model.id, "object": "model", "created": created, "owned_by": "diffusion-serve", "kind": model.kind}
+            for model in settings.served.values()
         ],
     }
 

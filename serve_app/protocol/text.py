@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
+from serve_app.model_settings import TextSettings
 from serve_app.protocol.common import Annotations, Count, Label, NvExt, Whole, Wire, at_most, at_most_items, refuse
-from serve_app.settings import TextSettings
 from serve_app.tasks import TextEnd, TextStep, TextTask
 
 MAX_STOPS = 4

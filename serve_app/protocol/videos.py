@@ -7,7 +7,7 @@ framework, no storage and no engine: where a result can be fetched comes in as a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
 from serve_app.jobs import Job, Page, Status
+from serve_app.model_settings import VideoLimits, VideoSettings
 from serve_app.protocol.common import (
     Annotations,
     Count,
@@ -25,15 +26,14 @@ from serve_app.protocol.common import (
     at_most,
     check_side,
     checked_prompt,
-    choose_model,
     parse_size,
     refuse,
 )
 from serve_app.protocol.images import Quality, Reference, URLOf
-from serve_app.settings import VideoLimits, VideoSettings
 from serve_app.tasks import ModelCard, VideoTask
 
 Guidance = Annotated[float, Field(ge=0, le=100)]
+NOT_SERVED = "The model '{model}' is not served at present. The job waits for it until it expires."
 WholeSeconds = Count | Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
 
 
@@ -89,7 +89,6 @@ class VideoRequest(Wire):
     def to_task(self, settings: VideoSettings, *, id: str, caller: str, seed: int, submitted_at: float) -> VideoTask:
         """A task with every default filled; `seed` is used where the caller gave none. InvalidRequest names limits."""
         limits, defaults = settings.limits, settings.defaults
-        model = choose_model(self.model, [settings.name])
         asked = self.nvext or VideoNvExt()
         prompt = checked_prompt("prompt", self.prompt, limits.prompt_chars)
         if asked.negative_prompt:
@@ -101,7 +100,7 @@ class VideoRequest(Wire):
         at_most(self.place("num_inference_steps"), steps, limits.steps, "limits.steps")
         return VideoTask(
             id=id,
-            model=model,
+            model=settings.id,
             prompt=prompt,
             width=width,
             height=height,
@@ -306,14 +305,18 @@ class Video(BaseModel):
     prompt: str
     remixed_from_video_id: str | None
     error: VideoError | None
+    status_message: str | None = Field(description="Why a queued job does not begin, where that is known.")
     created: int
     data: list[VideoData]
     inference_time_s: float | None
     nvext: VideoFacts
 
     @classmethod
-    def from_job(cls, job: Job, url_of: URLOf, *, b64_json: str | None = None) -> Video:
-        """`url_of` says where the file can be fetched; with `b64_json` the file itself stands in `data` instead."""
+    def from_job(cls, job: Job, url_of: URLOf, *, is_served: bool, b64_json: str | None = None) -> Video:
+        """`url_of` says where the file can be fetched; with `b64_json` the file itself stands in `data` instead.
+
+        `is_served`: whether the job's model is served here at present.
+        """
         task, result = job.task, job.result
         data: list[VideoData] = []
         if result:
@@ -332,6 +335,7 @@ class Video(BaseModel):
             prompt=task.prompt,
             remixed_from_video_id=job.remixed_from,
             error=VideoError(code=job.error.code, message=job.error.message) if job.error else None,
+            status_message=None if is_served or job.finished else NOT_SERVED.format(model=task.model),
             created=int(job.created_at),
             data=data,
             inference_time_s=round(result.timing.engine_s, 3) if result else None,
@@ -368,8 +372,9 @@ class VideoList(BaseModel):
     has_more: bool
 
     @classmethod
-    def from_page(cls, page: Page, url_of: URLOf) -> VideoList:
-        videos = [Video.from_job(job, url_of) for job in page.jobs]
+    def from_page(cls, page: Page, url_of: URLOf, served: Container[str]) -> VideoList:
+        """`served` holds the ids of the models that are served here."""
+        videos = [Video.from_job(job, url_of, is_served=job.task.model in served) for job in page.jobs]
         ids = [video.id for video in videos] or [None]
         return cls(data=videos, first_id=ids[0], last_id=ids[-1], has_more=page.has_more)
 

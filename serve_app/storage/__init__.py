@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from serve_app.settings import Settings, s3_access, secret
+from serve_app.environment import s3_access, secret
+from serve_app.settings import Settings
 from serve_app.storage.base import (
     CHUNK_BYTES,
     ObjectInfo,

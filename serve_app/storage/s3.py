@@ -20,8 +20,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.asyn import get_loop
 from s3fs import S3FileSystem
 
+from serve_app.environment import S3Access
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
-from serve_app.settings import S3Access
 from serve_app.storage.base import (
     CHUNK_BYTES,
     ObjectInfo,

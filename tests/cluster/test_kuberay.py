@@ -122,17 +122,17 @@ def test_every_replica_has_a_group_that_holds_it(overlay: str) -> None:
     service = rayservice(overlay)
     chosen = settings(service)
     fits: dict[str, list[dict[str, Any]]] = {}
-    for name, model in [*chosen.kinds().items(), ("ingress", chosen.ingress)]:
+    for name, model in [*chosen.served.items(), ("ingress", chosen.ingress)]:
         fits[name] = [group for group in groups(service) if model.labels.items() <= group["labels"].items()]
         assert len(fits[name]) == 1, f"{name}: one group by its labels {model.labels}"
-    for kind, model in chosen.kinds().items():
-        group = fits[kind][0]
+    for name, model in chosen.served.items():
+        group = fits[name][0]
         cpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
         assert model.gpus <= gpus(group)
         assert model.cpus <= cpus
         per_pod = int(gpus(group) // model.gpus)
         assert group["maxReplicas"] * per_pod >= model.replicas.max
-    shared = [model.gpus for kind, model in chosen.kinds().items() if len(fits[kind]) == 1 and 0 < model.gpus < 1]
+    shared = [model.gpus for name, model in chosen.served.items() if len(fits[name]) == 1 and 0 < model.gpus < 1]
     assert sum(shared) <= 1
 
 
@@ -146,7 +146,9 @@ def test_bounds_and_the_head_are_sound(overlay: str) -> None:
     for group in groups(service):
         assert 0 <= group["minReplicas"] <= group["maxReplicas"]
     # the old cluster must outlive the longest video, or an upgrade would cut it off
-    assert service["spec"]["rayClusterDeletionDelaySeconds"] > settings(service).video.time_limit_s
+    assert service["spec"]["rayClusterDeletionDelaySeconds"] > max(
+        model.time_limit_s for model in settings(service).served.values()
+    )
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -167,8 +169,15 @@ def test_pods_run_without_root_and_with_our_image(overlay: str) -> None:
 
 def test_two_gpu_pods_for_wan_14b() -> None:
     service = rayservice("overlays/wan-14b")
-    assert settings(service).video.gpus == 2
+    assert settings(service).served["video"].gpus == 2
     assert [gpus(group) for group in groups(service) if group["groupName"] == "video"] == [2]
+
+
+def test_a_further_model_has_a_group_of_its_own() -> None:
+    service = rayservice("overlays/more-models")
+    names = [group["groupName"] for group in groups(service)]
+    assert names == ["ingress", "text", "image", "video", "schnell"]
+    assert settings(service).served["schnell"].labels == {"diffusion-serve/group": "schnell"}
 
 
 def test_incremental_upgrade_has_its_gateway_fields() -> None:

@@ -35,7 +35,7 @@ PLACE = Path("/mnt")
 """Where each node sees its own files."""
 HEAD = "10.77.0.10"
 ADDRESSES = {"ingress": "10.77.0.11", "text": "10.77.0.12", "video-1": "10.77.0.13", "video-2": "10.77.0.14"}
-DEPLOYMENTS = ("Ingress", "Sweeper", "Text", "Image", "Video")
+DEPLOYMENTS = ("ingress", "sweeper", "text", "image", "video")
 VIDEO_NODES = {"video-1", "video-2"}
 START_S = 300.0
 """Deadlines are generous: the whole cluster shares two cores, perhaps with others."""
@@ -244,27 +244,27 @@ def cluster(lan: Lan, redis: None, s3: S3Server, tmp_path_factory: pytest.TempPa
 
 def test_each_deployment_lands_on_its_group(cluster: Cluster) -> None:
     assert {name: cluster.places(name) for name in DEPLOYMENTS} == {
-        "Ingress": ["ingress"],
-        "Sweeper": ["ingress"],
-        "Text": ["text"],
-        "Image": [],
-        "Video": [],
+        "ingress": ["ingress"],
+        "sweeper": ["ingress"],
+        "text": ["text"],
+        "image": [],
+        "video": [],
     }
 
 
 def test_a_deployment_at_zero_wakes_on_its_group(cluster: Cluster) -> None:
     cluster.ask("POST", "/v1/images/generations", json=IMAGE)
-    assert cluster.places("Image") == ["text"]
+    assert cluster.places("image") == ["text"]
 
 
 def test_the_job_of_a_lost_node_is_done_on_the_other(cluster: Cluster) -> None:
     job_id = cluster.send(LONG_VIDEO)
     wait_for_job(cluster, job_id, "in_progress")
-    [place] = cluster.places("Video")
+    [place] = cluster.places("video")
     assert place in VIDEO_NODES
     cluster.workers[place].kill()
     wait_for_job(cluster, job_id, "completed")
-    [other] = cluster.places("Video")
+    [other] = cluster.places("video")
     assert {place, other} == VIDEO_NODES
     assert probe(cluster.content(job_id)).frames == LONG_VIDEO["nvext"]["num_frames"]
     cluster.workers[place].start()
@@ -273,7 +273,7 @@ def test_the_job_of_a_lost_node_is_done_on_the_other(cluster: Cluster) -> None:
 
 def test_the_proxy_of_every_node_answers(cluster: Cluster) -> None:
     jobs = [cluster.send(LONG_VIDEO) for _ in range(24)]  # more than one replica does until another could start
-    wait_until(lambda: set(cluster.places("Video")) == VIDEO_NODES, START_S, "a replica on each video node")
+    wait_until(lambda: set(cluster.places("video")) == VIDEO_NODES, START_S, "a replica on each video node")
     for node in ("head", *ADDRESSES):
         wait_until(lambda node=node: cluster.answers(node), START_S, f"the proxy of {node}")
         cluster.ask("POST", "/v1/chat/completions", node, json=CHAT)

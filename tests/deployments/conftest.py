@@ -34,6 +34,7 @@ def configure(tmp_path: Path, demo_home: Path) -> Configure:
         }
         for name, value in changes.items():
             values[name] = {**values.get(name, {}), **value}
+        values["models"] = {kind: values.pop(kind, {}) for kind in ("text", "image", "video")}
         return resolve(Settings.model_validate(values), "demo")
 
     return settings

@@ -9,7 +9,7 @@ import pytest
 from serve_app.deployments.replica import served
 from serve_app.deployments.slot import Slot
 from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
-from serve_app.settings import VideoSettings
+from serve_app.model_settings import VideoSettings
 from serve_app.tasks import ModelCard
 
 MODEL = VideoSettings(gpus=2, time_limit_s=0.1)

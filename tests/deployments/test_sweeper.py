@@ -16,6 +16,8 @@ from serve_app.settings import Settings
 from serve_app.storage import LocalStore, open_store
 from tests.jobs.conftest import JOBS, make_result, make_task
 
+MODEL = "demo/wan-tiny"
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -86,7 +88,7 @@ async def finished(jobs: JobStore, made: list[Job]) -> None:
 async def test_jobs_of_a_dead_dispatcher_are_run_once_each(jobs: JobStore, settings: Settings) -> None:
     made = await orphans(jobs, 20)
     runner = Runner(jobs)
-    async with running(Sweep(jobs, runner, settings)):
+    async with running(Sweep(jobs, {MODEL: runner}, settings)):
         await finished(jobs, made)
     assert sorted(runner.ran) == sorted(job.id for job in made)
     assert runner.most_at_once <= DISPATCHED_AT_ONCE
@@ -97,7 +99,7 @@ async def test_jobs_of_a_living_dispatcher_are_left_to_it(jobs: JobStore, settin
     [job] = await create(jobs, 1, dispatcher="alive")
     await jobs.renew("alive")
     runner = Runner(jobs)
-    async with running(Sweep(jobs, runner, settings)):
+    async with running(Sweep(jobs, {MODEL: runner}, settings)):
         await asyncio.sleep(0.5)
     assert runner.ran == []
     assert (await jobs.get("public", job.id)).status == "queued"
@@ -105,14 +107,28 @@ async def test_jobs_of_a_living_dispatcher_are_left_to_it(jobs: JobStore, settin
 
 async def test_a_dispatch_that_was_refused_is_made_again(jobs: JobStore, settings: Settings) -> None:
     made = await orphans(jobs, 2)
-    async with running(Sweep(jobs, Runner(jobs, refusals=3), settings)):
+    async with running(Sweep(jobs, {MODEL: Runner(jobs, refusals=3)}, settings)):
         await finished(jobs, made)
+
+
+async def test_a_job_waits_for_its_model_and_the_others_go_on(jobs: JobStore, settings: Settings) -> None:
+    """More wait for the model that is gone than are dispatched at once, and they came first."""
+    waiting = [
+        await jobs.create(make_task(model="gone"), owner="public", dispatcher="gone")
+        for _ in range(DISPATCHED_AT_ONCE + 1)
+    ]
+    made = await orphans(jobs, 2)
+    async with running(Sweep(jobs, {MODEL: Runner(jobs)}, settings)):
+        await finished(jobs, made)
+        assert [(await jobs.get("public", job.id)).status for job in waiting] == ["queued"] * len(waiting)
+    async with running(Sweep(jobs, {MODEL: Runner(jobs), "gone": Runner(jobs)}, settings)):
+        await finished(jobs, waiting)
 
 
 async def test_two_sweepers_at_once_do_no_harm(jobs: JobStore, settings: Settings) -> None:
     made = await orphans(jobs, 10)
     runner = Runner(jobs)
-    async with running(Sweep(jobs, runner, settings), Sweep(jobs, runner, settings)):
+    async with running(Sweep(jobs, {MODEL: runner}, settings), Sweep(jobs, {MODEL: runner}, settings)):
         await finished(jobs, made)
 
 
@@ -124,11 +140,11 @@ async def test_a_sweeper_takes_over_from_one_that_died(jobs: JobStore, settings:
         del owner, job_id
         await never.wait()
 
-    first = Sweep(jobs, hang, settings)
+    first = Sweep(jobs, {MODEL: hang}, settings)
     await first.once()
     hurried = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 1.0})})
     second = JobStore(open_store(hurried), hurried)
-    async with running(Sweep(second, Runner(second), hurried)):
+    async with running(Sweep(second, {MODEL: Runner(second)}, hurried)):
         await finished(jobs, [job])
     never.set()
     await first.settled()
@@ -139,7 +155,7 @@ async def test_an_outage_that_silenced_everyone_is_no_ones_death(jobs: JobStore,
     [job] = await create(jobs, 1, dispatcher="cut-off")
     await jobs.renew("cut-off")
     runner = Runner(jobs)
-    sweep = Sweep(JobStore(open_store(hurried), hurried), runner, hurried)
+    sweep = Sweep(JobStore(open_store(hurried), hurried), {MODEL: runner}, hurried)
     await sweep.keep_lease_once()
     await asyncio.sleep(1.2)  # no one's lease was renewed for longer than it lasts, not the sweeper's either
     await sweep.once()
@@ -160,7 +176,7 @@ async def test_what_has_expired_goes(tmp_path: Path) -> None:
     assert isinstance(store, LocalStore)
     jobs = JobStore(store, settings)
     [job] = await create(jobs, 1)
-    async with asyncio.timeout(30), running(Sweep(jobs, Runner(jobs), settings)):
+    async with asyncio.timeout(30), running(Sweep(jobs, {MODEL: Runner(jobs)}, settings)):
         while await store.list("jobs"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     with pytest.raises(JobNotFound):

@@ -12,7 +12,7 @@ import pytest
 
 from serve_app import demo
 from serve_app.engines.load import choose, load_image, load_text, load_video
-from serve_app.settings import EngineName, ImageSettings, TextSettings, VideoSettings
+from serve_app.model_settings import EngineName, ImageSettings, TextSettings, VideoSettings
 
 
 @pytest.mark.parametrize(
@@ -32,38 +32,38 @@ def test_choosing_imports_no_engine() -> None:
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./no-such-folder", "~/no/such/folder", "a/b/c"])
-def test_a_missing_folder(model: str, tmp_path: Path) -> None:
+def test_a_missing_folder(model: str) -> None:
     for load, settings in _loaders(model):
         with pytest.raises(ValueError, match="does not exist"):
-            load(settings, tmp_path)
+            load(settings)
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     for load, settings in _loaders(str(tmp_path)):
         with pytest.raises(ValueError, match=r"is no (text|image|video) model"):
-            load(settings, tmp_path)
+            load(settings)
 
 
 def test_a_model_of_another_kind(tmp_path: Path, demo_home: Path) -> None:
     video = str(demo.ensure("demo/wan-tiny", demo_home))
     with pytest.raises(ValueError, match="is a WanPipeline, no image model"):
-        load_image(ImageSettings(model=video), tmp_path)
+        load_image(ImageSettings(model=video))
     with pytest.raises(ValueError, match="is no text model"):
-        load_text(TextSettings(model=video), tmp_path)
+        load_text(TextSettings(model=video))
 
 
 def test_a_broken_checkpoint(tmp_path: Path) -> None:
     index = {"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="could not be loaded as FluxPipeline"):
-        load_image(ImageSettings(model=str(tmp_path)), tmp_path)
+        load_image(ImageSettings(model=str(tmp_path)))
 
 
 @pytest.mark.parametrize("args", [{"thread": 2}, {"threads": 0}, {"dtype": "int8"}])
 def test_engine_args_are_strict(args: dict[str, Any], tmp_path: Path, demo_home: Path) -> None:
     model = str(demo.ensure("demo/flux-tiny", demo_home))
     with pytest.raises(ValueError, match="Allowed: threads, device, dtype, trust_remote_code"):
-        load_image(ImageSettings(model=model, engine_args=args), tmp_path)
+        load_image(ImageSettings(model=model, engine_args=args))
 
 
 def _loaders(model: str) -> list[tuple[Any, Any]]:

@@ -43,12 +43,12 @@ def test_auto(kind: str, gpus: int, guidance: float, chosen: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "gpus", "parallel", "guidance", "says"),
     [
-        ("video", 1, "tensor", 5.0, "at least 2 GPUs"),
-        ("video", 0.5, "cfg", 5.0, "at least 2 GPUs"),
-        ("video", 3, "cfg", 5.0, "even number"),
+        ("video", 1, "tensor", 5.0, "2 GPUs or more"),
+        ("video", 0.5, "cfg", 5.0, "2 GPUs or more"),
+        ("video", 3, "cfg", 5.0, "an even count"),
         ("video", 2, "cfg", 1.0, "guidance_scale above 1"),
         ("image", 2, "cfg", 3.5, "FLUX"),
-        ("text", 2, "sequence", 1.0, "tensor parallelism only"),
+        ("text", 2, "sequence", 1.0, "by tensor parallelism only"),
         ("image", 0, "auto", 3.5, "needs a GPU"),
     ],
 )

@@ -37,11 +37,13 @@ def app(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     args = config["applications"][0]["args"]
     args |= {"home": str(folder), "media": {"root": (folder / "media").as_uri()}}
     args["jobs"] = {"heartbeat_s": 1.0, "stale_s": 10.0, "sweep_s": 2.0}
+    models = args["models"]
     for kind, checkpoint in NAMES.items():
-        args[kind] |= {"enabled": kind in KINDS, "model": str(checkpoints[checkpoint]), "served_name": checkpoint}
-    args["text"] |= {"engine_args": {"load_format": "dummy"}, "max_total_tokens": 32768}
-    args["image"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96]]}
-    args["video"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96, 5]]}
+        models[kind] |= {"model": str(checkpoints[checkpoint]), "served_name": checkpoint}
+    models["text"] |= {"engine_args": {"load_format": "dummy"}, "max_total_tokens": 32768}
+    models["image"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96]]}
+    models["video"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96, 5]]}
+    models |= dict.fromkeys(set(NAMES) - set(KINDS))
     started = App(config, folder / "app", folder / "app.log")
     waiting = started.wait_ready(900)
     if waiting:

@@ -15,7 +15,7 @@ import pytest
 from serve_app.engines.base import Step
 from serve_app.engines.sglang.diffusion import SGLangImageEngine
 from serve_app.errors import EngineDied, UnsupportedParameter
-from serve_app.settings import ImageDefaults, ImageSettings
+from serve_app.model_settings import ImageDefaults, ImageSettings
 from serve_app.tasks import ImageTask
 from tests.gpu.conftest import workers
 

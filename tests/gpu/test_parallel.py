@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.engines.sglang.diffusion import SGLangVideoEngine
 from serve_app.errors import InvalidRequest
-from serve_app.settings import Parallel, VideoDefaults, VideoSettings
+from serve_app.model_settings import Parallel, VideoDefaults, VideoSettings
 from tests.gpu.conftest import workers
 from tests.gpu.test_video import CUT
 

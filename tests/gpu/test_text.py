@@ -15,7 +15,7 @@ import pytest
 
 from serve_app.engines.sglang.text import SGLangTextEngine
 from serve_app.errors import EngineDied, InvalidRequest
-from serve_app.settings import TextSettings
+from serve_app.model_settings import TextSettings
 from serve_app.tasks import Message, TextBlock, TextEnd, TextEvent, TextTask
 from tests.gpu.conftest import workers
 

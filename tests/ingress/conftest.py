@@ -25,13 +25,14 @@ from serve_app.deployments.image import ImageDeployment
 from serve_app.deployments.text import TextDeployment
 from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.asgi import create_http_app
-from serve_app.ingress.services import Services
+from serve_app.ingress.services import AnyServed, Services, served
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import LocalStore, open_store
 
 T = TypeVar("T")
 
+KINDS = ("text", "image", "video")
 BASE: dict[str, Any] = {
     "instance": "tests",
     "text": {"limits": {"n": 4, "max_tokens": 256, "prompt_chars": 2000}, "defaults": {"max_tokens": 32}},
@@ -114,14 +115,36 @@ Configure = Callable[..., Settings]
 
 @pytest.fixture(scope="session")
 def configure(demo_home: Path, media_root: Path) -> Configure:
-    """`configure(limits={"n": 1}, ...)`: the demo profile with small limits, and what is given laid over it."""
+    """`configure(text={"limits": {"n": 1}}, video=None, ...)`: the demo profile with small limits, and what is given
+    laid over it; models of other names go under `models`."""
 
     def make(**changes: Any) -> Settings:
         media = {"root": media_root.as_uri()}
-        written = merged({"home": str(demo_home), "media": media, **BASE}, changes)
+        written = merged({"home": str(demo_home), "media": media, "models": {}, **BASE}, changes)
+        written["models"] |= {kind: written.pop(kind) for kind in KINDS}
         return resolve(Settings.model_validate(written), "demo")
 
     return make
+
+
+def serve_all(settings: Settings, clients: Mapping[str, Any]) -> dict[str, AnyServed]:
+    """The models of these settings over clients by model name; a name that has none gets that of its kind."""
+    return {
+        model.id: served(name, model, clients.get(name) or clients[model.kind])
+        for name, model in settings.served.items()
+    }
+
+
+def with_client(own: Services, name: str, client: Any) -> Services:
+    """The same services, but for the client of one model."""
+    return replace(
+        own, models=serve_all(own.settings, {m.name: m.client for m in own.models.values()} | {name: client})
+    )
+
+
+def client_of(services: Services, name: str) -> Any:
+    [client] = [model.client for model in services.models.values() if model.name == name]
+    return client
 
 
 @pytest.fixture(scope="session")
@@ -138,9 +161,7 @@ def services(server_loop: Loop, configure: Configure) -> Iterator[Services]:
             settings=settings,
             store=store,
             jobs=JobStore(store, settings),
-            text=text,
-            image=image,
-            video=video,
+            models=serve_all(settings, {"text": text, "image": image, "video": video}),
             signer=store.signer if isinstance(store, LocalStore) else None,
             started_at=time.time(),
         )
@@ -149,9 +170,9 @@ def services(server_loop: Loop, configure: Configure) -> Iterator[Services]:
     yield loaded
 
     async def close() -> None:
-        for deployment in (loaded.text, loaded.image, loaded.video):
-            assert isinstance(deployment, TextDeployment | ImageDeployment | VideoDeployment)
-            await deployment.close()
+        for model in loaded.models.values():
+            assert isinstance(model.client, TextDeployment | ImageDeployment | VideoDeployment)
+            await model.client.close()
 
     server_loop.run(close())
 
@@ -168,7 +189,15 @@ def serving(server_loop: Loop, services: Services, configure: Configure) -> Serv
         settings = configure(**changes)
         store = open_store(settings)
         signer = store.signer if isinstance(store, LocalStore) else None
-        own = replace(services, settings=settings, store=store, jobs=JobStore(store, settings), signer=signer, loads={})
+        clients = {model.name: model.client for model in services.models.values()}
+        own = replace(
+            services,
+            settings=settings,
+            store=store,
+            jobs=JobStore(store, settings),
+            signer=signer,
+            models=serve_all(settings, clients),
+        )
         own = changed(own) if changed else own
         config = uvicorn.Config(create_http_app(own), log_config=None, ws="none", timeout_graceful_shutdown=5)
         server, sock = uvicorn.Server(config), free_socket()

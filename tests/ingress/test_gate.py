@@ -10,7 +10,7 @@ from serve_app.errors import Unavailable
 from serve_app.ingress.gate import Gate
 from serve_app.ingress.services import Services
 from serve_app.tasks import ModelCard
-from tests.ingress.conftest import Running, Serving
+from tests.ingress.conftest import Running, Serving, with_client
 
 CHAT = {"model": "demo/llada2-tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32}
 VIDEO = {"prompt": "A raccoon", "model": "demo/wan-tiny", "size": "64x64", "seconds": "1"}
@@ -59,8 +59,7 @@ async def test_new_work_is_refused_and_what_runs_is_finished(serving: Serving) -
 
 async def test_an_application_that_ends_gives_up_its_jobs_at_once(serving: Serving) -> None:
     def with_a_replica_that_is_gone(services: Services) -> Services:
-        services.video = Gone()
-        return services
+        return with_client(services, "video", Gone())
 
     with serving(with_a_replica_that_is_gone, jobs={"stale_s": 600}) as running:
         async with running.client() as client:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,7 +20,7 @@ from serve_app.protocol.videos import RemixRequest
 from serve_app.settings import JobSettings
 from serve_app.storage import is_made_here
 from serve_app.tasks import ImageEvent, ImageResult, ImageTask, ModelCard, StoredObject
-from tests.ingress.conftest import Running, Serving
+from tests.ingress.conftest import Running, Serving, client_of, with_client
 from tests.ingress.test_videos import BODY, FORM, Held, ended, held, picture
 
 __all__ = ["held"]
@@ -239,9 +238,8 @@ class Failing:
 
 
 async def test_an_error_is_not_replayed(serving: Serving, services: Services, key: dict[str, str]) -> None:
-    assert services.image is not None
-    failing = Failing(services.image)
-    with serving(lambda own: replace(own, image=failing)) as running:
+    failing = Failing(client_of(services, "image"))
+    with serving(lambda own: with_client(own, "image", failing)) as running:
         async with running.client() as client:
             statuses = [
                 (await client.post("/v1/images/generations", json=IMAGE, headers=key)).status_code for _ in range(3)

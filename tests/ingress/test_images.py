@@ -13,7 +13,8 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.ingress.conftest import Running, Serving
+from serve_app.ingress.services import ModelState
+from tests.ingress.conftest import Running, Serving, client_of, with_client
 
 IMAGES = "/v1/images/generations"
 EDITS = "/v1/images/edits"
@@ -287,8 +288,7 @@ async def test_a_model_that_cannot_edit_says_so(serving: Serving) -> None:
             return replace(await self._image.describe(), capabilities=frozenset({"previews"}))
 
     def cannot_edit(services: Any) -> Any:
-        services.image = DrawsOnly(services.image)
-        return services
+        return with_client(services, "image", DrawsOnly(client_of(services, "image")))
 
     with serving(cannot_edit) as running:
         async with running.client() as client:
@@ -342,7 +342,7 @@ async def test_a_stream_that_is_dropped_frees_the_engine(running: Running) -> No
                 break
         assert (await client.post(IMAGES, json=FOX)).status_code == 200
     await asyncio.sleep(0)
-    assert running.services.loads["image"].under_way == []
+    assert running.services.models[MODEL].load.under_way == []
 
 
 # --- /v1/media ------------------------------------------------------------------------------------------------------
@@ -457,7 +457,7 @@ async def test_health_and_readiness(client: httpx.AsyncClient, serving: Serving)
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
 
     async def half() -> Any:
-        return {"text": True, "image": False}
+        return {"text": ModelState("ready", 1), "image": ModelState("starting", 0)}
 
     def starting(services: Any) -> Any:
         services.readiness = half
@@ -478,7 +478,7 @@ async def test_health_and_readiness(client: httpx.AsyncClient, serving: Serving)
 
 
 async def test_a_kind_that_is_off_serves_no_model(serving: Serving) -> None:
-    with serving(image={"enabled": False}) as running:
+    with serving(image=None) as running:
         async with running.client() as client:
             answer = await client.post(IMAGES, json=FOX | {"model": MODEL})
             assert answer.status_code == 404

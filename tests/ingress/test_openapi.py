@@ -23,8 +23,8 @@ UNDOCUMENTED = {
 }
 
 
-def described(**settings: Any) -> dict[str, Any]:
-    return document(resolve(Settings.model_validate(settings), "demo"))
+def described(models: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+    return document(resolve(Settings.model_validate({"models": models or {}, **settings}), "demo"))
 
 
 def refs(node: Any) -> list[str]:
@@ -58,8 +58,10 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_running_limits_and_models_are_bounds_and_enums() -> None:
     made = described(
-        video={"served_name": "mine", "limits": {"frames": 9, "seconds": 3, "steps": 7}, "defaults": {"fps": 6}},
-        text={"limits": {"max_tokens": 99}, "defaults": {"max_tokens": 9}},
+        {
+            "video": {"served_name": "mine", "limits": {"frames": 9, "seconds": 3, "steps": 7}, "defaults": {"fps": 6}},
+            "text": {"limits": {"max_tokens": 99}, "defaults": {"max_tokens": 9}},
+        }
     )
     schemas = made["components"]["schemas"]
     video, extension = schemas["VideoRequest"]["properties"], schemas["VideoNvExt"]["properties"]
@@ -73,7 +75,7 @@ def test_running_limits_and_models_are_bounds_and_enums() -> None:
 
 
 def test_a_kind_that_is_off_has_no_paths() -> None:
-    paths = described(video={"enabled": False}, text={"enabled": False})["paths"]
+    paths = described({"video": None, "text": None})["paths"]
     assert not [path for path in paths if "video" in path or "completions" in path]
     assert "/v1/images/generations" in paths
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import ANY
 
@@ -16,7 +16,7 @@ from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.services import Services
 from serve_app.media.videos import probe
 from serve_app.settings import Settings
-from tests.ingress.conftest import Configure, Loop, Serving
+from tests.ingress.conftest import Configure, Loop, Serving, with_client
 from tests.ingress.test_images import FOX, IMAGES, opened
 from tests.ingress.test_requests import error_of
 from tests.ingress.test_videos import BODY
@@ -32,7 +32,7 @@ class Engines:
     media: dict[str, Any]
 
     def use(self, own: Services) -> Services:
-        return replace(own, image=self.image, video=self.video)
+        return with_client(with_client(own, "image", self.image), "video", self.video)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def engines(
 async def test_results_are_fetched_from_s3_by_urls_that_cannot_be_changed(
     serving: Serving, engines: Engines, s3_server: S3Server
 ) -> None:
-    with serving(engines.use, media=engines.media, text={"enabled": False}) as running:
+    with serving(engines.use, media=engines.media, text=None) as running:
         async with running.client() as client, httpx.AsyncClient() as anyone:
             url = httpx.URL((await client.post(IMAGES, json=FOX)).json()["data"][0]["url"])
             assert str(url).startswith(s3_server.endpoint)
@@ -98,7 +98,7 @@ async def test_results_are_fetched_from_s3_by_urls_that_cannot_be_changed(
             await client.delete(f"/v1/videos/{video['id']}")
             assert (await anyone.get(data["url"])).status_code == 404
 
-    with serving(engines.use, media={**engines.media, "redirect": False}, text={"enabled": False}) as running:
+    with serving(engines.use, media={**engines.media, "redirect": False}, text=None) as running:
         async with running.client() as client:
             video = (await client.post("/v1/videos", json=BODY)).json()
             content = f"/v1/videos/{video['id']}/content"
@@ -117,7 +117,7 @@ async def test_results_are_fetched_from_s3_by_urls_that_cannot_be_changed(
 async def test_while_storage_is_away_a_request_fails_with_a_true_status(
     serving: Serving, engines: Engines, s3_server: S3Server
 ) -> None:
-    with serving(engines.use, media=engines.media, text={"enabled": False}) as running:
+    with serving(engines.use, media=engines.media, text=None) as running:
         async with running.client() as client:
             video = (await client.post("/v1/videos", json=BODY)).json()
             s3_server.stop()

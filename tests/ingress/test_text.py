@@ -195,7 +195,7 @@ async def test_a_disconnect_frees_the_engine(running: Running) -> None:
             waits.append(time.monotonic() - began)
         assert min(waits) < max(0.5 * whole_s, 0.5)
     async with asyncio.timeout(30):
-        while running.services.loads["text"].under_way:  # noqa: ASYNC110 counted in another thread
+        while running.services.models[MODEL].load.under_way:  # noqa: ASYNC110 counted in another thread
             await asyncio.sleep(0.01)
 
 

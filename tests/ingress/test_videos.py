@@ -8,7 +8,6 @@ import io
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,7 +18,7 @@ from serve_app.errors import Unavailable
 from serve_app.ingress.services import Services, VideoClient
 from serve_app.media.videos import probe
 from serve_app.tasks import ModelCard
-from tests.ingress.conftest import Loop, Running, Serving
+from tests.ingress.conftest import Loop, Running, Serving, client_of, with_client
 
 SMALL = {"num_frames": 5, "fps": 4, "num_inference_steps": 1, "seed": 11}
 BODY = {"prompt": "A curious raccoon", "size": "64x64", "nvext": SMALL}
@@ -84,9 +83,8 @@ class Held:
 @pytest.fixture
 def held(serving: Serving, services: Services, server_loop: Loop) -> Iterator[tuple[Held, Running]]:
     """An application whose one video replica is busy, with room for two waiting jobs."""
-    assert services.video is not None
-    client = Held(services.video, server_loop)
-    with serving(lambda own: replace(own, video=client), video={"max_queued": 2}) as running:
+    client = Held(client_of(services, "video"), server_loop)
+    with serving(lambda own: with_client(own, "video", client), video={"max_queued": 2}) as running:
         yield client, running
         client.release()
 
@@ -223,7 +221,7 @@ async def test_a_remix_has_the_limits_of_today(serving: Serving, client: httpx.A
 
 async def test_one_object_serves_openais_clients_and_dynamos(client: httpx.AsyncClient) -> None:
     openais = {"id", "object", "model", "status", "progress", "created_at", "completed_at", "expires_at", "seconds"}
-    openais |= {"size", "prompt", "remixed_from_video_id", "error"}
+    openais |= {"size", "prompt", "remixed_from_video_id", "error", "status_message"}
     dynamos = {"id", "object", "model", "status", "progress", "created", "data", "error", "inference_time_s"}
     video = (await client.post("/v1/videos", json=BODY)).json()
     assert set(video) == openais | dynamos | {"nvext"}
@@ -244,8 +242,7 @@ async def test_seconds_may_be_a_number_or_a_string_and_frames_win(client: httpx.
 
 
 async def test_which_way_a_post_goes(serving: Serving, services: Services, server_loop: Loop) -> None:
-    assert services.video is not None
-    replica = Held(services.video, server_loop)
+    replica = Held(client_of(services, "video"), server_loop)
     form: Any = {name: (None, value) for name, value in FORM.items()}
     plain = {"prompt": "p", "size": "64x64"}
     jobs: list[dict[str, Any]] = [{"json": plain}, {"files": form}]  # a form is one with nvext too
@@ -257,7 +254,7 @@ async def test_which_way_a_post_goes(serving: Serving, services: Services, serve
         {"json": plain, "headers": {"Prefer": "wait"}},
         {"files": form, "headers": {"Prefer": "wait"}},
     ]
-    with serving(lambda own: replace(own, video=replica)) as running:
+    with serving(lambda own: with_client(own, "video", replica)) as running:
         async with running.client() as client:
             for one in jobs:
                 job = await client.post("/v1/videos", **one)
@@ -286,7 +283,7 @@ class Failing:
 
 
 async def test_a_failure_has_a_true_status_for_who_waits_and_is_a_200_to_who_asks(serving: Serving) -> None:
-    with serving(lambda own: replace(own, video=Failing(own))) as running:
+    with serving(lambda own: with_client(own, "video", Failing(own))) as running:
         async with running.client() as client:
             for path in ("/v1/videos", "/v1/videos/sync"):
                 answer = await client.post(path, json=BODY)
@@ -561,9 +558,8 @@ class Dying:
 
 
 async def test_a_job_is_handed_on_again_when_its_replica_died(serving: Serving, services: Services) -> None:
-    assert services.video is not None
-    dying = Dying(services.video, deaths=2)
-    with serving(lambda own: replace(own, video=dying)) as running:
+    dying = Dying(client_of(services, "video"), deaths=2)
+    with serving(lambda own: with_client(own, "video", dying)) as running:
         async with running.client() as client:
             assert (await client.post("/v1/videos", json=BODY)).json()["status"] == "completed"
 
@@ -627,7 +623,7 @@ class TextOnly:
 
 
 async def test_what_the_model_cannot_do_is_a_400_before_a_job_is_made(serving: Serving) -> None:
-    with serving(lambda own: replace(own, video=TextOnly())) as running:
+    with serving(lambda own: with_client(own, "video", TextOnly())) as running:
         async with running.client() as client:
             form: dict[str, Any] = {name: (None, value) for name, value in FORM.items()}
             image = await client.post("/v1/videos", files={**form, "input_reference": ("a.png", picture())})

@@ -304,7 +304,7 @@ class TestTries:
         replica = JobStore(open_store(rules), rules)
         job = await create()
         await replica.renew("d1")
-        for _ in range(rules.video.max_attempts - 1):
+        for _ in range(rules.jobs.max_attempts - 1):
             await (await started(replica, job.id)).fail("engine_died", "The engine died.", retry=True)
         last = await started(replica, job.id)
         await last.heartbeat()

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from serve_app.errors import InvalidRequest
+from serve_app.model_settings import ImageDefaults, ImageLimits, ImageSettings
 from serve_app.protocol.common import MAX_SEED, parse
 from serve_app.protocol.images import (
     EditRequest,
@@ -14,7 +15,6 @@ from serve_app.protocol.images import (
     from_result,
     partial_event,
 )
-from serve_app.settings import ImageDefaults, ImageLimits, ImageSettings
 from serve_app.tasks import GeneratedImage, ImagePreview, ImageResult, ImageTask, StoredObject, Timing
 
 SETTINGS = ImageSettings(

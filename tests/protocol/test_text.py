@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from serve_app.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
+from serve_app.errors import InvalidRequest, UnsupportedParameter
+from serve_app.model_settings import TextDefaults, TextLimits, TextSettings
 from serve_app.protocol import completions
 from serve_app.protocol.chat import ChatChunks, ChatRequest, from_results
-from serve_app.protocol.common import choose_model, parse
+from serve_app.protocol.common import parse
 from serve_app.protocol.completions import CompletionRequest
-from serve_app.settings import TextDefaults, TextLimits, TextSettings
 from serve_app.tasks import Message, TextEnd, TextResult, TextStep, TextTask
 
 SETTINGS = TextSettings(
@@ -210,11 +210,3 @@ def test_chunks_say_the_role_once_for_each_choice() -> None:
     assert chunks.end(0, END)["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     step = chunks.step(0, TextStep(block=2, step=3, text="a\u2591", masked=1))
     assert step["choices"] == []
-
-
-def test_a_model_is_chosen_where_there_is_one() -> None:
-    assert choose_model(None, ["m"]) == "m"
-    with pytest.raises(ModelNotFound, match="Served: 'm'"):
-        choose_model("x", ["m"])
-    with pytest.raises(ModelNotFound, match="none"):
-        choose_model(None, [])

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from serve_app.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
+from serve_app.errors import InvalidRequest, UnsupportedParameter
+from serve_app.model_settings import VideoDefaults, VideoLimits, VideoSettings
 from serve_app.protocol.common import parse
 from serve_app.protocol.videos import Dispatch, VideoRequest, check_capabilities, dispatch
-from serve_app.settings import VideoDefaults, VideoLimits, VideoSettings
 from serve_app.tasks import ModelCard, VideoTask
 
 SETTINGS = VideoSettings(
@@ -120,11 +120,6 @@ def test_a_limit_is_named(body: dict[str, Any], param: str, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says) as refused:
         task(**body)
     assert refused.value.param == param
-
-
-def test_another_model_is_not_found() -> None:
-    with pytest.raises(ModelNotFound, match="demo/wan-tiny"):
-        task(model="sora-2")
 
 
 @pytest.mark.parametrize(

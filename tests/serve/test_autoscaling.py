@@ -22,7 +22,7 @@ CHEAP = {"size": "64x64", "nvext": {"num_inference_steps": 1}}
 DEAR = {"size": "256x256", "nvext": {"num_inference_steps": 100}}
 SCALED_S = 120.0
 INGRESS = {
-    "name": "Ingress",
+    "name": "ingress",
     # reports each second, where ten is the default
     "autoscaling_config": {"min_replicas": 1, "max_replicas": 1, "metrics_interval_s": 1.0, "look_back_period_s": 3.0},
 }
@@ -56,16 +56,19 @@ def test_dear_requests_get_more_replicas_than_as_many_cheap_ones_and_none_is_kep
         "profile": "demo",
         "home": str(demo_home),
         "media": {"root": (tmp_path / "media").as_uri()},
-        "text": {"enabled": False},
-        "video": {"enabled": False},
-        "image": {"warm_up_sizes": [[64, 64]], "replicas": bounds},
+        "models": {
+            "text": None,
+            "video": None,
+            "image": {"warm_up_sizes": [[64, 64]], "replicas": bounds},
+            "other": {"kind": "image", "model": "demo/flux-tiny", "served_name": "other", "replicas": bounds},
+        },
     }
     policy = {"policy_function": "serve_app.autoscaling:WaitPolicy"}
     server = UpProcess(tmp_path, args, autoscaling_policy=policy, deployments=[INGRESS])
     with server.running() as process:
 
         def running() -> int:
-            return replicas(process.pid, "Image")
+            return replicas(process.pid, "image")
 
         with images(server.base_url, **CHEAP) as answered:
             most = 0
@@ -80,6 +83,7 @@ def test_dear_requests_get_more_replicas_than_as_many_cheap_ones_and_none_is_kep
 
         with images(server.base_url, **DEAR) as answered:
             wait_until(lambda: running() == 2, SCALED_S, "a second replica")
+            assert replicas(process.pid, "other") == 0, "each model is scaled by its own work"
         assert set(answered) == {200}
 
         wait_until(lambda: running() == 0, SCALED_S, "sleep")

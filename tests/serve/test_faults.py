@@ -44,12 +44,14 @@ def make_args(demo_home: Path, root: str) -> dict[str, Any]:
         "profile": "demo",
         "home": str(demo_home),
         "media": {"root": root},
-        "text": {"enabled": False},
-        "image": {"enabled": False},
-        "video": {
-            "warm_up_sizes": [[64, 64, FRAMES]],
-            "max_queued": 200,
-            "defaults": {"width": 64, "height": 64, "num_frames": FRAMES, "num_inference_steps": 1},
+        "models": {
+            "text": None,
+            "image": None,
+            "video": {
+                "warm_up_sizes": [[64, 64, FRAMES]],
+                "max_queued": 200,
+                "defaults": {"width": 64, "height": 64, "num_frames": FRAMES, "num_inference_steps": 1},
+            },
         },
         "jobs": JOBS,
     }
@@ -149,7 +151,7 @@ def client(s3: S3Server, demo_home: Path, tmp_path_factory: pytest.TempPathFacto
 def test_kill_the_ingress_with_twenty_jobs_queued(client: Client, store: Path) -> None:
     ids = client.send(2, **LONG) + client.send(28, num_inference_steps=2)
     listed = httpx.get(f"{client.app.base_url}/v1/videos?limit=100", timeout=60).json()["data"]
-    client.app.kill_replica("Ingress")
+    client.app.kill_replica("ingress")
     assert sum(job["status"] == "queued" for job in listed) >= 20
     assert len(ids) == 30
     client.finished(ids)
@@ -162,7 +164,7 @@ def test_kill_the_video_replica_in_the_middle_of_a_job(client: Client) -> None:
     [long] = client.send(1, **LONG)
     ids = client.send(14)
     wait_until(lambda: _eventually(client, long)["progress"] > 0, 240, "progress")
-    client.app.kill_replica("Video")
+    client.app.kill_replica("video")
     at_death = _eventually(client, long)
     assert 0 < at_death["progress"] < 100
     client.finished([long, *ids])

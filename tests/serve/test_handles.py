@@ -19,10 +19,12 @@ import pytest
 from ray import serve
 
 from serve_app.errors import GenerationFailed, InvalidRequest
+from serve_app.handles import TextHandle
 from serve_app.ingress.asgi import create_http_app
-from serve_app.ingress.handles import ServeReadiness, TextHandle
-from serve_app.ingress.services import Services
+from serve_app.ingress.readiness import ServeReadiness
+from serve_app.ingress.services import Services, served
 from serve_app.jobs import JobStore
+from serve_app.model_settings import TextSettings
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
 from serve_app.tasks import ModelCard, TextBlock, TextEnd, TextEvent, TextResult, TextTask
@@ -74,12 +76,13 @@ class Front:
 
     def __init__(self, settings: Settings, text: Any) -> None:
         store = open_store(settings)
+        model = settings.model("text", TextSettings)
         self._services = Services(
             settings=settings,
             store=store,
             jobs=JobStore(store, settings),
-            text=TextHandle(text),
-            readiness=ServeReadiness(settings, {"text": text}),
+            models={"m": served("text", model, TextHandle(text))},
+            readiness=ServeReadiness({"text": text}, {"text": 1}),
         )
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -92,8 +95,7 @@ SMALL = {"num_cpus": 0.1}
 @contextmanager
 def served_text(replica: Any, name: str, home: Path) -> Generator[None]:
     """Our ingress at /`name`, over a bound deployment in place of the text model."""
-    off = {"enabled": False}
-    written = {"text": {"model": "m"}, "image": off, "video": off, "home": str(home)}
+    written = {"models": {"text": {"model": "m"}, "image": None, "video": None}, "home": str(home)}
     settings = resolve(Settings.model_validate(written), "demo")
     deployment: Any = serve.deployment
     front = deployment(serve.ingress()(Front)).options(max_ongoing_requests=100, ray_actor_options=SMALL)
@@ -210,7 +212,8 @@ async def test_readiness_is_what_serve_says(url: str) -> None:
         while (answer := await client.get(f"{url}/ready")).status_code != 200:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.2)
-    assert answer.json()["models"] == {"text": "ready"}
+    told = {"model": "m", "state": "ready", "replicas": 1, "waiting": 0, "expected_wait_s": 0.0}
+    assert answer.json()["models"] == {"text": told}
 
 
 async def test_a_slow_body_does_not_take_the_ingress(url: str) -> None:

@@ -104,7 +104,7 @@ def test_a_redeploy_under_load_fails_no_request_and_loses_no_job(served: Served)
     with traffic.running():
         traffic.another_round()
         before = set(traffic.tokens)
-        deploy({**served.args, "text": {"defaults": {"max_tokens": 64}}})
+        deploy({**served.args, "models": {"text": {"defaults": {"max_tokens": 64}}}})
         traffic.another_round()
         wait_until(lambda: 64 in traffic.tokens, ROUND_S, "the new default")
     assert traffic.failures == []

@@ -20,7 +20,7 @@ from ray import serve
 from serve_app.deployments.replica import leave, served
 from serve_app.deployments.slot import Slot
 from serve_app.errors import EngineDied
-from serve_app.settings import TextSettings
+from serve_app.model_settings import TextSettings
 from serve_app.tasks import ModelCard, TextBlock, TextEvent, TextResult, TextTask
 from tests.serve.test_handles import END, SMALL, ask, served_text
 

@@ -31,9 +31,11 @@ def args(demo_home: Path, tmp_path: Path) -> dict[str, Any]:
         "profile": "demo",
         "home": str(demo_home),
         "media": {"root": media.as_uri()},
-        "text": {"enabled": False},
-        "image": {"warm_up_sizes": [[64, 64]]},
-        "video": {"warm_up_sizes": [[64, 64, 5]]},
+        "models": {
+            "text": None,
+            "image": {"warm_up_sizes": [[64, 64]]},
+            "video": {"warm_up_sizes": [[64, 64, 5]]},
+        },
         "jobs": {"sweep_s": 1},
     }
 
@@ -71,10 +73,10 @@ def test_a_start_that_fails_ends_with_the_replicas_own_words(
     monkeypatch.setenv("RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT", "1")  # or Serve tries it three times
     empty = tmp_path / "empty"
     empty.mkdir()
-    args |= {"video": {"enabled": False}, "image": {"model": str(empty), "engine": "diffusers"}}
+    args["models"] |= {"video": None, "image": {"model": str(empty), "engine": "diffusers"}}
     done = run_up(UpProcess(tmp_path, args))
     assert done.returncode == 1, done.stdout[-4000:]
-    assert f"Image did not start: ValueError: '{empty}' is no image model: it has no model_index.json" in done.stdout
+    assert f"image did not start: ValueError: '{empty}' is no image model: it has no model_index.json" in done.stdout
     assert "AttributeError" not in done.stdout
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from serve_app.settings import TextSettings
+from serve_app.model_settings import TextSettings
 
 BLOCK_LENGTH = 32
 _DEFAULTS: dict[str, dict[str, float]] = {

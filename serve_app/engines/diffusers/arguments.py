@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from serve_app.settings import ModelSettings
+from serve_app.model_settings import ModelSettings
 
 
 class EngineArgs(BaseModel):

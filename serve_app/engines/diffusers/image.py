@@ -17,7 +17,7 @@ from serve_app.engines.diffusers import loading, pictures
 from serve_app.engines.diffusers.previews import Preview
 from serve_app.engines.diffusers.worker import Job, Worker
 from serve_app.engines.shapes import next_multiple, spread
-from serve_app.settings import ImageSettings
+from serve_app.model_settings import ImageSettings
 from serve_app.tasks import ImageTask, ModelCard
 
 TRUE_CFG_SCALE = 4.0
@@ -40,7 +40,7 @@ class DiffusersImageEngine:
         self._sizes = settings.warm_up_sizes or ((settings.defaults.width, settings.defaults.height),)
         self._worker = Worker("image-engine", source.threads(self._draw.transformer, self._draw.vae))
         self.card = ModelCard(
-            model=settings.name,
+            model=settings.id,
             kind="image",
             engine="diffusers",
             capabilities=frozenset({"previews", "edit", "mask", "progress", "cancel"}),

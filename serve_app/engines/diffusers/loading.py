@@ -15,7 +15,7 @@ from packaging.version import Version
 from torch import nn
 
 from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
-from serve_app.settings import ModelSettings
+from serve_app.model_settings import ModelSettings
 
 MAX_THREADS = 8
 """More threads for one operation seldom help, and a container may own far fewer cores than its host shows."""

@@ -18,7 +18,7 @@ from serve_app.engines.diffusers.algorithms import BLOCK_LENGTH, Algorithm, pars
 from serve_app.engines.diffusers.detokenizer import Detokenizer, Piece
 from serve_app.engines.diffusers.worker import Job, Worker
 from serve_app.engines.length import fitted
-from serve_app.settings import TextSettings
+from serve_app.model_settings import TextSettings
 from serve_app.tasks import FinishReason, ModelCard, TextBlock, TextEnd, TextEvent, TextStep, TextTask, Timing
 
 MASKED = "\u2591"
@@ -42,7 +42,7 @@ class DiffusersTextEngine:
         self._warm_up_tokens = min(2 * BLOCK_LENGTH, settings.limits.max_tokens)
         self._worker = Worker("text-engine", source.threads(model))
         self.card = ModelCard(
-            model=settings.name,
+            model=settings.id,
             kind="text",
             engine="diffusers",
             capabilities=frozenset({"sampling", "steps", "progress", "cancel"}),

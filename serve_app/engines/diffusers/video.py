@@ -17,7 +17,7 @@ from serve_app.engines.diffusers import loading, pictures
 from serve_app.engines.diffusers.worker import Job, Worker
 from serve_app.engines.shapes import next_frames, next_multiple
 from serve_app.errors import InvalidRequest, UnsupportedParameter
-from serve_app.settings import VideoSettings
+from serve_app.model_settings import VideoSettings
 from serve_app.tasks import ModelCard, VideoTask
 
 LEAST_MULTIPLE = 16
@@ -55,9 +55,7 @@ class DiffusersVideoEngine:
             capabilities.add("image_to_video")
         if self._two_experts:
             capabilities.add("two_experts")
-        self.card = ModelCard(
-            model=settings.name, kind="video", engine="diffusers", capabilities=frozenset(capabilities)
-        )
+        self.card = ModelCard(model=settings.id, kind="video", engine="diffusers", capabilities=frozenset(capabilities))
 
     async def generate(self, task: VideoTask, image: bytes | None, on_step: OnStep) -> VideoOutput:
         self._check(task, image)

@@ -18,7 +18,7 @@ from serve_app.engines.sglang.requests import image_arguments, video_arguments
 from serve_app.engines.shapes import next_multiple
 from serve_app.errors import GenerationFailed, InvalidRequest, UnsupportedParameter
 from serve_app.media.images import decode_image
-from serve_app.settings import ImageSettings, VideoSettings
+from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import ImageTask, Kind, ModelCard, VideoTask
 
 PATCH = 16
@@ -44,7 +44,7 @@ class SGLangDiffusion:
         self._config = self._generator.config
         self._times = StepTimes()
         self.card = ModelCard(
-            model=settings.name, kind=self.kind, engine="sglang", capabilities=frozenset(self._capabilities())
+            model=settings.id, kind=self.kind, engine="sglang", capabilities=frozenset(self._capabilities())
         )
 
     async def check_health(self) -> None:

@@ -30,8 +30,8 @@ from serve_app.engines.sglang.blocks import Blocks, first_end
 from serve_app.engines.sglang.ports import free_ports
 from serve_app.engines.sglang.processes import Processes
 from serve_app.errors import ContextLengthExceeded, EngineDied, GenerationFailed, InvalidRequest
+from serve_app.model_settings import TextSettings
 from serve_app.scratch import Scratch
-from serve_app.settings import TextSettings
 from serve_app.tasks import FinishReason, ModelCard, TextEnd, TextEvent, TextTask, Timing
 
 WATCH_S = 0.2
@@ -73,7 +73,7 @@ class SGLangTextEngine:
         self._watch: asyncio.Task[None] | None = None
         self._died: str | None = None
         self.concurrency = settings.max_running_requests
-        self.card = ModelCard(model=settings.name, kind="text", engine="sglang", capabilities=frozenset({"cancel"}))
+        self.card = ModelCard(model=settings.id, kind="text", engine="sglang", capabilities=frozenset({"cancel"}))
 
     async def generate(self, task: TextTask) -> AsyncGenerator[TextEvent]:
         """Finished blocks, then a TextEnd. Closing it takes the request out of the engine at its next step."""

@@ -10,10 +10,12 @@ from starlette.routing import BaseRoute, Route
 
 from serve_app.errors import Unavailable
 from serve_app.ingress.answers import json_answer
-from serve_app.ingress.services import Services
+from serve_app.ingress.services import AnyServed, ModelState, Services
 from serve_app.telemetry import METRICS_CONTENT_TYPE, render_metrics
 
 RETRY_S = 1.0
+IN_PROCESS = ModelState("ready", 1)
+"""The state of a model that lives in this process."""
 
 
 def routes(services: Services) -> list[BaseRoute]:
@@ -24,11 +26,11 @@ def routes(services: Services) -> list[BaseRoute]:
     async def ready(request: Request) -> Response:
         del request
         services.gate.check()
-        known = await services.readiness()
-        waiting = [kind for kind, is_ready in known.items() if not is_ready]
-        if waiting:
+        states = await services.readiness()
+        if waiting := [name for name, state in states.items() if not state.is_ready]:
             raise Unavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after_s=RETRY_S)
-        return json_answer({"status": "ready", "models": dict.fromkeys(services.settings.kinds(), "ready")})
+        models = {model.name: _report(model, states.get(model.name, IN_PROCESS)) for model in services.models.values()}
+        return json_answer({"status": "ready", "models": models})
 
     async def metrics(request: Request) -> Response:
         del request
@@ -39,3 +41,14 @@ def routes(services: Services) -> list[BaseRoute]:
         Route("/ready", ready, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]
+
+
+def _report(model: AnyServed, state: ModelState) -> dict[str, str | int | float]:
+    """What /ready tells of one model; the waiting is that in this ingress replica."""
+    return {
+        "model": model.id,
+        "state": state.state,
+        "replicas": state.replicas,
+        "waiting": model.load.waiting(state.replicas),
+        "expected_wait_s": round(model.load.expected_wait_s(state.replicas), 3),
+    }

@@ -20,9 +20,8 @@ from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.inputs import InputImage, read_image
 from serve_app.ingress.load import Load
-from serve_app.ingress.services import ImageClient, Services
+from serve_app.ingress.services import ImageClient, ServedImage, Services
 from serve_app.ingress.streaming import EventStream, event
-from serve_app.protocol.common import choose_model
 from serve_app.protocol.images import (
     EditRequest,
     GenerationRequest,
@@ -45,18 +44,18 @@ def routes(services: Services) -> list[BaseRoute]:
 
     async def generate(request: Request) -> ASGIApp:
         asked, body = await read_request(request, GenerationRequest, settings.limits)
-        client = _client(services, asked)
+        model = services.choose(ServedImage, asked.model)
         urls = [asked.input_reference.image_url] if asked.input_reference else []
         image = await read_image("input_reference", body.files.get("input_reference", ()), urls, settings)
-        inputs = None if image is None else await _inputs(client, settings, "input_reference", image, None)
-        return await _answer(services, client, request, body, asked, inputs)
+        inputs = None if image is None else await _inputs(model, "input_reference", image, None)
+        return await _answer(services, model, request, body, asked, inputs)
 
     async def edit(request: Request) -> ASGIApp:
         asked, body = await read_request(request, EditRequest, settings.limits)
-        client = _client(services, asked)
-        image, mask = await _edit_images(asked, body, settings)
-        inputs = await _inputs(client, settings, "image", image, mask)
-        return await _answer(services, client, request, body, asked, inputs)
+        model = services.choose(ServedImage, asked.model)
+        image, mask = await _edit_images(model, asked, body, settings)
+        inputs = await _inputs(model, "image", image, mask)
+        return await _answer(services, model, request, body, asked, inputs)
 
     return [
         Route("/v1/images/generations", generate, methods=["POST"]),
@@ -64,20 +63,16 @@ def routes(services: Services) -> list[BaseRoute]:
     ]
 
 
-def _client(services: Services, asked: ImageRequest) -> ImageClient:
-    choose_model(asked.model, services.served("image"))
-    assert services.image is not None, "a model that is served has a client"
-    return services.image
-
-
-async def _edit_images(asked: EditRequest, body: Asked, settings: Settings) -> tuple[InputImage, InputImage | None]:
+async def _edit_images(
+    model: ServedImage, asked: EditRequest, body: Asked, settings: Settings
+) -> tuple[InputImage, InputImage | None]:
     field, urls = asked.input_urls
     given = len(urls) + len(body.files.get("image", ()))
     if given == 0:
         raise InvalidRequest("'image' is required.", param="image")
     if given > INPUT_IMAGES:
         raise InvalidRequest(
-            f"'{field}' holds {given} images; the model '{settings.image.name}' takes {INPUT_IMAGES}.", param=field
+            f"'{field}' holds {given} images; the model '{model.id}' takes {INPUT_IMAGES}.", param=field
         )
     image = await read_image(field, body.files.get("image", ()), urls, settings)
     assert image is not None, "one was given"
@@ -85,15 +80,13 @@ async def _edit_images(asked: EditRequest, body: Asked, settings: Settings) -> t
     return image, await read_image("mask", body.files.get("mask", ()), masks, settings)
 
 
-async def _inputs(
-    client: ImageClient, settings: Settings, param: str, image: InputImage, mask: InputImage | None
-) -> Inputs:
+async def _inputs(model: ServedImage, param: str, image: InputImage, mask: InputImage | None) -> Inputs:
     """The input images, where the model can take them; raises UnsupportedParameter where not."""
-    able = (await client.describe()).capabilities
+    able = (await model.client.describe()).capabilities
     if "edit" not in able:
-        raise UnsupportedParameter(f"The model '{settings.image.name}' cannot edit images.", param=param)
+        raise UnsupportedParameter(f"The model '{model.id}' cannot edit images.", param=param)
     if mask is not None and "mask" not in able:
-        raise UnsupportedParameter(f"The model '{settings.image.name}' takes no mask.", param="mask")
+        raise UnsupportedParameter(f"The model '{model.id}' takes no mask.", param="mask")
     if mask is not None and (mask.width, mask.height) != (image.width, image.height):
         raise InvalidRequest(
             f"'mask' is {mask.width}x{mask.height}; it must have the image's size, {image.width}x{image.height}.",
@@ -103,18 +96,18 @@ async def _inputs(
 
 
 async def _answer(
-    services: Services, client: ImageClient, request: Request, body: Asked, asked: ImageRequest, inputs: Inputs | None
+    services: Services, model: ServedImage, request: Request, body: Asked, asked: ImageRequest, inputs: Inputs | None
 ) -> ASGIApp:
     created = time.time()
     task = asked.to_task(
-        services.settings.image,
+        model.settings,
         id=f"img_{uuid.uuid4().hex}",
         caller=request.state.caller.owner,
         submitted_at=created,
         traceparent=request.state.traceparent,
         inputs=inputs,
     )
-    load = services.loads["image"]
+    client, load = model.client, model.load
     urls = partial(url_of, services, request)
     if asked.stream:
         streamed = await services.once.stream(

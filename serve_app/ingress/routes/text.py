@@ -15,10 +15,9 @@ from starlette.types import ASGIApp
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import read_request
 from serve_app.ingress.completing import Chunks, Collector, Named, complete, replay, run, stream, together
-from serve_app.ingress.services import Services
+from serve_app.ingress.services import ServedText, Services
 from serve_app.ingress.streaming import EventStream
 from serve_app.protocol.chat import ChatRequest
-from serve_app.protocol.common import choose_model
 from serve_app.protocol.completions import CompletionRequest
 from serve_app.tasks import TextResult
 
@@ -29,7 +28,7 @@ def text_route(
     services: Services,
     path: str,
     prefix: str,
-    model: type[R],
+    request_model: type[R],
     *,
     chunks: Callable[[R, Named], Chunks],
     answer: Callable[[R, Sequence[TextResult], Named], Any],
@@ -39,14 +38,11 @@ def text_route(
 
     async def create(request: Request) -> ASGIApp:
         submitted_at = time.time()
-        asked, _ = await read_request(request, model, settings.limits)
-        served = choose_model(asked.model, services.served("text"))
-        client = services.text
-        assert client is not None, "a model that is served has a client"
-        load = services.loads["text"]
+        asked, _ = await read_request(request, request_model, settings.limits)
+        model = services.choose(ServedText, asked.model)
         id = f"{prefix}-{uuid.uuid4().hex}"
         tasks = asked.to_tasks(
-            settings.text,
+            model.settings,
             id=id,
             caller=request.state.caller.owner,
             submitted_at=submitted_at,
@@ -54,16 +50,16 @@ def text_route(
         )
         hints = asked.ignored_hints()
         if asked.stream:
-            live = partial(run, client, load, tasks)
+            live = partial(run, model.client, model.load, tasks)
             streamed = await services.once.stream(
                 request, asked, {}, list[TextResult], id, live, collect=Collector(len(tasks)), replay=replay
             )
-            named = Named(id=streamed.id, created=int(streamed.created_at), model=served, hints=hints)
+            named = Named(id=streamed.id, created=int(streamed.created_at), model=model.id, hints=hints)
             events = stream(streamed.result, chunks(asked, named), include_usage=asked.include_usage)
             return EventStream(events)
-        make = partial(complete, client, load, tasks)
+        make = partial(complete, model.client, model.load, tasks)
         made = await services.once.result(request, asked, {}, list[TextResult], id, make)
-        named = Named(id=made.id, created=int(made.created_at), model=served, hints=hints)
+        named = Named(id=made.id, created=int(made.created_at), model=model.id, hints=hints)
         return json_answer(answer(asked, made.result, named), timing=together(made.result))
 
     return Route(path, create, methods=["POST"])

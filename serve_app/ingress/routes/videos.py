@@ -24,10 +24,10 @@ from serve_app.ingress.dispatch import Dispatcher, NewJob
 from serve_app.ingress.files import file_answer
 from serve_app.ingress.inputs import read_image
 from serve_app.ingress.query import read_query
-from serve_app.ingress.services import Services
+from serve_app.ingress.services import ServedVideo, Services
 from serve_app.ingress.streaming import EventStream, event
 from serve_app.jobs import Job
-from serve_app.protocol.common import choose_model, draw_seed, parse
+from serve_app.protocol.common import draw_seed, parse
 from serve_app.protocol.images import URLOf
 from serve_app.protocol.videos import (
     ContentQuery,
@@ -75,12 +75,9 @@ class Videos:
         self._settings = services.settings
         self._jobs = services.jobs
         self._once = services.once
-        self._dispatcher: Dispatcher | None = None
-        if services.video is not None:
-            self._dispatcher = Dispatcher(
-                services.store, services.jobs, services.video, services.loads["video"], services.settings.jobs
-            )
-            services.closing.append(self._dispatcher.close)
+        self._models = services.of(ServedVideo)
+        self._dispatcher = Dispatcher(services.store, services.jobs, self._models, services.settings.jobs)
+        services.closing.append(self._dispatcher.close)
 
     async def create(self, request: Request) -> ASGIApp:
         body, asked, way = await self._parsed(request)
@@ -105,7 +102,7 @@ class Videos:
     async def list(self, request: Request) -> Response:
         query = parse(ListQuery, read_query(request), form=True)
         page = await self._jobs.list(_owner(request), after=query.after, limit=query.limit, order=query.order)
-        return json_answer(VideoList.from_page(page, self._url(request)).model_dump())
+        return json_answer(VideoList.from_page(page, self._url(request), self._models).model_dump())
 
     async def get(self, request: Request) -> Response:
         return await self._answer(request, await self._job(request))
@@ -113,20 +110,20 @@ class Videos:
     async def delete(self, request: Request) -> Response:
         id = request.path_params["id"]
         await self._jobs.delete(_owner(request), id)
-        self._drop(id)
+        self._dispatcher.drop(id)
         return json_answer(VideoDeleted(id=id).model_dump())
 
     async def cancel(self, request: Request) -> Response:
         job = await self._jobs.cancel(_owner(request), request.path_params["id"])
         if job.started_at is None:  # one that runs keeps its place until the engine has let go of it
-            self._drop(job.id)
+            self._dispatcher.drop(job.id)
         return await self._answer(request, job)
 
     async def remix(self, request: Request) -> Response:
         source = await self._job(request)
         asked, _ = await read_request(request, RemixRequest, self._settings.limits)
-        check_limits(replace(source.task, prompt=asked.prompt), self._settings.video.limits)
-        choose_model(source.task.model, self._services.served("video"))
+        model = self._services.choose(ServedVideo, source.task.model)
+        check_limits(replace(source.task, prompt=asked.prompt), model.settings.limits)
         key = source.task.input_key
         image = await self._services.store.get(key) if key else None
 
@@ -139,7 +136,7 @@ class Videos:
                 traceparent=request.state.traceparent,
             )
             new = NewJob(task=task, owner=source.owner, image=image, remixed_from=source.id, user=source.user)
-            return await self._dispatch(new)
+            return await self._dispatcher.create(new)
 
         return await self._answer(request, await self._once.job(request, asked, {}, make))
 
@@ -177,33 +174,20 @@ class Videos:
     async def _new_job(self, request: Request, body: Asked, asked: VideoRequest) -> Job:
         """InvalidRequest for all that can be known before: no job is made only to fail."""
         owner = _owner(request)
-        choose_model(asked.model, self._services.served("video"))
-        task = asked.to_task(self._settings.video, id="", caller=owner, seed=draw_seed(), submitted_at=time.time())
+        model = self._services.choose(ServedVideo, asked.model)
+        task = asked.to_task(model.settings, id="", caller=owner, seed=draw_seed(), submitted_at=time.time())
         task = replace(task, traceparent=request.state.traceparent)
         uploads = body.files.get("input_reference", [])
-        await self._check_capabilities(task, has_image=bool(uploads or asked.reference_url))
+        await _check_capabilities(model, task, has_image=bool(uploads or asked.reference_url))
 
         async def make(id: str) -> Job:
             urls = [asked.reference_url] if asked.reference_url else []
             image = await read_image("input_reference", uploads, urls, self._settings)
             data = image.data if image else None
-            return await self._dispatch(NewJob(task=replace(task, id=id), owner=owner, image=data, user=asked.user))
+            new = NewJob(task=replace(task, id=id), owner=owner, image=data, user=asked.user)
+            return await self._dispatcher.create(new)
 
         return await self._once.job(request, asked, body.files, make)
-
-    async def _check_capabilities(self, task: VideoTask, *, has_image: bool) -> None:
-        # asking the model wakes it from zero replicas, so only where its answer matters
-        if has_image or task.boundary_ratio is not None or task.guidance_scale_2 is not None:
-            assert self._services.video is not None, "a model that is served has a client"
-            check_capabilities(task, await self._services.video.describe(), has_image=has_image)
-
-    async def _dispatch(self, new: NewJob) -> Job:
-        assert self._dispatcher is not None, "a model that is served has a dispatcher"
-        return await self._dispatcher.create(new)
-
-    def _drop(self, job_id: str) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.drop(job_id)
 
     # --- answering ---
 
@@ -212,7 +196,6 @@ class Videos:
 
     async def _ended(self, job: Job, way: Dispatch) -> Job:
         """The job at its end; as it stands, where the caller is patient and the time is over."""
-        assert self._dispatcher is not None, "a job that was made has a dispatcher"
         job = await self._dispatcher.wait(job, way.wait_s)
         if job.error is not None:
             raise failure_of(job)
@@ -229,16 +212,17 @@ class Videos:
         response = json_answer((await self._video(request, job, response_format)).model_dump(), timing=timing)
         if way is not None and way.applied:
             response.headers["Preference-Applied"] = way.applied
-        if not job.finished and self._dispatcher is not None:
+        if not job.finished:
             response.headers["openai-poll-after-ms"] = str(self._dispatcher.poll_after_ms(job))
         return response
 
     async def _video(self, request: Request, job: Job, response_format: str | None = None) -> Video:
+        encoded: str | None = None
         if job.result is not None and response_format == "b64_json":
             data = await self._services.store.get(job.result.video.key)
             encoded = (await asyncio.to_thread(base64.b64encode, data)).decode()
-            return Video.from_job(job, self._url(request), b64_json=encoded)
-        return Video.from_job(job, self._url(request))
+        is_served = job.task.model in self._models
+        return Video.from_job(job, self._url(request), is_served=is_served, b64_json=encoded)
 
     async def _progress(
         self, request: Request, job: Job, wait_s: float = math.inf, response_format: str | None = None
@@ -249,19 +233,19 @@ class Videos:
         while not job.finished and time.monotonic() < deadline:
             if shown != (shown := (job.status, job.progress)):
                 yield event(VideoProgress.from_job(job).model_dump(), "video.progress")
-            job = await self._look_again(job)
+            job = await self._dispatcher.look_again(job, EVENTS_POLL_S)
         video = await self._video(request, job, response_format)
         name = f"video.{job.status}"
         yield event({"type": name, **video.model_dump()}, name)
 
-    async def _look_again(self, job: Job) -> Job:
-        if self._dispatcher is not None:
-            return await self._dispatcher.look_again(job, EVENTS_POLL_S)
-        await asyncio.sleep(EVENTS_POLL_S)
-        return await self._jobs.get(job.owner, job.id)
-
     def _url(self, request: Request) -> URLOf:
         return partial(url_of, self._services, request)
+
+
+async def _check_capabilities(model: ServedVideo, task: VideoTask, *, has_image: bool) -> None:
+    # asking the model wakes it from zero replicas, so only where its answer matters
+    if has_image or task.boundary_ratio is not None or task.guidance_scale_2 is not None:
+        check_capabilities(task, await model.client.describe(), has_image=has_image)
 
 
 async def not_here(request: Request) -> ASGIApp:

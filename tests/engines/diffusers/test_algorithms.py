@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from serve_app.engines.diffusers.algorithms import Algorithm, parse_algorithm
-from serve_app.settings import TextSettings
+from serve_app.model_settings import TextSettings
 
 
 def parse(algorithm: str, **config: Any) -> Algorithm:

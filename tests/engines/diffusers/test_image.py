@@ -16,7 +16,7 @@ from serve_app import demo
 from serve_app.engines.base import ImageOutput, Pixels, Step
 from serve_app.engines.diffusers.image import DiffusersImageEngine
 from serve_app.engines.load import load_image
-from serve_app.settings import ImageDefaults, ImageSettings
+from serve_app.model_settings import ImageDefaults, ImageSettings
 from serve_app.tasks import ImageTask
 
 
@@ -26,7 +26,7 @@ async def engine(demo_home: Path) -> AsyncIterator[DiffusersImageEngine]:
     settings = ImageSettings(
         model=str(folder), served_name="demo/flux-tiny", defaults=ImageDefaults(width=64, height=64)
     )
-    engine = load_image(settings, folder)
+    engine = load_image(settings)
     assert isinstance(engine, DiffusersImageEngine)
     yield engine
     engine.close()

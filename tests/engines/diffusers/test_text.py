@@ -15,7 +15,7 @@ from serve_app import demo
 from serve_app.engines.diffusers.text import DiffusersTextEngine
 from serve_app.engines.load import load_text
 from serve_app.errors import InvalidRequest
-from serve_app.settings import TextSettings
+from serve_app.model_settings import TextSettings
 from serve_app.tasks import Message, TextBlock, TextEnd, TextEvent, TextStep, TextTask
 
 SHADE = "\u2591"
@@ -27,7 +27,7 @@ def folder(demo_home: Path) -> Path:
 
 
 def load(folder: Path, **settings: Any) -> DiffusersTextEngine:
-    engine = load_text(TextSettings(model=str(folder), served_name="demo/llada2-tiny", **settings), folder)
+    engine = load_text(TextSettings(model=str(folder), served_name="demo/llada2-tiny", **settings))
     assert isinstance(engine, DiffusersTextEngine)
     return engine
 

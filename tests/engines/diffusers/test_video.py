@@ -19,7 +19,7 @@ from serve_app.engines.base import Pixels, Step
 from serve_app.engines.diffusers.video import DiffusersVideoEngine
 from serve_app.engines.load import load_video
 from serve_app.errors import UnsupportedParameter
-from serve_app.settings import VideoDefaults, VideoSettings
+from serve_app.model_settings import VideoDefaults, VideoSettings
 from serve_app.tasks import VideoTask
 
 
@@ -32,7 +32,7 @@ def load(folder: Path) -> DiffusersVideoEngine:
     settings = VideoSettings(
         model=str(folder), served_name="demo/wan-tiny", defaults=VideoDefaults(width=64, height=64, num_frames=5)
     )
-    engine = load_video(settings, folder)
+    engine = load_video(settings)
     assert isinstance(engine, DiffusersVideoEngine)
     return engine
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 
 from serve_app.ingress.services import Services, TextClient
 from serve_app.tasks import ModelCard, TextEvent, TextResult, TextStep, TextTask
-from tests.ingress.conftest import Serving
+from tests.ingress.conftest import Serving, client_of, with_client
 from tests.ingress.page.conftest import Page, complaints
 from tests.ingress.page.webdriver import Browser
 
@@ -60,9 +59,8 @@ class Endless:
 
 
 def test_stop_really_stops(browser: Browser, serving: Serving, services: Services) -> None:
-    assert services.text is not None
-    client = Endless(services.text)
-    with serving(lambda own: replace(own, text=client)) as running:
+    client = Endless(client_of(services, "text"))
+    with serving(lambda own: with_client(own, "text", client)) as running:
         page = Page(browser, running.url).open("chat")
         page.find("#chat-prompt").type(HELLO)
         page.button("Send").click()

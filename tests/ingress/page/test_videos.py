@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from serve_app.ingress.services import Services
-from tests.ingress.conftest import Loop, Running, Serving
+from tests.ingress.conftest import Loop, Running, Serving, client_of, with_client
 from tests.ingress.page.conftest import Page, complaints
 from tests.ingress.page.webdriver import Browser
 from tests.ingress.test_videos import Held
@@ -75,9 +74,8 @@ def test_a_picture_begins_to_move(page: Page) -> None:
 @pytest.fixture
 def busy(serving: Serving, services: Services, server_loop: Loop) -> Iterator[Running]:
     """An application whose one video replica is busy for ever."""
-    assert services.video is not None
-    client = Held(services.video, server_loop)
-    with serving(lambda own: replace(own, video=client)) as running:
+    client = Held(client_of(services, "video"), server_loop)
+    with serving(lambda own: with_client(own, "video", client)) as running:
         yield running
         client.release()
 

@@ -1,4 +1,4 @@
-"""The clients over Ray Serve handles. Ray's errors become ours here, in one table, and nowhere else.
+"""The clients over Ray Serve handles, of the ingress and of the sweeper. Ray's errors become ours here, in one table.
 
 What a replica turned away because its engine had died goes to another: see `_Tries`.
 
@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, cast
 
-from ray import serve
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
@@ -33,14 +32,11 @@ from ray.serve.exceptions import (
     ReplicaUnavailableError,
 )
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
-from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
 
 from serve_app.errors import GenerationFailed, QueueFull, ReplicaLeaving, ServeError, Unavailable
-from serve_app.ingress.latest import Latest
-from serve_app.settings import Settings
-from serve_app.tasks import ImageEvent, ImageResult, ImageTask, Kind, ModelCard, TextEvent, TextResult, TextTask
+from serve_app.tasks import ImageEvent, ImageResult, ImageTask, ModelCard, TextEvent, TextResult, TextTask
 
-logger = logging.getLogger("serve_app.ingress")
+logger = logging.getLogger("serve_app.handles")
 
 Handle = DeploymentHandle[Any]
 
@@ -179,7 +175,7 @@ class _Described:
 
 
 class TextHandle(_Described):
-    """TextClient over a handle of the text deployment."""
+    """TextClient over a handle of a text deployment."""
 
     def __init__(self, handle: Handle) -> None:
         super().__init__(handle)
@@ -195,7 +191,7 @@ class TextHandle(_Described):
 
 
 class ImageHandle(_Described):
-    """ImageClient over a handle of the image deployment."""
+    """ImageClient over a handle of an image deployment."""
 
     def __init__(self, handle: Handle) -> None:
         super().__init__(handle)
@@ -210,7 +206,7 @@ class ImageHandle(_Described):
 
 
 class VideoHandle(_Described):
-    """VideoClient over a handle of the video deployment."""
+    """VideoClient over a handle of a video deployment."""
 
     def __init__(self, handle: Handle) -> None:
         super().__init__(handle)
@@ -218,47 +214,3 @@ class VideoHandle(_Described):
 
     async def run(self, owner: str, job_id: str) -> None:
         await call(self._run, owner, job_id)
-
-
-class ServeReadiness:
-    """How Serve's controller says that the model deployments stand.
-
-    What it said last stands where it does not answer, and where it has come back and still looks for the replicas that
-    it left: while the head of a cluster is away, requests are served on.
-    """
-
-    def __init__(self, settings: Settings, handles: Mapping[Kind, Handle]) -> None:
-        self._settings = settings
-        self._handles = handles
-        self._said: Mapping[Kind, bool] = dict.fromkeys(settings.kinds(), False)
-        self._latest = Latest(self._ask, self._said)
-
-    async def __call__(self) -> Mapping[Kind, bool]:
-        return await self._latest()
-
-    def _ask(self) -> Mapping[Kind, bool]:
-        applications = serve.status().applications
-        deployments = [each for application in applications.values() for each in application.deployments.values()]
-        if not any("RECOVERING" in deployment.replica_states for deployment in deployments):
-            self._said = self._judge(applications)
-        return self._said
-
-    def _judge(self, applications: Mapping[str, ApplicationStatusOverview]) -> Mapping[Kind, bool]:
-        known: dict[Kind, bool] = {}
-        for kind, model in self._settings.kinds().items():
-            handle = self._handles[kind]
-            application = applications.get(handle.app_name)
-            status = application.deployments.get(handle.deployment_name) if application else None
-            known[kind] = status is not None and is_ready(status, least=model.replicas.min)
-        return known
-
-
-def is_ready(status: DeploymentStatusOverview, *, least: int) -> bool:
-    """Whether a deployment's replicas that should run are warmed up.
-
-    While it is first deployed or redeployed (UPDATING) that is its least number; while it scales with the traffic it
-    stays ready, or a request that wakes it from zero would take the whole endpoint out of its load balancer.
-    """
-    state = str(status.status.value)
-    running = sum(number for name, number in status.replica_states.items() if name == "RUNNING")
-    return state in ("HEALTHY", "UPSCALING", "DOWNSCALING") or running >= max(least, 1)

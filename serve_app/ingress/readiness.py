@@ -1,0 +1,62 @@
+"""How the model deployments stand, as Serve's controller says. Knows Ray Serve and no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ray import serve
+from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
+
+from serve_app.handles import Handle
+from serve_app.ingress.latest import Latest
+from serve_app.ingress.services import ModelState
+
+
+class ServeReadiness:
+    """The last known states. `least`: the replicas that each model always has.
+
+    What the controller said last stands where it does not answer, and where it has come back and still looks for the
+    replicas that it left: while the head of a cluster is away, requests are served on.
+    """
+
+    def __init__(self, handles: Mapping[str, Handle], least: Mapping[str, int]) -> None:
+        self._handles = handles
+        self._least = least
+        self._said: Mapping[str, ModelState] = dict.fromkeys(handles, ModelState("starting", 0))
+        self._latest = Latest(self._ask, self._said)
+
+    async def __call__(self) -> Mapping[str, ModelState]:
+        return await self._latest()
+
+    def _ask(self) -> Mapping[str, ModelState]:
+        applications = serve.status().applications
+        deployments = [status for application in applications.values() for status in application.deployments.values()]
+        if not any("RECOVERING" in status.replica_states for status in deployments):
+            self._said = self._judge(applications)
+        return self._said
+
+    def _judge(self, applications: Mapping[str, ApplicationStatusOverview]) -> Mapping[str, ModelState]:
+        known: dict[str, ModelState] = {}
+        for name, handle in self._handles.items():
+            application = applications.get(handle.app_name)
+            status = application.deployments.get(handle.deployment_name) if application else None
+            known[name] = ModelState("starting", 0) if status is None else state_of(status, least=self._least[name])
+        return known
+
+
+def state_of(status: DeploymentStatusOverview, *, least: int) -> ModelState:
+    """The state of one deployment, of which `least` replicas should always run.
+
+    It is ready when those are warmed up. While it scales with the traffic it stays ready, or a request that wakes it
+    from zero would take the whole endpoint out of its load balancer.
+    """
+    state = str(status.status.value)
+    running = sum(number for name, number in status.replica_states.items() if name == "RUNNING")
+    if state in ("UNHEALTHY", "DEPLOY_FAILED") and not running:
+        return ModelState("failed", running)
+    # while it is first deployed or redeployed (UPDATING) the least number decides
+    if running >= max(least, 1):
+        return ModelState("ready", running)
+    if state not in ("HEALTHY", "UPSCALING", "DOWNSCALING"):
+        return ModelState("starting", running)
+    return ModelState("ready" if running else "asleep", running)

@@ -1,0 +1,198 @@
+"""The settings of one model: what text, image and video models share, and what each kind has of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from serve_app.tasks import ImageFormat
+
+EngineName = Literal["auto", "diffusers", "sglang"]
+Parallel = Literal["auto", "tensor", "cfg", "sequence"]
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Replicas(Strict):
+    """Autoscaling bounds and delays."""
+
+    min: Annotated[int, Field(ge=0)] = 1
+    """0 lets it sleep; its next request waits for a start"""
+    max: Positive = 1
+    target_wait_s: Seconds = 30.0
+    """the wait that is promised to what waits: beyond it a replica is added"""
+    upscale_delay_s: Annotated[float, Field(ge=0)] = 10.0
+    downscale_delay_s: Annotated[float, Field(ge=0)] = 300.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Replicas:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) is above max ({self.max})")
+        return self
+
+
+class ModelSettings(Strict):
+    """What text, image and video models share."""
+
+    model: str = ""
+    """a hub id, a local folder or a demo name"""
+    served_name: str | None = None
+    """what callers ask for; null: as `model`"""
+    model_id: str | None = None
+    """for a local folder: the hub id whose native SGLang pipeline fits it"""
+    engine: EngineName = "auto"
+    """auto: sglang where it is installed and the model has GPUs"""
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs a replica; a fraction shares one GPU and limits no memory"""
+    cpus: Annotated[float, Field(ge=0)] = 0.1
+    """CPUs a replica reserves"""
+    parallel: Parallel = "auto"
+    """how several GPUs share a generation: cfg for videos on an even count, for text tensor alone; auto: the fastest"""
+    replicas: Replicas = Replicas()
+    max_queued: Positive = 64
+    """waiting requests beyond which callers get a 429"""
+    time_limit_s: Seconds = 600.0
+    """of one generation"""
+    engine_args: dict[str, Any] = {}
+    """passed to the engine as they stand"""
+    resources: dict[str, float] = {}
+    """custom Ray resources that a replica takes"""
+    labels: dict[str, str] = {}
+    """labels of the Ray nodes it may run on"""
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus} GPUs: a fraction must be below 1, and more than one GPU a whole number")
+        return gpus
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_enabled(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "enabled" in raw:
+            raise ValueError("'enabled' is gone: a model that is not to be served is null, such as image: null")
+        return raw
+
+    @property
+    def id(self) -> str:
+        """The model id that callers ask for."""
+        return self.served_name or self.model
+
+
+MAX_MESSAGES = 16384
+"""What `limits.messages` may be at most: no more are looked at."""
+
+
+class TextLimits(Strict):
+    prompt_chars: Positive = 32768
+    messages: Annotated[int, Field(ge=1, le=MAX_MESSAGES)] = 1024
+    max_tokens: Positive = 4096
+    n: Positive = 8
+
+
+class TextDefaults(Strict):
+    max_tokens: Positive = 512
+
+
+class TextSettings(ModelSettings):
+    """A diffusion language model."""
+
+    kind: Literal["text"] = "text"
+    algorithm: str = "LowConfidence"
+    """or JointThreshold, or what the installed SGLang has"""
+    algorithm_config: dict[str, float | int | bool | str] = {}
+    """its parameters, such as {threshold: 0.95}"""
+    max_running_requests: Positive = 32
+    """generated at once by a replica"""
+    max_total_tokens: Positive | None = None
+    """cap of the KV cache; set it where models share a GPU"""
+    limits: TextLimits = TextLimits()
+    defaults: TextDefaults = TextDefaults()
+
+
+class ImageLimits(Strict):
+    prompt_chars: Positive = 32000
+    n: Annotated[int, Field(ge=1, le=10)] = 10
+    min_side: Positive = 64
+    max_side: Positive = 2048
+    steps: Positive = 100
+
+
+class ImageDefaults(Strict):
+    """Used where a caller says nothing, and cut to the limits."""
+
+    width: Positive = 1024
+    height: Positive = 1024
+    num_inference_steps: Positive = 28
+    guidance_scale: Annotated[float, Field(ge=0)] = 3.5
+    output_format: ImageFormat = "png"
+    response_format: Literal["url", "b64_json"] | None = None
+    """null: as OpenAI does"""
+
+
+class ImageSettings(ModelSettings):
+    """A model of images."""
+
+    kind: Literal["image"] = "image"
+    limits: ImageLimits = ImageLimits()
+    defaults: ImageDefaults = ImageDefaults()
+    warm_up_sizes: tuple[tuple[Positive, Positive], ...] = ()
+    """[width, height] pairs that run once before a replica is ready; empty: the default size"""
+    allow_fallback: bool = False
+    """SGLang without a native pipeline for the model: false stops, true runs it slowly"""
+
+
+class VideoLimits(Strict):
+    prompt_chars: Positive = 32000
+    min_side: Positive = 64
+    max_side: Positive = 1280
+    frames: Positive = 161
+    fps: Positive = 60
+    steps: Positive = 100
+    seconds: Seconds = 20.0
+
+
+class VideoDefaults(Strict):
+    width: Positive = 832
+    height: Positive = 480
+    num_frames: Positive = 81
+    fps: Positive = 16
+    num_inference_steps: Positive = 50
+    guidance_scale: Annotated[float, Field(ge=0)] = 5.0
+    negative_prompt: str | None = None
+
+
+class VideoSettings(ModelSettings):
+    """A model of videos."""
+
+    kind: Literal["video"] = "video"
+    limits: VideoLimits = VideoLimits()
+    defaults: VideoDefaults = VideoDefaults()
+    warm_up_sizes: tuple[tuple[Positive, Positive, Positive], ...] = ()
+    """[width, height, frames] triples; empty: the default size"""
+    allow_fallback: bool = False
+    """SGLang without a native pipeline for the model: false stops, true runs it slowly"""
+    time_limit_s: Seconds = 1800.0
+    """of one generation"""
+
+
+def _kind_of(model: Any) -> Any:
+    """What tells the union below which class a model is of."""
+    return cast("dict[str, Any]", model).get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
+
+
+AnyModel = TextSettings | ImageSettings | VideoSettings
+WrittenModel = Annotated[
+    Annotated[TextSettings, Tag("text")]
+    | Annotated[ImageSettings, Tag("image")]
+    | Annotated[VideoSettings, Tag("video")],
+    Discriminator(_kind_of, custom_error_type="kind", custom_error_message="state its kind: text, image or video"),
+]
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)

@@ -1,0 +1,42 @@
+"""The profiles: what lies below the keys that an operator writes. `settings.resolve` lays them together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DEMO: dict[str, Any] = {
+    "models": {
+        "text": {
+            "model": "demo/llada2-tiny",
+            "engine": "diffusers",
+            "cpus": 0.2,
+            "limits": {"max_tokens": 2048},
+            "defaults": {"max_tokens": 128},
+        },
+        "image": {
+            "model": "demo/flux-tiny",
+            "engine": "diffusers",
+            "cpus": 0.2,
+            "limits": {"max_side": 512},
+            "defaults": {"width": 256, "height": 256, "num_inference_steps": 8},
+        },
+        "video": {
+            "model": "demo/wan-tiny",
+            "engine": "diffusers",
+            "cpus": 0.2,
+            "limits": {"max_side": 512, "frames": 49},
+            "defaults": {"width": 256, "height": 256, "num_frames": 17, "fps": 8, "num_inference_steps": 4},
+        },
+    },
+}
+GPU: dict[str, Any] = {
+    "models": {
+        "text": {"model": "inclusionAI/LLaDA2.0-mini-preview", "engine": "sglang", "gpus": 1, "cpus": 4},
+        "image": {"model": "black-forest-labs/FLUX.1-dev", "engine": "sglang", "gpus": 1, "cpus": 4},
+        "video": {"model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "engine": "sglang", "gpus": 1, "cpus": 4},
+    },
+    "ingress": {"cpus": 1},
+}
+PROFILES = {"demo": DEMO, "gpu": GPU}
+"""Under `models` the keys of each kind: below every model of that kind, `model` itself only below the one that bears
+the kind's name."""

@@ -1,0 +1,83 @@
+"""`diffusion-serve settings`: every key of `args` with its default and its meaning, as YAML that can be pasted.
+
+Read from the pydantic models, so that there is no second list to keep. Knows their shape, not what the keys mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from serve_app.settings import Settings, resolve
+
+HEAD = """\
+# Every key of `args` in a deployments file, with its default. Where two values stand, separated by |, the first is for
+# profile demo and the second for profile gpu. Any further model has the keys of its kind, and `kind` itself.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`diffusion-serve settings` has no options."""
+    del parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the reference."""
+    del args
+    sys.stdout.write(reference())
+    return 0
+
+
+def reference() -> str:
+    """The whole text."""
+    written = Settings()
+    # the folders of this machine are no defaults
+    plain = {"profile": written.profile, "home": written.home, "media": written.media}
+    demo, gpu = (resolve(written, profile).model_copy(update=plain) for profile in ("demo", "gpu"))
+    return HEAD + "".join(f"{line}\n" for line in _lines(demo, gpu, ""))
+
+
+def _lines(demo: BaseModel, gpu: BaseModel, indent: str) -> Iterator[str]:
+    """The keys of one model, its values with the one profile and with the other."""
+    for name, field in type(demo).model_fields.items():
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1:
+            continue  # the kind, which the name says
+        first, second = getattr(demo, name), getattr(gpu, name)
+        if isinstance(first, BaseModel):
+            yield from _section(name, type(first).__doc__, indent)
+            yield from _lines(first, second, f"{indent}  ")
+        elif isinstance(first, dict) and any(isinstance(value, BaseModel) for value in first.values()):
+            yield from _section(name, field.description, indent)
+            for key, value in first.items():
+                yield from _section(key, type(value).__doc__, f"{indent}  ")
+                yield from _lines(value, second[key], f"{indent}    ")
+        else:
+            yield f"{indent}{name}: {_values(first, second)}{_meaning(field)}"
+
+
+def _section(name: str, description: str | None, indent: str) -> Iterator[str]:
+    first_sentence = (description or "").strip().split("\n")[0]
+    yield f"{indent}{name}:" + (f"  # {first_sentence}" if first_sentence else "")
+
+
+def _values(demo: Any, gpu: Any) -> str:
+    return _yaml(demo) if demo == gpu else f"{_yaml(demo)} | {_yaml(gpu)}"
+
+
+def _yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, width=10**6).strip()
+    return text.removesuffix("...").strip()
+
+
+def _meaning(field: FieldInfo) -> str:
+    """What the field's docstring says, and the words it may hold."""
+    words = [str(word) for word in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+    told = "; ".join(part for part in (", ".join(words), field.description) if part)
+    return f"  # {told}" if told else ""
