@@ -21,6 +21,8 @@ OUTAGE_S = 600.0
 """How long the end of an attempt is tried to be stored before it is given up."""
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
+MAX_MESSAGE_CHARS = 2000
+"""An engine's words may hold a whole traceback; every list of jobs reads them."""
 
 T = TypeVar("T")
 
@@ -73,7 +75,7 @@ class Attempt:
         Does nothing where the end is stored already.
         """
         now = time.time()
-        error = JobError(code=code, message=message)
+        error = JobError(code=code, message=message[:MAX_MESSAGE_CHARS])
         async with self._writing:
             if self.record.status != "in_progress":
                 return

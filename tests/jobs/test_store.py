@@ -11,6 +11,7 @@ import pytest
 
 from serve_app.errors import Cancelled, JobNotFound, StorageFailed
 from serve_app.jobs import Attempt, Claim, JobStore, new_job_id, result_keys
+from serve_app.jobs.attempt import MAX_MESSAGE_CHARS
 from serve_app.jobs.records import AttemptRecord, dumps
 from serve_app.settings import Settings
 from serve_app.storage import LocalStore, ObjectStore, open_store
@@ -83,6 +84,14 @@ async def test_a_heartbeat_after_the_end_changes_nothing(jobs: JobStore, create:
     await attempt.heartbeat(10)
     await attempt.fail("late", "Late.", retry=True)
     assert (await jobs.get("public", job.id)).status == "completed"
+
+
+async def test_an_engines_words_are_kept_only_so_long(jobs: JobStore, create: Create) -> None:
+    job = await create()
+    await (await started(jobs, job.id)).fail("generation_failed", "x" * 100_000, retry=False)
+    failed = await jobs.get("public", job.id)
+    assert failed.error is not None
+    assert len(failed.error.message) == MAX_MESSAGE_CHARS
 
 
 @pytest.mark.parametrize("job_id", ["", "nothing", "../../etc/passwd", "video_", "video_" + "0" * 32, "a/b"])
