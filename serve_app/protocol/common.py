@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -121,41 +121,39 @@ def _given(model: type[Wire], data: dict[str, Any]) -> dict[str, Any]:
 
 def _gather(model: type[Wire], data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     """The fields with all that `nvext` knows in `nvext`; where each that was moved there stood; and what is ignored."""
-    known = model.model_fields
     extension = extension_of(model)
-    if extension is None:
-        return data, {}, _shown(name for name, value in data.items() if name not in known and value is not None)
-    inside = extension.model_fields
+    inside = extension.model_fields if extension else {}
     fields: dict[str, Any] = {}
     found: dict[str, tuple[str, Any]] = {}
     ignored: list[str] = []
-    for container in EXTRAS:
-        extra = data.get(container)
-        for name, value in cast("dict[str, Any]", extra).items() if isinstance(extra, dict) else ():
-            if value is None:
-                continue
-            if name in inside:
-                found[name] = f"{container}.{name}", value
-            elif name in known:
-                fields[name] = value
-            else:
-                ignored.append(f"{container}.{name}")
-    for name, value in data.items():
-        if name in known and (value is not None or name not in fields):
+    for place, name, value in _places(data):
+        if name in model.model_fields and (value is not None or name not in fields):
             fields[name] = value
-        elif name in inside and value is not None:
-            found[name] = name, value
-        elif value is not None and (name not in EXTRAS or not isinstance(value, dict)):
-            ignored.append(name)
+        elif value is None:
+            continue  # a null leaves a field out, and so does not win over a value
+        elif name in inside:
+            found[name] = place, value
+        else:
+            ignored.append(place)
     given = fields.get("nvext")
+    own = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     if given is not None and not isinstance(given, dict):
-        return fields, {}, _shown(ignored)
-    own = cast("dict[str, Any]", given or {})
-    # a null leaves a field out, and so does not win over a value
+        found = {}  # it is refused for what it is
     moved = {name: (place, value) for name, (place, value) in found.items() if own.get(name) is None}
     if moved:
         fields["nvext"] = {**own, **{name: value for name, (_, value) in moved.items()}}
     return fields, {name: place for name, (place, _) in moved.items()}, _shown(ignored)
+
+
+def _places(data: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Every field as (where it stands, its name, its value); those of the body itself come last, and win."""
+    for container in EXTRAS:
+        extra = data.get(container)
+        for name, value in cast("dict[str, Any]", extra).items() if isinstance(extra, dict) else ():
+            yield f"{container}.{name}", name, value
+    for name, value in data.items():
+        if name not in EXTRAS or not isinstance(value, dict):
+            yield name, name, value
 
 
 def extension_of(model: type[BaseModel]) -> type[NvExt] | None:
@@ -165,13 +163,9 @@ def extension_of(model: type[BaseModel]) -> type[NvExt] | None:
     return next((each for each in members if isinstance(each, type) and issubclass(each, NvExt)), None)
 
 
-def _shown(names: Any) -> list[str]:
-    shown: list[str] = []
-    for name in names:
-        if len(shown) == MAX_IGNORED_SHOWN:
-            return [*shown, "..."]
-        shown.append(name[:SHOWN_CHARS])
-    return shown
+def _shown(names: list[str]) -> list[str]:
+    shown = [name[:SHOWN_CHARS] for name in names[:MAX_IGNORED_SHOWN]]
+    return [*shown, "..."] if len(names) > MAX_IGNORED_SHOWN else shown
 
 
 def at_most(param: str, value: int, limit: float, name: str) -> None:
