@@ -59,7 +59,7 @@ def _serve(config: dict[str, Any], name: str, *, dashboard: bool) -> int:
         ray.init(address=os.environ.get("RAY_ADDRESS"), namespace="serve", include_dashboard=dashboard)
         _catch_signals()  # again, because Ray sets a handler for SIGTERM of its own while it starts
         _deploy(config)
-        return _watch(name)
+        return _watch(name, address(config))
     except Stop:
         if ray.is_initialized():
             drain(name)
@@ -76,6 +76,15 @@ def application_name(config: dict[str, Any]) -> str:
     if len(applications) != 1:
         raise ValueError(f"--config needs a file with one application, not {len(applications)}")
     return applications[0].get("name", "default")
+
+
+def address(config: dict[str, Any]) -> str:
+    """Where a browser on this machine finds the application."""
+    http = config.get("http_options") or {}
+    host = http.get("host", "127.0.0.1")
+    shown = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else host  # noqa: S104 where any address is ours
+    prefix = config["applications"][0].get("route_prefix", "/").rstrip("/")
+    return f"http://{shown}:{http.get('port', 8000)}{prefix}/"
 
 
 def drain(name: str) -> None:
@@ -148,8 +157,8 @@ def _deploy(config: dict[str, Any]) -> None:
             raise SystemExit(1) from error
 
 
-def _watch(name: str) -> int:
-    """Waits for a signal; 1 where the application fails to start."""
+def _watch(name: str, url: str) -> int:
+    """Says when the application runs, and waits for a signal; 1 where it fails to start."""
     from ray import serve
     from ray.serve.schema import ApplicationStatus
 
@@ -162,6 +171,7 @@ def _watch(name: str) -> int:
                 print(f"diffusion-serve up: {failure}", file=sys.stderr, flush=True)
             return 1
         time.sleep(WATCH_S)
+    print(f"ready: open {url} in a browser; the API's base URL is {url}v1", file=sys.stderr, flush=True)
     while True:
         signal.pause()
 

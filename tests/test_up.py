@@ -10,6 +10,7 @@ import pytest
 
 from serve_app.cli import main
 from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
+from serve_app.serving import address
 from serve_app.settings import Settings, resolve
 from serve_app.up import add_arguments, deployments_file, s3_variables
 
@@ -173,3 +174,15 @@ def test_a_file_that_cannot_be_read_is_one_line(
         file.write_text(text)
     assert main(["up", "--config", str(file)]) == 1
     assert capsys.readouterr().err.startswith("diffusion-serve up: ")
+
+
+@pytest.mark.parametrize(
+    ("http", "prefix", "expected"),
+    [
+        ({}, "/", "http://localhost:8000/"),
+        ({"host": "0.0.0.0", "port": 9000}, "/", "http://localhost:9000/"),
+        ({"host": "10.0.0.7"}, "/diffusion", "http://10.0.0.7:8000/diffusion/"),
+    ],
+)
+def test_it_says_where_a_browser_finds_the_page(http: dict[str, Any], prefix: str, expected: str) -> None:
+    assert address({"http_options": http, "applications": [{"route_prefix": prefix}]}) == expected

@@ -54,6 +54,7 @@ def test_a_stop_finishes_requests_and_hands_jobs_back(args: dict[str, Any], tmp_
         answers = [each.result() for each in asked]
         assert {answer.status_code for answer in answers if "is draining" not in answer.text} == {200}
         assert process.wait(240) == 0, server.tail()
+        assert f"ready: open http://localhost:{server.port}/ in a browser" in server.log()
     with server.running() as process:
         assert server.job(long)["status"] in ("queued", "in_progress")
         httpx.post(f"{server.base_url}/v1/videos/{long}/cancel").raise_for_status()
