@@ -474,6 +474,9 @@ async def test_health_and_readiness(client: httpx.AsyncClient, serving: Serving)
                 assert answer.status_code == 503
                 assert said in answer.json()["error"]["message"]
                 assert int(answer.headers["retry-after"]) >= 1
+                if change is starting:  # who waits sees what it waits for
+                    states = {name: row["state"] for name, row in answer.json()["models"].items()}
+                    assert states == {"text": "ready", "image": "starting", "video": "ready"}
                 assert (await other.get("/health")).status_code == 200
 
 

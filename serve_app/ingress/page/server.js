@@ -11,7 +11,8 @@ export function Server({ models, health, spec, connected }) {
       <div class="row">
         <h2>Models</h2>
         <span class="grow"></span>
-        <span class="state" data-state=${connected ? health.status : "away"} role="status">${words(connected, health)}</span>
+        <span class="state" data-state=${connected ? health.status : "away"} role="status">
+          ${words(connected, health)}</span>
       </div>
       <div class="wide" tabindex="0" role="region" aria-label="Models">
         <table>
@@ -24,7 +25,7 @@ export function Server({ models, health, spec, connected }) {
               <td><span class="state" data-state=${row.state}>${row.state}</span></td>
               <td class="number">${row.replicas ?? "–"}</td>
               <td class="number">${row.waiting ?? "–"}</td>
-              <td class="number">${duration(row.expected_wait_s)}</td>
+              <td class="number">${duration(row)}</td>
             </tr>`)}
           </tbody>
         </table>
@@ -40,10 +41,14 @@ export function Server({ models, health, spec, connected }) {
     </section>`;
 }
 
-// Each model with what /ready tells of it; an adapter runs where its parent does.
+// Each model with what /ready tells of it, which it tells by deployment; an adapter runs where its parent does.
 function rowsOf(models, health) {
-  const told = health.models ?? {};
-  return models.map(model => ({ state: "unknown", ...(told[model.id] ?? told[model.parent]), ...model }));
+  const told = Object.values(health.models ?? {});
+  return models.map(model => ({
+    state: "unknown",
+    ...told.find(row => row.model === (model.parent ?? model.id)),
+    ...model,
+  }));
 }
 
 function words(connected, health) {
@@ -51,8 +56,9 @@ function words(connected, health) {
   return health.status === "ready" ? "Ready" : "Not ready yet";
 }
 
-function duration(seconds) {
-  if (seconds === undefined || seconds === null) return "–";
+// How long a start or a wake-up takes is not known.
+function duration({ state, expected_wait_s: seconds }) {
+  if (state !== "ready" || seconds === undefined) return "–";
   if (seconds < 1) return "under 1 s";
   return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 }

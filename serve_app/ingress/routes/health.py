@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from serve_app.errors import Unavailable
 from serve_app.ingress.answers import json_answer
+from serve_app.ingress.errors import error_response
 from serve_app.ingress.services import AnyServed, ModelState, Services
 from serve_app.telemetry import METRICS_CONTENT_TYPE, render_metrics
 
 RETRY_S = 1.0
+Report = dict[str, str | int | float]
 IN_PROCESS = ModelState("ready", 1)
 """The state of a model that lives in this process."""
 
@@ -24,12 +27,12 @@ def routes(services: Services) -> list[BaseRoute]:
         return json_answer({"status": "ok", "instance": services.settings.instance})
 
     async def ready(request: Request) -> Response:
-        del request
         services.gate.check()
         states = await services.readiness()
-        if waiting := [name for name, state in states.items() if not state.is_ready]:
-            raise Unavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after_s=RETRY_S)
         models = {model.name: _report(model, states.get(model.name, IN_PROCESS)) for model in services.models.values()}
+        if waiting := [name for name, state in states.items() if not state.is_ready]:
+            request.state.error_code = Unavailable.code
+            return _not_ready(Unavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after_s=RETRY_S), models)
         return json_answer({"status": "ready", "models": models})
 
     async def metrics(request: Request) -> Response:
@@ -43,7 +46,15 @@ def routes(services: Services) -> list[BaseRoute]:
     ]
 
 
-def _report(model: AnyServed, state: ModelState) -> dict[str, str | int | float]:
+def _not_ready(error: Unavailable, models: dict[str, Report]) -> Response:
+    """The error as everywhere, and beside it what else is known."""
+    response = error_response(error)
+    response.body = orjson.dumps({**orjson.loads(response.body), "models": models})
+    response.headers["content-length"] = str(len(response.body))
+    return response
+
+
+def _report(model: AnyServed, state: ModelState) -> Report:
     """What /ready tells of one model; the waiting is that in this ingress replica."""
     return {
         "model": model.id,

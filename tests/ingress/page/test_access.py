@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from serve_app.ingress.services import ModelState, Services
 from tests.ingress.conftest import Running, Serving
 from tests.ingress.page.conftest import Page, complaints
 from tests.ingress.page.test_videos import card
@@ -88,3 +90,23 @@ def test_an_error_is_told_in_the_apis_own_words(browser: Browser, running: Runni
         "(limits.min_side, limits.max_side)."
     )
     assert all("400" in line for line in complaints(browser))
+
+
+def test_the_server_tab_shows_every_model_and_what_waits(browser: Browser, serving: Serving) -> None:
+    async def readiness() -> dict[str, ModelState]:
+        return {"text": ModelState("ready", 2), "image": ModelState("starting", 0), "video": ModelState("asleep", 0)}
+
+    def start(own: Services) -> Services:
+        return replace(own, readiness=readiness)
+
+    with serving(start) as running:
+        page = Page(browser, running.url).open("server")
+        page.find("//td[.='starting']")
+        rows = [row.text for row in page.find_all("#panel-server tbody tr")]
+        assert rows == [
+            "demo/llada2-tiny Text ready 2 0 under 1 s",
+            "demo/flux-tiny Images starting 0 0 –",
+            "demo/wan-tiny Video asleep 0 0 –",
+        ]
+        assert page.find("main > .note").text == "Not ready yet: image."
+        assert all("503" in line for line in complaints(browser))
