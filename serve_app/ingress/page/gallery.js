@@ -13,7 +13,8 @@ export function Gallery({ items, onRepeat, onEdit, onAnimate, onRemove }) {
       ${items.flatMap(item => item.pictures.length
         ? item.pictures.map((picture, i) => html`
           <${Picture} key=${`${item.id}-${i}`} item=${item} picture=${picture} onRepeat=${() => onRepeat(item, picture)}
-            onEdit=${() => onEdit(picture)} onAnimate=${onAnimate && (() => onAnimate(picture, item.request.fields.prompt))} />`)
+            onEdit=${() => onEdit(picture)}
+            onAnimate=${onAnimate && (() => onAnimate(picture, item.request.fields.prompt))} />`)
         : [html`<${Underway} key=${item.id} item=${item} onRemove=${() => onRemove(item.id)} />`])}
     </ul>`;
 }

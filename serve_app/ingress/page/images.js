@@ -20,7 +20,6 @@ export function Images({ models, spec, onAnimate }) {
   const [source, setSource] = useState(null);
   const [strokes, setStrokes] = useState([]);
   const [items, setItems] = useState([]);
-  const change = (id, changes) => setItems(now => now.map(item => (item.id === id ? { ...item, ...changes(item) } : item)));
   const request = requestOf(values, source, strokes, models);
   const most = sizesOf(spec, "GenerationRequest")?.most ?? 2048;
 
@@ -45,7 +44,8 @@ export function Images({ models, spec, onAnimate }) {
     if (!values.prompt.trim()) return;
     const item = { id: ++made, state: "running", request, source, strokes, pictures: [], stop: new AbortController() };
     setItems(now => [item, ...now]);
-    const update = changes => change(item.id, changes);
+    const update = changes => setItems(now =>
+      now.map(one => (one.id === item.id ? { ...one, ...changes(one) } : one)));
     try {
       if (request.files?.mask) request.files.mask.blob = await maskOf(source, strokes);
       await generate(request, item.stop.signal, update);
@@ -70,9 +70,10 @@ export function Images({ models, spec, onAnimate }) {
         <//>
         ${!source && html`<${ShapeChoice} spec=${spec} value=${values.size} onPick=${size => set({ size })} />`}
         <${Segments} label="How many" name="image-count" value=${values.n} onPick=${n => set({ n })}
-          options=${COUNTS.filter(n => n <= (fieldOf(spec, "GenerationRequest.n").maximum ?? 10)).map(n => ({ value: n, text: n }))} />
+          options=${counts(spec)} />
         <${ModelChoice} models=${models} kind="image" value=${values.model} onPick=${model => set({ model })} />
-        <button class="main" disabled=${!values.prompt.trim()}>${source ? "Change the picture" : "Make the picture"}</button>
+        <button class="main" disabled=${!values.prompt.trim()}>
+          ${source ? "Change the picture" : "Make the picture"}</button>
         <${Options} spec=${spec} bind=${bind} />
         <${Snippets} request=${request} python=${imagePython} />
       </form>
@@ -92,7 +93,8 @@ const Options = ({ spec, bind }) => html`
   <${Fold} title="More settings">
     <${Field} as="textarea" rows="2" label="What to avoid" hint="The negative prompt." ...${bind("negative_prompt")} />
     <div class="fields">
-      <${NumberField} label="Steps" spec=${spec} path="GenerationRequest.nvext.num_inference_steps" ...${bind("steps")} />
+      <${NumberField} label="Steps" spec=${spec} path="GenerationRequest.nvext.num_inference_steps"
+        ...${bind("steps")} />
       <${NumberField} label="Guidance" spec=${spec} path="GenerationRequest.nvext.guidance_scale" step="0.1"
         ...${bind("guidance")} />
       <${NumberField} label="Seed" spec=${spec} path="GenerationRequest.nvext.seed" empty="random" ...${bind("seed")} />
@@ -103,6 +105,11 @@ const Options = ({ spec, bind }) => html`
         options=${choices(spec, "output_format", fieldOf(spec, "GenerationRequest.output_format").fallback ?? "png")} />
     </div>
   <//>`;
+
+function counts(spec) {
+  const most = fieldOf(spec, "GenerationRequest.n").maximum ?? 10;
+  return COUNTS.filter(n => n <= most).map(n => ({ value: n, text: n }));
+}
 
 function choices(spec, name, unset) {
   const known = (fieldOf(spec, `GenerationRequest.${name}`).choices ?? []).filter(value => value !== unset);
@@ -122,7 +129,8 @@ async function generate(request, signal, update) {
     } else if (data.type.endsWith(".completed")) {
       const picture = await decodePicture(data.b64_json, data.output_format, data.size);
       const { seeds: [seed], ...facts } = data.nvext;
-      update(item => ({ pictures: [...item.pictures, { ...picture, ...facts, seed, size: data.size, quality: data.quality }] }));
+      const finished = { ...picture, ...facts, seed, size: data.size, quality: data.quality };
+      update(item => ({ pictures: [...item.pictures, finished] }));
     }
   }
 }

@@ -9,7 +9,7 @@ const AGAIN_MS = 3000;
 
 export const isUnderway = job => job.status === "queued" || job.status === "in_progress";
 
-// { jobs, hasMore, error, make, cancel, remix, remove, refresh, showMore }; jobs are as the API tells them, newest first.
+// The jobs as the API tells them, the newest first, and what can be done with them.
 export function useJobs() {
   const [jobs, setJobs] = useState([]);
   const [hasMore, setHasMore] = useState(false);
@@ -65,9 +65,8 @@ function watch(id, put, ended) {
     let shown = { id, status: "queued" };
     while (isUnderway(shown) && !stop.signal.aborted) {
       try {
-        for await (const { data } of readEvents(await send({ method: "GET", path: `v1/videos/${id}/events` }, stop.signal))) {
-          put((shown = data));
-        }
+        const response = await send({ method: "GET", path: `v1/videos/${id}/events` }, stop.signal);
+        for await (const { data } of readEvents(response)) put((shown = data));
       } catch (error) {
         // deleted meanwhile, or no longer ours to see
         if (isAbort(error) || (error.status >= 400 && error.status < 500)) break;

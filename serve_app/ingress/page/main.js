@@ -8,7 +8,13 @@ import { Server } from "./server.js";
 import { Videos } from "./videos.js";
 import { Failure, Field } from "./widgets.js";
 
-const TABS = [["chat", "Chat", "text"], ["images", "Images", "image"], ["video", "Video", "video"], ["server", "Server"]];
+// What each tab is called, and the kind of model without which it is not shown.
+const TABS = [
+  ["chat", "Chat", "text"],
+  ["images", "Images", "image"],
+  ["video", "Video", "video"],
+  ["server", "Server"],
+];
 const HEALTH_MS = 3000;
 
 function App() {

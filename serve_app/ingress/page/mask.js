@@ -22,21 +22,30 @@ export function MaskPainter({ picture, strokes, onStrokes, onRemove }) {
 
   const place = event => {
     const box = canvas.current.getBoundingClientRect();
-    return [(event.clientX - box.left) * (picture.width / box.width), (event.clientY - box.top) * (picture.height / box.height)];
+    const scale = picture.width / box.width;
+    return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
   };
   const begin = point => onStrokes(now => [...now, { radius, points: [point] }]);
-  const extend = point => onStrokes(now => [...now.slice(0, -1), { ...now.at(-1), points: [...now.at(-1).points, point] }]);
+  const extend = point => onStrokes(now => {
+    const last = now.at(-1);
+    return [...now.slice(0, -1), { ...last, points: [...last.points, point] }];
+  });
   const press = event => {
     canvas.current.setPointerCapture(event.pointerId);
     begin(place(event));
   };
   const type = event => {
+    const move = MOVES[event.key];
     if (event.key === " ") begin(cursor);
-    else if (MOVES[event.key]) setCursor(cursor.map((at, axis) => clamp(at + MOVES[event.key][axis] * radius, axis, picture)));
+    else if (move) setCursor(cursor.map((at, axis) => clamp(at + move[axis] * radius, axis, picture)));
     else return;
     event.preventDefault();
   };
-  const ring = { left: `${(100 * cursor[0]) / picture.width}%`, top: `${(100 * cursor[1]) / picture.height}%`, width: `${percent}%` };
+  const ring = {
+    left: `${(100 * cursor[0]) / picture.width}%`,
+    top: `${(100 * cursor[1]) / picture.height}%`,
+    width: `${percent}%`,
+  };
 
   return html`
     <div class="painter">

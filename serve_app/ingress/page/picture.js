@@ -58,7 +58,8 @@ export function PictureWell({ label, picture, most, onPicture, children }) {
     setOver(true);
   };
   return html`
-    <div class="well" data-over=${over} ref=${well} onDragOver=${hover} onDragLeave=${() => setOver(false)} onDrop=${drop}>
+    <div class="well" data-over=${over} ref=${well} onDragOver=${hover} onDragLeave=${() => setOver(false)}
+      onDrop=${drop}>
       ${picture ? children : html`
         <label>
           <input type="file" class="unseen" accept="image/*" onChange=${event => take(event.target.files)} />

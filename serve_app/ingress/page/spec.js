@@ -1,6 +1,6 @@
 // Reads limits and defaults from /openapi.json, so that the forms show what this very server allows.
 
-// What the API says of a field of a request: { fallback, minimum, maximum, choices }, each missing where it says nothing.
+// What the API says of a field of a request: { fallback, minimum, maximum, choices }, where it says it.
 // `path` is like "GenerationRequest.nvext.seed".
 export function fieldOf(spec, path) {
   let schema = spec?.components.schemas;

@@ -70,7 +70,8 @@ const Options = ({ spec, bind }) => html`
   <${Fold} title="More settings">
     <${Field} as="textarea" rows="2" label="What to avoid" hint="The negative prompt." ...${bind("negative_prompt")} />
     <div class="fields">
-      <${NumberField} label="Seconds" spec=${spec} path="VideoRequest.seconds" empty="by frames" ...${bind("seconds")} />
+      <${NumberField} label="Seconds" spec=${spec} path="VideoRequest.seconds" empty="by frames"
+        ...${bind("seconds")} />
       <${NumberField} label="Frames" spec=${spec} path="VideoRequest.nvext.num_frames" ...${bind("frames")} />
       <${NumberField} label="Frames a second" spec=${spec} path="VideoRequest.nvext.fps" ...${bind("fps")} />
       <${NumberField} label="Steps" spec=${spec} path="VideoRequest.nvext.num_inference_steps" ...${bind("steps")} />

@@ -7,7 +7,7 @@ import pytest
 
 from serve_app.ingress.services import Services
 from tests.ingress.conftest import Loop, Running, Serving, client_of, with_client
-from tests.ingress.page.conftest import Page, complaints
+from tests.ingress.page.conftest import SHOTS, Page, complaints
 from tests.ingress.page.webdriver import Browser
 from tests.ingress.test_videos import Held
 
@@ -85,6 +85,7 @@ def test_a_waiting_film_is_cancelled(browser: Browser, busy: Running) -> None:
     prompt = f"Never {time.time_ns()}"
     make(page, prompt)
     film = card(page, prompt, "queued")
+    page.screenshot(SHOTS / "video-waiting.png")
     page.find(f"{film}//button[.='Cancel']").click()
     assert "Cancelled" in page.find(card(page, prompt, "failed")).text
     assert complaints(browser) == []
