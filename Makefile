@@ -50,7 +50,7 @@ test-cluster: setup ## four Ray nodes, a lost node and a lost head; needs redis-
 	@for tool in redis-server ip unshare; do command -v $$tool >/dev/null || { \
 	  echo "$$tool is missing: apt-get install redis-server iproute2 util-linux" >&2; exit 1; }; done
 	@$(ALONE) true || { echo "this user may make no network namespaces here: run it as root" >&2; exit 1; }
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(ALONE) $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(ALONE) $(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
 
 BROWSER_TESTS := tests/ingress/page
 
@@ -64,7 +64,7 @@ $(BROWSER_TESTS)/node_modules/.package-lock.json: $(BROWSER_TESTS)/package-lock.
 	npm ci --silent --ignore-scripts --prefix $(BROWSER_TESTS)
 
 fuzz: setup ## ten minutes of random requests; prints its seed (FUZZ_SEED=..., FUZZ_SECONDS=...)
-	$(PYTEST) -m fuzz --durations=0 $(PYTEST_ARGS)
+	$(PYTEST) -m fuzz --durations=0 tests/ingress/test_schemathesis.py $(PYTEST_ARGS)
 
 lint: setup ## ruff, pyright, import boundaries
 	$(BIN)/ruff check .
