@@ -130,9 +130,7 @@ async def appears(path: Path) -> None:
 
 async def test_a_result_comes_through_with_one_request_id(url: str) -> None:
     async with httpx.AsyncClient() as client:
-        answer = await client.post(
-            f"{url}/v1/completions", json={"prompt": "go"}, headers={"x-request-id": "mine", "host": "example.com"}
-        )
+        answer = await client.post(f"{url}/v1/completions", json={"prompt": "go"}, headers={"x-request-id": "mine"})
     assert answer.json()["choices"][0]["text"] == "done"
     assert answer.headers.get_list("x-request-id") == ["mine"]
     drawn = await ask(url, "go")
