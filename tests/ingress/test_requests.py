@@ -234,6 +234,33 @@ async def test_a_query_takes_no_time(client: httpx.AsyncClient) -> None:
     assert twice["param"] == "limit"
 
 
+OF_KIND = {
+    "text": ("demo/llada2-tiny", "writes text: POST /v1/chat/completions"),
+    "image": ("demo/flux-tiny", "makes images: POST /v1/images/generations"),
+    "video": ("demo/wan-tiny", "makes videos: POST /v1/videos"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "body"),
+    [
+        ("text", CHAT, HELLO),
+        ("text", "/v1/completions", {"prompt": "hi", "max_tokens": 1}),
+        ("image", IMAGES, {"prompt": "a"}),
+        ("image", "/v1/images/edits", {"prompt": "a", "image": "https://x/a.png"}),
+        ("video", "/v1/videos", {"prompt": "a"}),
+        ("video", "/v1/videos/sync", {"prompt": "a"}),
+    ],
+)
+async def test_every_route_tells_where_a_model_of_another_kind_belongs(
+    client: httpx.AsyncClient, kind: str, path: str, body: dict[str, Any]
+) -> None:
+    for model, told in (of_another for name, of_another in OF_KIND.items() if name != kind):
+        error = error_of(await client.post(path, json={**body, "model": model}), 400)
+        assert (error["code"], error["param"]) == ("invalid_value", "model")
+        assert error["message"].startswith(f"'{model}' {told}")
+
+
 async def test_header_injection_changes_nothing(client: httpx.AsyncClient) -> None:
     model = "x\r\nSet-Cookie: a=b"
     answer = await client.post(CHAT, json=HELLO | {"model": model})
