@@ -122,7 +122,17 @@ def run_node(request: pytest.FixtureRequest, packages: tuple[str, ...], script: 
     assert request.config.cache is not None
     folder = request.config.cache.mkdir(packages[0].replace("@", "-"))
     if not (folder / "node_modules").exists():
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), *packages]
+        command = [
+            "npm",
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--fetch-retries",
+            "1",
+            "--prefix",
+            str(folder),
+            *packages,
+        ]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
     (folder / script).write_bytes((HERE / script).read_bytes())  # a module finds its packages beside itself
     command = ["node", str(folder / script), f"{served.base_url}/v1"]
