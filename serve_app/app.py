@@ -29,8 +29,9 @@ logger = logging.getLogger("serve_app")
 
 CLASSES: dict[Kind, type] = {"text": TextDeployment, "image": ImageDeployment, "video": VideoDeployment}
 BANNER = (
-    "DEMO PROFILE: text, images and video come from small checkpoints with random weights (demo/...), made on this "
-    "machine to show that everything works. Set `profile: gpu` or name your own models for real ones."
+    "DEMO PROFILE: text, images and video come from small checkpoints (demo/...) that show that everything works. The "
+    "text model answers simple questions; those of images and video have random weights and are made on this machine. "
+    "Set `profile: gpu` or name your own models for real ones."
 )
 
 

@@ -10,8 +10,9 @@ DEMO: dict[str, Any] = {
             "model": "demo/llada2-tiny",
             "engine": "diffusers",
             "cpus": 0.2,
-            "limits": {"max_tokens": 2048},
-            "defaults": {"max_tokens": 128},
+            # it was trained on windows of up to 384 tokens, of about 2.7 characters each
+            "limits": {"max_tokens": 512, "prompt_chars": 1024},
+            "defaults": {"max_tokens": 256},
         },
         "image": {
             "model": "demo/flux-tiny",

@@ -27,10 +27,10 @@ Advance = Callable[[str], None]
 RECIPE = 3
 """Raised whenever a checkpoint would come out different: an older one in a cache folder is then made anew."""
 
-_MODULES = {"demo/llada2-tiny": "text", "demo/flux-tiny": "image", "demo/wan-tiny": "video"}
-TRAINED: tuple[str, ...] = ()
+_MODULES = {"demo/flux-tiny": "image", "demo/wan-tiny": "video"}
+TRAINED = ("demo/llada2-tiny",)
 """Those that lie in this package: `demo/some-name` in the folder some-name, with its SHA256SUMS."""
-NAMES = ("demo/llada2-tiny", "demo/flux-tiny", "demo/wan-tiny")
+NAMES = (*TRAINED, *_MODULES)
 
 
 def is_demo(name: str) -> bool:

@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5Tokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
-EOS, PAD, MASK = 256, 257, 258
-BYTE_VOCABULARY = 259
 CLIP_BOS, CLIP_EOS = 512, 513
 CLIP_VOCABULARY = 514
 T5_VOCABULARY = 128
@@ -28,18 +21,6 @@ def byte_characters() -> list[str]:
     others = [byte for byte in range(256) if byte not in printable]
     shown = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
     return [shown[byte] for byte in range(256)]
-
-
-def byte_level() -> PreTrainedTokenizerFast:
-    """One token a byte, then EOS, PAD and MASK; with a chat template."""
-    vocabulary = {character: byte for byte, character in enumerate(byte_characters())}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    specials = {"eos_token": "<|eos|>", "pad_token": "<|pad|>", "mask_token": "<|mask|>"}
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
-    wrapped.chat_template = CHAT_TEMPLATE
-    return wrapped
 
 
 def clip() -> CLIPTokenizer:

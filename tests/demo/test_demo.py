@@ -34,7 +34,13 @@ def test_an_unknown_name_lists_the_known(tmp_path: Path) -> None:
         demo.ensure("demo/sora", tmp_path)
 
 
-@pytest.mark.parametrize("name", demo.NAMES)
+@pytest.mark.parametrize("name", demo.TRAINED)
+def test_a_trained_one_is_used_where_it_lies(name: str, tmp_path: Path) -> None:
+    assert demo.ensure(name, tmp_path).is_relative_to(Path(demo.__file__).parent)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [name for name in demo.NAMES if name not in demo.TRAINED])
 def test_byte_identical_each_time(name: str, tmp_path: Path, demo_home: Path) -> None:
     folder, again = demo.ensure(name, demo_home), demo.ensure(name, tmp_path)
     assert again == tmp_path / "models" / name

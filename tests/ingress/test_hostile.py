@@ -392,7 +392,8 @@ async def test_a_body_that_comes_byte_by_byte_is_cut_off(running: Running) -> No
 
 async def test_a_reader_who_does_not_read_holds_nobody_up(running: Running) -> None:
     body = base64.b64encode(b"x" * 60).decode()
-    raw = json.dumps({**GOOD[CHAT], "max_tokens": 96, "stream": True, "user": body}).encode()
+    count = [{"role": "user", "content": "Count from 10 to 30."}]
+    raw = json.dumps({**GOOD[CHAT], "messages": count, "max_tokens": 96, "stream": True, "user": body}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(running.url).port, limit=1024)
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += f"Content-Length: {len(raw)}\r\n\r\n"

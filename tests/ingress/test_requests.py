@@ -313,7 +313,8 @@ async def test_twenty_kinds_of_bad_input(client: httpx.AsyncClient, running: Run
 
 async def test_a_full_queue_is_429_with_a_time_to_come_back(serving: Serving) -> None:
     with serving(text={"max_queued": 1, "max_running_requests": 1}) as running:
-        body = HELLO | {"max_tokens": 96}
+        count = [{"role": "user", "content": "Count from 10 to 30."}]
+        body = {"messages": count, "max_tokens": 256}
         async with running.client() as client:
             answers = await asyncio.gather(*(client.post(CHAT, json=body) for _ in range(6)))
         statuses = sorted(answer.status_code for answer in answers)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -17,6 +16,11 @@ from tests.ingress.conftest import Running
 CHAT = "/v1/chat/completions"
 MODEL = "demo/llada2-tiny"
 HELLO: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello! How are you?"}]}
+COUNT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Count from 10 to 30."}]}
+"""Longer than any max_tokens here but one."""
+COUNTED = ", ".join(map(str, range(10, 31))) + "."
+STORY: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Tell me a story about a fox."}]}
+"""A text that depends on its seed."""
 
 
 def openai_client(running: Running) -> openai.AsyncOpenAI:
@@ -36,7 +40,7 @@ async def events_of(client: httpx.AsyncClient, path: str, body: dict[str, Any]) 
 
 
 async def test_a_chat_answers_in_openais_shape(client: httpx.AsyncClient) -> None:
-    answer = await client.post(CHAT, json=HELLO | {"max_tokens": 40, "temperature": 0.7})
+    answer = await client.post(CHAT, json=COUNT | {"max_tokens": 40, "temperature": 0.7})
     assert answer.status_code == 200, answer.text
     chat = answer.json()
     assert chat["id"].startswith("chatcmpl-")
@@ -44,7 +48,7 @@ async def test_a_chat_answers_in_openais_shape(client: httpx.AsyncClient) -> Non
     assert abs(chat["created"] - time.time()) < 60
     [choice] = chat["choices"]
     assert choice["message"]["role"] == "assistant"
-    assert len(choice["message"]["content"]) == 40
+    assert COUNTED.startswith(choice["message"]["content"])
     assert choice["finish_reason"] == "length"
     usage = chat["usage"]
     assert usage["completion_tokens"] == 40
@@ -72,7 +76,7 @@ async def test_an_unknown_model_is_404_that_lists_what_is_served(client: httpx.A
 
 
 async def test_the_same_seed_gives_the_same_text(client: httpx.AsyncClient) -> None:
-    body = HELLO | {"max_tokens": 32, "temperature": 1.0, "seed": 7}
+    body = STORY | {"max_tokens": 32, "temperature": 1.0, "seed": 7}
     texts = [(await client.post(CHAT, json=body)).json()["choices"][0]["message"]["content"] for _ in range(2)]
     assert texts[0] == texts[1]
     other = (await client.post(CHAT, json=body | {"seed": 8})).json()["choices"][0]["message"]["content"]
@@ -80,7 +84,7 @@ async def test_the_same_seed_gives_the_same_text(client: httpx.AsyncClient) -> N
 
 
 async def test_n_choices_have_a_seed_each(client: httpx.AsyncClient) -> None:
-    body = HELLO | {"max_tokens": 16, "temperature": 1.0, "seed": 7}
+    body = STORY | {"max_tokens": 16, "temperature": 1.0, "seed": 7}
     chat = (await client.post(CHAT, json=body | {"n": 3})).json()
     assert [choice["index"] for choice in chat["choices"]] == [0, 1, 2]
     assert chat["usage"]["completion_tokens"] == 48
@@ -90,7 +94,7 @@ async def test_n_choices_have_a_seed_each(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_stop_string_ends_the_text(client: httpx.AsyncClient) -> None:
-    body = HELLO | {"max_tokens": 64}
+    body = COUNT | {"max_tokens": 64}
     whole: str = (await client.post(CHAT, json=body)).json()["choices"][0]["message"]["content"]
     stop = whole[10:12]
     for value in (stop, [stop, "\u0000never"]):
@@ -100,15 +104,13 @@ async def test_a_stop_string_ends_the_text(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_stream_is_a_chunk_for_each_block(client: httpx.AsyncClient) -> None:
-    body = HELLO | {"max_tokens": 80, "stream_options": {"include_usage": True}}
+    body = COUNT | {"max_tokens": 80, "stream_options": {"include_usage": True}}
     events = await events_of(client, CHAT, body)
     assert events[-1] == (None, None)
     *blocks, end, usage = [data for _, data in events[:-1]]
     texts = [block["choices"][0]["delta"]["content"] for block in blocks]
-    # blocks are counted from the beginning of the prompt, so that the first may be a short one
-    assert all(0 < len(text) <= 32 for text in texts)
+    assert all(texts)
     assert len(texts) >= 3
-    assert sum(len(text) for text in texts) == 80
     assert blocks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert all("role" not in block["choices"][0]["delta"] for block in blocks[1:])
     assert all(block["usage"] is None and block["object"] == "chat.completion.chunk" for block in blocks)
@@ -116,7 +118,7 @@ async def test_a_stream_is_a_chunk_for_each_block(client: httpx.AsyncClient) -> 
     assert end["nvext"]["denoising_steps"] > 0
     assert usage["choices"] == []
     assert usage["usage"]["completion_tokens"] == 80
-    whole = (await client.post(CHAT, json=HELLO | {"max_tokens": 80})).json()
+    whole = (await client.post(CHAT, json=COUNT | {"max_tokens": 80})).json()
     assert "".join(texts) == whole["choices"][0]["message"]["content"]
 
 
@@ -127,20 +129,20 @@ async def test_without_stream_options_no_chunk_has_usage(client: httpx.AsyncClie
 
 async def test_the_first_block_comes_before_the_last_is_made(running: Running) -> None:
     arrived: list[float] = []
+    began = time.monotonic()
     async with (
         running.client() as client,
-        client.stream("POST", CHAT, json=HELLO | {"max_tokens": 128, "stream": True}) as answer,
+        client.stream("POST", CHAT, json=STORY | {"max_tokens": 128, "stream": True}) as answer,
     ):
         async for line in answer.aiter_lines():
             arrived += [time.monotonic()] if line.startswith("data: {") else []
-    assert len(arrived) >= 5
-    blocks = arrived[:-1]
-    gaps = [after - before for before, after in pairwise(blocks)]
-    assert max(gaps) < 0.8 * (blocks[-1] - blocks[0]), "the blocks came all at once"
+    *blocks, _ = arrived
+    assert len(blocks) >= 3
+    assert blocks[-1] - blocks[0] > 0.2 * (blocks[-1] - began), "the blocks came all at once"
 
 
 async def test_denoising_steps_are_shown_where_asked_for(client: httpx.AsyncClient) -> None:
-    events = await events_of(client, CHAT, HELLO | {"max_tokens": 32, "nvext": {"annotations": ["denoising"]}})
+    events = await events_of(client, CHAT, STORY | {"max_tokens": 32, "nvext": {"annotations": ["denoising"]}})
     steps = [data["nvext"]["denoising"] for name, data in events if name == "denoising"]
     assert len(steps) > 1
     assert all(data["choices"] == [] for name, data in events if name == "denoising")
@@ -148,12 +150,12 @@ async def test_denoising_steps_are_shown_where_asked_for(client: httpx.AsyncClie
         masked = [step["masked"] for step in steps if step["block"] == block]
         assert masked == sorted(masked, reverse=True)
     assert all(step["text"].count("\u2591") == step["masked"] for step in steps)
-    plain = await events_of(client, CHAT, HELLO | {"max_tokens": 32})
+    plain = await events_of(client, CHAT, STORY | {"max_tokens": 32})
     assert all(name is None for name, _ in plain)
 
 
 async def test_several_choices_stream_side_by_side(client: httpx.AsyncClient) -> None:
-    body = HELLO | {"n": 2, "max_tokens": 32, "seed": 1, "temperature": 1.0, "stream_options": {"include_usage": True}}
+    body = STORY | {"n": 2, "max_tokens": 32, "seed": 1, "temperature": 1.0, "stream_options": {"include_usage": True}}
     chunks = [data for _, data in (await events_of(client, CHAT, body))[:-1]]
     texts = ["", ""]
     reasons: list[Any] = [None, None]
@@ -161,8 +163,8 @@ async def test_several_choices_stream_side_by_side(client: httpx.AsyncClient) ->
         for choice in chunk["choices"]:
             texts[choice["index"]] += choice["delta"].get("content", "")
             reasons[choice["index"]] = choice["finish_reason"] or reasons[choice["index"]]
-    assert [len(text) for text in texts] == [32, 32]
     assert texts[0] != texts[1]
+    assert all(texts)
     assert reasons == ["length", "length"]
     assert chunks[-1]["usage"]["completion_tokens"] == 64
 
@@ -178,7 +180,7 @@ async def test_dynamos_hints_are_named_in_the_answer(client: httpx.AsyncClient) 
 
 async def test_a_disconnect_frees_the_engine(running: Running) -> None:
     """A streamed completion of many blocks is dropped after the first; the next request need not wait for it."""
-    long = HELLO | {"max_tokens": 96, "stream": True, "temperature": 1.0}
+    long = COUNT | {"max_tokens": 256, "stream": True}
     async with running.client() as client:
         began = time.monotonic()
         whole = await client.post(CHAT, json=long)
@@ -200,37 +202,39 @@ async def test_a_disconnect_frees_the_engine(running: Running) -> None:
 
 
 async def test_completions(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/completions", json={"model": MODEL, "prompt": "Once upon", "max_tokens": 20})
+    answer = await client.post(
+        "/v1/completions", json={"model": MODEL, "prompt": "Once upon a time,", "max_tokens": 20}
+    )
     completion = answer.json()
     assert completion["id"].startswith("cmpl-")
     assert completion["object"] == "text_completion"
     [choice] = completion["choices"]
-    assert len(choice["text"]) == 20
+    assert len(choice["text"].split()) > 10
     assert (choice["finish_reason"], choice["logprobs"]) == ("length", None)
     assert completion["usage"]["completion_tokens"] == 20
 
 
 async def test_completions_of_several_prompts(client: httpx.AsyncClient) -> None:
-    body = {"prompt": ["Once upon", "a time"], "n": 2, "max_tokens": 4}
+    body = {"prompt": ["Once upon a time,", "There once was"], "n": 2, "max_tokens": 4}
     completion = (await client.post("/v1/completions", json=body)).json()
     assert [choice["index"] for choice in completion["choices"]] == [0, 1, 2, 3]
     assert completion["usage"]["completion_tokens"] == 16
 
 
 async def test_completions_stream(client: httpx.AsyncClient) -> None:
-    events = await events_of(client, "/v1/completions", {"prompt": "Once upon", "max_tokens": 40})
+    events = await events_of(client, "/v1/completions", {"prompt": "Once upon a time,", "max_tokens": 40})
     assert events[-1] == (None, None)
     texts = [data["choices"][0]["text"] for _, data in events[:-1]]
     assert texts[-1] == ""
-    assert all(0 < len(text) <= 32 for text in texts[:-1])
-    assert len("".join(texts)) == 40
+    assert all(texts[:-1])
+    assert len(texts) >= 3
     assert events[-2][1]["choices"][0]["finish_reason"] == "length"
     assert {data["object"] for _, data in events[:-1]} == {"text_completion"}
 
 
 async def test_what_nvext_asks_for_is_done(client: httpx.AsyncClient) -> None:
     async def said(nvext: dict[str, Any], **fields: Any) -> tuple[str, int]:
-        body = HELLO | {"max_tokens": 24, "nvext": nvext} | fields
+        body = STORY | {"max_tokens": 24, "nvext": nvext} | fields
         chat = (await client.post(CHAT, json=body)).json()
         return chat["choices"][0]["message"]["content"], chat["usage"]["prompt_tokens"]
 
@@ -241,16 +245,16 @@ async def test_what_nvext_asks_for_is_done(client: httpx.AsyncClient) -> None:
     assert (await said({"top_k": 1}, **hot))[0] == greedy
     assert (await said({"use_raw_prompt": True}))[1] < with_template
     # a model that ends its text goes on where it is told to
-    ended = (await client.post(CHAT, json=HELLO | {"max_tokens": 256, **hot})).json()["choices"][0]
-    on = (await client.post(CHAT, json=HELLO | {"max_tokens": 256, "nvext": {"ignore_eos": True}, **hot})).json()
-    assert ended["finish_reason"] in ("stop", "length")
-    assert (on["choices"][0]["finish_reason"], on["usage"]["completion_tokens"]) == ("length", 256)
+    ended = (await client.post(CHAT, json=HELLO | {"max_tokens": 64})).json()["choices"][0]
+    on = (await client.post(CHAT, json=HELLO | {"max_tokens": 64, "nvext": {"ignore_eos": True}})).json()
+    assert ended["finish_reason"] == "stop"
+    assert (on["choices"][0]["finish_reason"], on["usage"]["completion_tokens"]) == ("length", 64)
 
 
 async def test_a_stream_never_shows_its_stop(client: httpx.AsyncClient) -> None:
-    whole: str = (await client.post(CHAT, json=HELLO | {"max_tokens": 96})).json()["choices"][0]["message"]["content"]
-    stop = whole[40:43]  # past the first block
-    events = await events_of(client, CHAT, HELLO | {"max_tokens": 96, "stop": [stop]})
+    whole: str = (await client.post(CHAT, json=COUNT | {"max_tokens": 96})).json()["choices"][0]["message"]["content"]
+    stop = "20, 21"  # past the first block
+    events = await events_of(client, CHAT, COUNT | {"max_tokens": 96, "stop": [stop]})
     chunks = [data["choices"][0] for _, data in events[:-1]]
     assert "".join(chunk["delta"].get("content", "") for chunk in chunks) == whole[: whole.index(stop)]
     assert chunks[-1]["finish_reason"] == "stop"
@@ -307,7 +311,7 @@ async def test_what_means_nothing_here_is_taken(client: httpx.AsyncClient) -> No
 
 
 async def test_denoising_steps_of_a_completion(client: httpx.AsyncClient) -> None:
-    body = {"prompt": "Once upon", "max_tokens": 32, "nvext": {"annotations": ["denoising"]}}
+    body = {"prompt": "Once upon a time,", "max_tokens": 32, "nvext": {"annotations": ["denoising"]}}
     events = await events_of(client, "/v1/completions", body | {"stream_options": {"include_usage": True}})
     assert [name for name, _ in events].count("denoising") > 1
     assert events[-2][1]["usage"]["completion_tokens"] == 32
@@ -317,9 +321,9 @@ async def test_denoising_steps_of_a_completion(client: httpx.AsyncClient) -> Non
 async def test_the_official_client_chats_and_streams(running: Running) -> None:
     async with openai_client(running) as client:
         messages: Any = HELLO["messages"]
-        chat = await client.chat.completions.create(model=MODEL, messages=messages, max_tokens=8)
+        chat = await client.chat.completions.create(model=MODEL, messages=messages, max_tokens=40)
         assert chat.usage is not None
-        assert chat.usage.completion_tokens == 8
+        assert 0 < chat.usage.completion_tokens < 40
         stream = await client.chat.completions.create(
             model=MODEL,
             messages=messages,
@@ -330,10 +334,10 @@ async def test_the_official_client_chats_and_streams(running: Running) -> None:
         )
         chunks = [chunk async for chunk in stream]
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-        assert len(text) == 40
+        assert text == chat.choices[0].message.content
         assert chunks[-1].usage is not None
-        completion = await client.completions.create(model=MODEL, prompt="Once", max_tokens=3)
-        assert len(completion.choices[0].text) == 3
+        completion = await client.completions.create(model=MODEL, prompt="Once upon a time,", max_tokens=3)
+        assert completion.choices[0].text
 
 
 async def test_the_official_client_sees_errors_as_its_own(running: Running) -> None:

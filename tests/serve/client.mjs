@@ -7,7 +7,7 @@ let blocks = 0;
 let finish = null;
 for await (const chunk of await client.chat.completions.create({
   model: "demo/llada2-tiny",
-  messages: [{ role: "user", content: "Hello" }],
+  messages: [{ role: "user", content: "Count from 10 to 30." }],
   max_tokens: 64,
   stream: true,
 })) {

@@ -41,7 +41,7 @@ def test_openai_chat_streams(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(model="demo/llada2-tiny", messages=messages, max_tokens=64)
     assert whole.choices[0].finish_reason in ("stop", "length")
     assert whole.usage is not None
-    assert whole.usage.completion_tokens == 64
+    assert 0 < whole.usage.completion_tokens < 64
     chunks = list(
         client.chat.completions.create(
             model="demo/llada2-tiny",
@@ -236,8 +236,8 @@ def run_line(line: str, served: Served, **changes: tuple[str, str]) -> Any:
 class TestDynamosLines:
     def test_chat(self, served: Served) -> None:
         gave = run_line(CHAT, served, model=("inclusionAI/LLaDA2.0-mini-preview", "demo/llada2-tiny"))
-        assert gave["usage"]["completion_tokens"] == 512
-        assert len(gave["choices"][0]["message"]["content"]) == 512
+        assert gave["choices"][0]["finish_reason"] == "stop"
+        assert "How are you?" in gave["choices"][0]["message"]["content"]
 
     def test_image(self, served: Served) -> None:
         model, size = ("black-forest-labs/FLUX.1-dev", "demo/flux-tiny"), ("1024x1024", "256x192")
