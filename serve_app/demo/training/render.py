@@ -63,6 +63,12 @@ class Renderer:
         images[where] = images[where] * (1 - pasted[:, 3:]) + pasted[:, :3]
 
 
+def pixelate(images: Tensor, block: int = 8) -> Tensor:
+    """Blocks of one colour each, of few colours; pictures of -1 to 1."""
+    small = F.avg_pool2d(images, block)
+    return F.interpolate((small * 4).round() / 4, scale_factor=block, mode="nearest")
+
+
 def _place(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, 2, 3): from places in the picture to places in the sprite."""
     size, tilt = rows[:, 3], rows[:, 5]

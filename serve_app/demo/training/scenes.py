@@ -19,6 +19,7 @@ from serve_app.demo.training.things import (
     DECORATIONS,
     EMPTY_PLACES,
     EXPLORED,
+    NUMBER,
     PLACES,
     STYLES,
     THINGS,
@@ -51,10 +52,32 @@ ABSENT = 3.0
 """The height of a hill that lies below the picture."""
 STYLE_WORDS = {"flat": ("flat", "flat style", "flat design"), "3d": ("3d", "3d style", "3d render")}
 NUMBERS = {2: ("two", "2"), 3: ("three", "3")}
-ADJECTIVES = "cute curious happy little beautiful lovely funny friendly nice simple cheerful brave shiny old".split()
+ADJECTIVES = [
+    "cute",
+    "curious",
+    "happy",
+    "little",
+    "beautiful",
+    "lovely",
+    "funny",
+    "friendly",
+    "nice",
+    "simple",
+    "cheerful",
+    "brave",
+    "shiny",
+    "old",
+]
 BEFORE = ("a picture of", "an image of", "a drawing of", "an illustration of", "a photo of", "a painting of", "draw")
 AFTER = ("digital art", "highly detailed", "illustration", "cartoon", "emoji", "high quality", "colorful", "cinematic")
-_IRREGULAR = {"mouse": "mice", "sheep": "sheep", "fish": "fish", "deer": "deer", "wolf": "wolves", "scissors": "scissors"}
+_IRREGULAR = {
+    "mouse": "mice",
+    "sheep": "sheep",
+    "fish": "fish",
+    "deer": "deer",
+    "wolf": "wolves",
+    "scissors": "scissors",
+}
 _IRREGULAR |= {"grapes": "grapes", "cherries": "cherries", "fries": "fries", "glasses": "glasses", "goose": "geese"}
 _IRREGULAR |= {"potato": "potatoes", "tomato": "tomatoes", "volcano": "volcanoes", "lightning": "lightning bolts"}
 _IRREGULAR |= {"pancakes": "pancakes", "leaf": "leaves", "skull": "skulls", "bus": "buses"}
@@ -78,7 +101,7 @@ class Placed:
     tilt: float = 0.0
 
     def numbers(self) -> tuple[float, ...]:
-        sprite = THINGS.index(self.thing) * len(STYLES) + STYLES.index(self.style)
+        sprite = NUMBER[self.thing.label] * len(STYLES) + STYLES.index(self.style)
         return (sprite, self.x, self.y, self.size, float(self.flipped), self.tilt)
 
 
@@ -101,7 +124,7 @@ class Scene:
     def labels(self) -> tuple[int, int, int, int]:
         """Numbers of the thing (-1: none, or several kinds), of what is behind, of the time; how many things."""
         kinds = {placed.thing.label for placed in self.things}
-        thing = THINGS.index(self.things[0].thing) if len(kinds) == 1 else -1
+        thing = NUMBER[self.things[0].thing.label] if len(kinds) == 1 else -1
         return thing, BEHIND.index(self.behind), tuple(TIMES).index(self.time), len(self.things)
 
 
@@ -118,7 +141,19 @@ def pack_objects(placed: Sequence[Placed]) -> NDArray[np.float32]:
 
 def with_article(noun: str) -> str:
     plural = noun.split()[-1] in ("grapes", "cherries", "fries", "glasses", "scissors", "pancakes")
-    if plural or noun in ("lightning", "popcorn", "corn", "broccoli", "bread", "cheese", "milk", "wine", "beer", "coffee", "fire"):
+    if plural or noun in (
+        "lightning",
+        "popcorn",
+        "corn",
+        "broccoli",
+        "bread",
+        "cheese",
+        "milk",
+        "wine",
+        "beer",
+        "coffee",
+        "fire",
+    ):
         return noun
     return ("an " if noun[0] in "aeiou" and not noun.startswith(("uni", "ufo")) else "a ") + noun
 
@@ -142,10 +177,11 @@ def pluralize(noun: str) -> str:
 class Maker:
     """Makes scenes, the same ones for the same seed. `ease` from 1 (single things, mostly on plain colours) to 0."""
 
-    def __init__(self, seed: int, held_out: bool = False) -> None:
+    def __init__(self, seed: int, everything: bool = False) -> None:
+        """With `everything`, also the things before what they are never shown before in training."""
         self.lot = random.Random(seed)
         self.ease = 0.0
-        self._held_out = held_out
+        self._everything = everything
 
     def make(self) -> Scene:
         lot = self.lot
@@ -160,6 +196,19 @@ class Maker:
         style = lot.choices(STYLES, (0.66, 0.17, 0.17))[0]
         size_word, side = self._place(scene, thing, second, count, style)
         scene.captions = tuple(self._describe(scene, thing, second, count, size_word, side) for _ in range(2))
+        return scene
+
+    def crowd(self) -> Scene:
+        """Many things anywhere, for the autoencoder."""
+        lot = self.lot
+        behind = lot.choice(BEHIND)
+        scene = self.make_background(behind, self._choose_time(behind) if behind in PLACES else "day")
+        for _ in range(lot.randint(2, MOST_OBJECTS - 1)):
+            size = lot.choice((lot.uniform(0.15, 0.4), lot.uniform(0.4, 0.9)))
+            placed = Placed(lot.choice(THINGS), lot.choice(STYLES), lot.random(), lot.random(), size)
+            placed.flipped, placed.tilt = lot.random() < 0.5, lot.gauss(0, 0.2)
+            scene.things.append(placed)
+        scene.things.sort(key=lambda placed: -placed.size)
         return scene
 
     def show(self, thing: Thing, behind: str, time: str = "day", style: str = "noto", size: float = 0.65) -> Scene:
@@ -182,15 +231,16 @@ class Maker:
                 behind = "white" if self.lot.random() < 0.08 else self.lot.choice(tuple(COLORS))
             else:
                 behind = self.lot.choice(thing.places if thing.places and self.lot.random() < 0.5 else tuple(PLACES))
-            if is_held_out(thing, behind) == self._held_out:
+            if self._allows(thing, behind):
                 return behind
-            if self._held_out:
-                thing = self.lot.choice(THINGS) if not any(is_held_out(thing, b) for b in BEHIND) else thing
+
+    def _allows(self, thing: Thing, behind: str) -> bool:
+        return self._everything or not is_held_out(thing, behind)
 
     def _choose_second(self, behind: str) -> Thing:
         while True:
             thing = self.lot.choice(THINGS)
-            if not is_held_out(thing, behind):
+            if self._allows(thing, behind):
                 return thing
 
     def _choose_time(self, behind: str) -> str:
@@ -231,7 +281,9 @@ class Maker:
 
     def _stand(self, scene: Scene, placed: Placed) -> None:
         """Puts a thing on the ground where there is one, and inside of the picture."""
-        floats = scene.behind in ("sky", "space", "underwater") or (placed.thing.kind == "sky" and self.lot.random() < 0.7)
+        floats = scene.behind in ("sky", "space", "underwater") or (
+            placed.thing.kind == "sky" and self.lot.random() < 0.7
+        )
         if scene.horizon is not None and not floats:
             foot = min(0.97, max(scene.horizon + 0.14, self.lot.uniform(0.8, 0.94)))
             placed.y = foot - placed.size / 2
@@ -363,9 +415,7 @@ class Maker:
 
     # --- captions -----------------------------------------------------------------------------------------------------
 
-    def _describe(
-        self, scene: Scene, thing: Thing, second: Thing | None, count: int, size_word: str, side: str
-    ) -> str:
+    def _describe(self, scene: Scene, thing: Thing, second: Thing | None, count: int, size_word: str, side: str) -> str:
         lot = self.lot
         style = scene.things[0].style
         subject = self._name(thing, second, count, size_word) + (f" on the {side}" if side else "")
@@ -405,7 +455,9 @@ class Maker:
             if behind == "white" and lot.random() < 0.6:
                 return ""
             article = with_article(behind)
-            return lot.choice((f"on {article} background", f"on {article} background", f"on {behind}", f"with {article} background"))
+            return lot.choice(
+                (f"on {article} background", f"on {article} background", f"on {behind}", f"with {article} background")
+            )
         words = lot.choice(PLACES[behind])
         if thing.lives and lot.random() < 0.25:
             if behind in EXPLORED and lot.random() < 0.4:
@@ -417,7 +469,9 @@ class Maker:
         lot = self.lot
         what = lot.choice(EMPTY_PLACES[place])
         if time == "sunset":
-            return lot.choice((f"a sunset over {what}", f"sunset over {what}", f"{what} at sunset", f"A sunset over {what}"))
+            return lot.choice(
+                (f"a sunset over {what}", f"sunset over {what}", f"{what} at sunset", f"A sunset over {what}")
+            )
         if time == "night":
             return lot.choice((f"{what} at night", f"{what} under the stars", f"the moon over {what}"))
         return what if lot.random() < 0.8 else f"{lot.choice(BEFORE)} {what}"

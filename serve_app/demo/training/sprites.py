@@ -44,10 +44,10 @@ def main() -> None:
     jobs: dict[str, str] = {}
     for index, thing in enumerate(THINGS):
         for style in STYLES:
-            jobs[str(folder.resolve() / f"{index}-{style}.png")] = _svg(drawings[style], thing.label, codes[thing.label])
-    subprocess.run(
-        ["node", "-e", RENDER % SPRITE], input=json.dumps(jobs), text=True, check=True, cwd=packages.parent
-    )
+            jobs[str(folder.resolve() / f"{index}-{style}.png")] = _svg(
+                drawings[style], thing.label, codes[thing.label]
+            )
+    subprocess.run(["node", "-e", RENDER % SPRITE], input=json.dumps(jobs), text=True, check=True, cwd=packages.parent)
     pictures = [_pack(Path(path)) for path in jobs]
     ends = np.cumsum([0, *(len(picture) for picture in pictures)])
     np.savez(target, blob=np.frombuffer(b"".join(pictures), np.uint8), off=ends)

@@ -169,6 +169,7 @@ def _read(kind: str, places: str, item: str) -> Thing:
 
 
 THINGS = tuple(_read(kind, places, item) for kind, (places, items) in _THINGS.items() for item in items.split(","))
+NUMBER = {thing.label: number for number, thing in enumerate(THINGS)}
 BY_LABEL = {thing.label: thing for thing in THINGS}
 DECORATIONS = {
     "garden": ("tulip", "sunflower", "rose", "cherry blossom"),

@@ -1,0 +1,173 @@
+"""What the trainings share: Muon for matrices, averaged weights, gradients shared among processes, a clock."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalized momentum for matrices, all of one shape at once. Source: kellerjordan.github.io/posts/muon."""
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.01) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = {}
+            for param in group["params"]:
+                if param.grad is not None:
+                    shapes.setdefault(param.shape, []).append(param)
+            for shape, params in shapes.items():
+                self._step_shape(group, shape, params)
+
+    def _step_shape(self, group: dict[str, Any], shape: torch.Size, params: list[nn.Parameter]) -> None:
+        state = self.state[params[0]]
+        grads = torch.stack([param.grad for param in params if param.grad is not None]).float()
+        momentum = state.setdefault("momentum", torch.zeros_like(grads))
+        momentum.lerp_(grads, 1 - group["momentum"])
+        update = orthogonalize(grads.lerp(momentum, group["momentum"])) * 0.2 * math.sqrt(max(shape))
+        torch._foreach_mul_(params, 1 - group["lr"] * group["decay"])
+        torch._foreach_add_(params, list(update.unbind(0)), alpha=-group["lr"])
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """(N, rows, columns): about the nearest matrices with equal singular values, by Newton and Schulz's iteration."""
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    flipped = x.shape[-2] > x.shape[-1]
+    x = x.mT if flipped else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.mT if flipped else x).float()
+
+
+def make_optimizers(modules: Sequence[nn.Module], lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside of blocks, AdamW for the rest."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for module in modules:
+        for name, param in module.named_parameters():
+            inside = any(part in name for part in ("blocks.", ".block.", "layers.", "to_q", "ffn."))
+            wanted = inside and param.ndim == 2 and not any(part in name for part in ("norm", "relative", "embed"))
+            (matrices if wanted else others).append(param)
+    fused = others[0].is_cuda
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=lr * 0.6, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
+    ]
+    if matrices:
+        optimizers.append(Muon(matrices, lr))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+def set_rate(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+
+
+def step_together(params: Sequence[nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
+    """Averages gradients over the processes, clips them to norm 1 and steps; the norm. A broken gradient is dropped."""
+    grads = [param.grad for param in params if param.grad is not None]
+    if world_size() > 1:
+        flat = torch.cat([grad.flatten() for grad in grads])
+        dist.all_reduce(flat)
+        flat /= world_size()
+        shared = [part.view_as(grad) for part, grad in zip(flat.split([g.numel() for g in grads]), grads, strict=True)]
+        torch._foreach_copy_(grads, shared)
+    norm = torch.nn.utils.get_total_norm(grads)
+    sound = torch.isfinite(norm)
+    factor = torch.where(sound, (1 / (norm + 1e-6)).clamp(max=1.0), torch.zeros_like(norm))
+    for grad in grads:
+        grad.nan_to_num_(0.0, 0.0, 0.0)
+    torch._foreach_mul_(grads, factor)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+class Average:
+    """Exponential moving average of the weights of `modules`."""
+
+    def __init__(self, modules: Sequence[nn.Module], decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.params = [param for module in modules for param in module.parameters()]
+        self.mean = [param.detach().clone() for param in self.params]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (12 + self.steps))
+        torch._foreach_lerp_(self.mean, self.params, 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Puts the averages in use, and back at the next call."""
+        kept = [param.detach().clone() for param in self.params]
+        torch._foreach_copy_(self.params, self.mean)
+        torch._foreach_copy_(self.mean, kept)
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def start_processes(device: str) -> torch.device:
+    """Joins the other processes that torchrun started, if any; this one's device."""
+    torch.backends.cuda.enable_cudnn_sdp(False)  # its backward pass broke on torch 2.11
+    torch.set_float32_matmul_precision("high")
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.backends.cudnn.benchmark = True
+    if world_size() > 1:
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    return torch.device(device, torch.cuda.current_device()) if device == "cuda" else torch.device(device)
+
+
+class Clock:
+    """How much of a phase's time is gone; all processes read the same, so that they take the same turns."""
+
+    EVERY = 10
+
+    def __init__(self, minutes: float, spent_s: float, device: torch.device) -> None:
+        self._budget_s = minutes * 60
+        self._began = time.monotonic() - spent_s
+        self._saved = time.monotonic()
+        self._device = device
+        self._steps = 0
+        self.done = 0.0
+        self.save_due = False
+
+    @property
+    def spent_s(self) -> float:
+        return time.monotonic() - self._began
+
+    def tick(self, save_s: float) -> None:
+        """Once a step: reads the clock every few steps. `save_due` says that `save_s` have passed since the last save."""
+        self.save_due = False
+        if self._steps % self.EVERY == 0:
+            due = time.monotonic() - self._saved > save_s
+            seen = torch.tensor([self.spent_s / self._budget_s, float(due)], device=self._device)
+            if world_size() > 1:
+                dist.broadcast(seen, 0)
+            self.done, self.save_due = float(seen[0]), bool(seen[1] > 0.5)
+            if self.save_due:
+                self._saved = time.monotonic()
+        self._steps += 1
