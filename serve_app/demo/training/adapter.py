@@ -18,14 +18,25 @@ from torch import Tensor, nn
 
 from serve_app.demo.training import flux
 from serve_app.demo.training.captions import Encoder
-from serve_app.demo.training.feed import Feed, Store
-from serve_app.demo.training.image import PROMPTS, add_noise, drop_captions, write_sheet
+from serve_app.demo.training.denoising import add_noise, drop_captions
+from serve_app.demo.training.feed import Batch, Feed, Store
 from serve_app.demo.training.optimize import start_processes
 from serve_app.demo.training.render import Renderer, pixelate
+from serve_app.demo.training.sheets import PROMPTS, write_sheet
 
 RANK = 8
-ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "proj_mlp")
-ADAPTED += ("proj_out",)
+ADAPTED = (
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "add_q_proj",
+    "add_k_proj",
+    "add_v_proj",
+    "to_add_out",
+    "proj_mlp",
+    "proj_out",
+)
 
 
 class Adapted(nn.Module):
@@ -54,6 +65,7 @@ def adapt(model: Any) -> tuple[dict[str, Adapted], list[bool]]:
 
 
 def write_adapter(adapters: dict[str, Adapted], path: Path) -> None:
+    """Writes them as diffusers' load_lora_weights reads them."""
     weights: dict[str, Tensor] = {}
     for name, adapter in adapters.items():
         weights[f"transformer.{name}.lora_A.weight"] = adapter.lora_A.weight.detach().half().cpu().contiguous()
@@ -61,7 +73,74 @@ def write_adapter(adapters: dict[str, Adapted], path: Path) -> None:
     save_file(weights, path, metadata={"format": "pt"})
 
 
-def main() -> None:
+class Lesson:
+    """Teaches the adapters to draw what the scenes are, made of blocks; the model they are in stays as it is."""
+
+    def __init__(self, arguments: argparse.Namespace, feed: Feed, device: torch.device) -> None:
+        self.arguments, self.device = arguments, device
+        self.encoder = Encoder(arguments.data)
+        self.autoencoder, self.text, self.model = flux.read_pipeline(arguments.pipeline, self.encoder)
+        for part in (self.autoencoder, self.text, self.model):
+            part.to(device).eval().requires_grad_(False)
+        self.adapters, self.on = adapt(self.model)
+        self.model.to(device)
+        self.renderer = Renderer(arguments.data / "sprites.npz", device)
+        feed.empty()
+        self.store = Store(feed, self._encode, arguments.store)
+        while self.store.full < 2 * arguments.batch:
+            self.store.renew()
+        self.nothing = flux.to_tokens(self.encoder, [""], device)
+
+    @torch.no_grad()
+    def _encode(self, batch: Batch) -> Tensor:
+        images = pixelate(self.renderer.paint(batch.backgrounds, batch.objects, self.arguments.side))
+        with self._autocast():
+            return flux.pack(self.autoencoder.encoder(images)[:, : flux.LATENTS].float())
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def train(self) -> None:
+        """Goes on until the time for it is over."""
+        weights = [weight for part in self.adapters.values() for weight in part.parameters() if weight.requires_grad]
+        print(f"{len(self.adapters)} layers, {sum(weight.numel() for weight in weights)} weights", flush=True)
+        optimizer = torch.optim.AdamW(weights, lr=2e-3, betas=(0.9, 0.95), weight_decay=0.0)
+        began, budget, step = time.monotonic(), self.arguments.minutes * 60, 0
+        while (done := (time.monotonic() - began) / budget) < 1:
+            optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 30) * max(0.02, 1 - done)
+            self.store.renew()
+            loss = self._lose()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            if step % 50 == 0:
+                print(f"{step} loss {loss.item():.4f} done {done:.2f}", flush=True)
+            step += 1
+
+    def _lose(self) -> Tensor:
+        latents, t5, clip = self.store.sample(self.arguments.batch)
+        t5, clip = drop_captions(t5, clip, self.nothing)
+        t, noised, target = add_noise(latents)
+        guidance = 1 + 4 * torch.rand(len(latents), device=self.device)
+        with self._autocast():
+            with torch.no_grad():  # guidance goes on to do what it does without the adapter
+                self.on[0] = False
+                words, pooled = self.text(t5, clip)
+                guided = flux.velocity(self.model, noised, t, guidance, words, pooled)
+                target = target + guided - flux.velocity(self.model, noised, t, torch.ones_like(t), words, pooled)
+                self.on[0] = True
+            return (flux.velocity(self.model, noised, t, guidance, words, pooled) - target).square().mean()
+
+    def show(self) -> None:
+        """Writes a contact sheet beside the adapter."""
+        prompts = PROMPTS if self.device.type == "cuda" else PROMPTS[:2]
+        drawn = flux.draw(self.model, self.text, self.autoencoder, self.encoder, prompts, self.arguments.side)
+        write_sheet(drawn, self.arguments.out.with_suffix(".png"))
+
+
+def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Of `words`, or of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
@@ -73,60 +152,20 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--workers", type=int, default=6)
     parser.add_argument("--device", default="cuda")
-    arguments = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    """The command line."""
+    arguments = read_arguments()
     feed = Feed(arguments.data, seed=55, size=arguments.fresh, workers=arguments.workers)
     feed.set_ease(0.0)
     device = start_processes(arguments.device)
     torch.manual_seed(0)
-    encoder = Encoder(arguments.data)
-    autoencoder, text, model = (part.to(device).eval() for part in flux.read_pipeline(arguments.pipeline, encoder))
-    for part in (autoencoder, text, model):
-        part.requires_grad_(False)
-    adapters, on = adapt(model)
-    model.to(device)
-    renderer = Renderer(arguments.data / "sprites.npz", device)
-
-    @torch.no_grad()
-    def encode(batch: Any) -> Tensor:
-        images = pixelate(renderer.paint(batch.backgrounds, batch.objects, arguments.side))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return flux.pack(autoencoder.encoder(images)[:, : flux.LATENTS].float())
-
-    feed.empty()
-    store = Store(feed, encode, arguments.store)
-    while store.full < 2 * arguments.batch:
-        store.renew()
-    weights = [weight for adapter in adapters.values() for weight in adapter.parameters() if weight.requires_grad]
-    print(f"{len(adapters)} layers, {sum(weight.numel() for weight in weights)} weights", flush=True)
-    optimizer = torch.optim.AdamW(weights, lr=2e-3, betas=(0.9, 0.95), weight_decay=0.0)
-    nothing = flux.to_tokens(encoder, [""], device)
-    began, budget, step = time.monotonic(), arguments.minutes * 60, 0
-    while (done := (time.monotonic() - began) / budget) < 1:
-        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 30) * max(0.02, 1 - done)
-        store.renew()
-        latents, t5, clip = store.sample(arguments.batch)
-        t5, clip = drop_captions(t5, clip, nothing)
-        t, noised, target = add_noise(latents)
-        guidance = 1 + 4 * torch.rand(len(latents), device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            with torch.no_grad():  # guidance goes on to do what it does without the adapter
-                on[0] = False
-                words, pooled = text(t5, clip)
-                guided = flux.velocity(model, noised, t, guidance, words, pooled)
-                target = target + guided - flux.velocity(model, noised, t, torch.ones_like(t), words, pooled)
-                on[0] = True
-            loss = (flux.velocity(model, noised, t, guidance, words, pooled) - target).square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        if step % 50 == 0:
-            print(f"{step} loss {loss.item():.4f} done {done:.2f}", flush=True)
-        step += 1
-    write_adapter(adapters, arguments.out)
-    prompts = PROMPTS if device.type == "cuda" else PROMPTS[:2]
-    drawn = flux.draw(model, text, autoencoder, encoder, prompts, arguments.side)
-    write_sheet(drawn, arguments.out.with_suffix(".png"))
+    lesson = Lesson(arguments, feed, device)
+    lesson.train()
+    write_adapter(lesson.adapters, arguments.out)
+    lesson.show()
     print("DONE", flush=True)
 
 

@@ -1,17 +1,13 @@
-"""The image and video models' tokenizers, learnt from captions: whole words for T5, pieces of words for CLIP.
-
-    python -m serve_app.demo.training.captions CHARSMAP FOLDER
-
-writes `tokenizer` and `tokenizer_2`. CHARSMAP is SentencePiece's table nmt_nfkc_cf, which makes letters small.
-"""
+"""The image model's tokenizers, learnt from captions: whole words for T5, pieces of words for CLIP."""
 
 from __future__ import annotations
 
+import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +15,9 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer, T5Tokenizer
 
 from serve_app.demo.tokenizers import byte_characters
-from serve_app.demo.training.scenes import Maker, pluralize
+from serve_app.demo.training.scenes import Maker
 from serve_app.demo.training.things import THINGS
+from serve_app.demo.training.wording import pluralize
 
 T5_TOKENS, CLIP_TOKENS = 40, 24
 CLIP_VOCABULARY = 1024
@@ -38,7 +35,7 @@ class Encoder:
             tokenizer.no_padding()
         self.t5_vocabulary: int = self._t5.get_vocab_size()
         self.clip_vocabulary: int = self._clip.get_vocab_size()
-        self.clip_end: int = self._clip.token_to_id("<|endoftext|>")
+        self.clip_end = self._clip.get_vocab()["<|endoftext|>"]
 
     def encode(self, captions: Sequence[str]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
         """(B, T5_TOKENS) and (B, CLIP_TOKENS)."""
@@ -56,6 +53,7 @@ def _fill(rows: list[list[int]], length: int, pad: int, end: int) -> NDArray[np.
 
 
 def write_tokenizers(charsmap: bytes, folder: Path) -> None:
+    """Writes `tokenizer` and `tokenizer_2`. SentencePiece's table `charsmap`, nmt_nfkc_cf, makes letters small."""
     captions = _make_captions()
     _make_t5(captions, charsmap).save_pretrained(folder / "tokenizer_2")
     _make_clip(captions).save_pretrained(folder / "tokenizer")
@@ -76,11 +74,12 @@ def _make_t5(captions: list[str], charsmap: bytes) -> T5Tokenizer:
     vocabulary += [("\u2581" + word, -6.0) for word in words]
     vocabulary += [("\u2581" + letter, -8.0) for letter in _CHARACTERS[1:37]]
     vocabulary += [(character, -10.0) for character in _CHARACTERS]
-    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=T5_TOKENS, _spm_precompiled_charsmap=charsmap)
+    make: Any = T5Tokenizer
+    return make(vocab=vocabulary, extra_ids=0, model_max_length=T5_TOKENS, _spm_precompiled_charsmap=charsmap)
 
 
 def _make_clip(captions: list[str]) -> CLIPTokenizer:
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=None))
+    learner: Any = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=None))
     learner.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+|(?<=\W)|(?=\W)"), behavior="removed")
     trainer = trainers.BpeTrainer(vocab_size=CLIP_VOCABULARY, end_of_word_suffix="</w>", show_progress=False)
     learner.train_from_iterator((re.sub(r"[^a-z ]", " ", caption.lower()) for caption in captions), trainer)
@@ -94,15 +93,11 @@ def _make_clip(captions: list[str]) -> CLIPTokenizer:
             merges.append((first, second))
     for special in ("<|startoftext|>", "<|endoftext|>"):
         vocabulary[special] = len(vocabulary)
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CLIP_TOKENS)
+    make: Any = CLIPTokenizer
+    return make(vocab=vocabulary, merges=merges, model_max_length=CLIP_TOKENS)
 
 
 def _read_merges(learner: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
     merges = json.loads(learner.to_str())["model"]["merges"]
-    return [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
-
-
-if __name__ == "__main__":
-    write_tokenizers(Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]))
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
+    return [(first, second) for first, second in pairs]

@@ -36,11 +36,13 @@ class Batch:
         return len(self.backgrounds)
 
 
-def make_batch(maker: Maker, encoder: Encoder | None, size: int, crowded: bool = False) -> Batch:
+def make_batch(maker: Maker, encoder: Encoder, size: int, crowded: bool = False) -> Batch:
+    """Draws scenes; crowded ones have no captions."""
     scenes = [maker.crowd() if crowded else maker.make() for _ in range(size)]
-    captions = [] if encoder is None or crowded else [caption for scene in scenes for caption in scene.captions]
-    empty = np.zeros((2 * size, T5_TOKENS), np.int16), np.zeros((2 * size, CLIP_TOKENS), np.int16)
-    t5, clip = encoder.encode(captions) if encoder is not None and captions else empty
+    if crowded:
+        t5, clip = np.zeros((2 * size, T5_TOKENS), np.int16), np.zeros((2 * size, CLIP_TOKENS), np.int16)
+    else:
+        t5, clip = encoder.encode([caption for scene in scenes for caption in scene.captions])
     return Batch(
         np.stack([scene.background for scene in scenes]),
         np.stack([scene.objects() for scene in scenes]),
@@ -51,7 +53,7 @@ def make_batch(maker: Maker, encoder: Encoder | None, size: int, crowded: bool =
 
 
 class Feed:
-    """Processes that make batches of `size` scenes; start it before CUDA. They end with the process that started them."""
+    """Processes that make batches of `size` scenes; start it before CUDA. They end with the one that started them."""
 
     def __init__(self, data: Path, seed: int, size: int, workers: int, everything: bool = False) -> None:
         context = multiprocessing.get_context("fork")
@@ -62,9 +64,11 @@ class Feed:
             context.Process(target=_work, args=arguments, daemon=True).start()
 
     def set_ease(self, ease: float) -> None:
+        """As of Maker.ease, or CROWDED; for what is drawn from now on."""
         self._ease.value = ease
 
     def get(self) -> Batch:
+        """The next batch."""
         return self._queue.get(timeout=60)
 
     def empty(self) -> None:
@@ -89,7 +93,7 @@ def _work(data: Path, seed: int, size: int, batches: Any, ease: Any, parent: int
 
 
 class Store:
-    """The newest `count` pictures of the feed as latents, with their captions. `encode` takes Batch and gives latents."""
+    """The newest `count` pictures of the feed with their captions, as latents that `encode` makes of a batch."""
 
     def __init__(self, feed: Feed, encode: Callable[[Batch], Tensor], count: int) -> None:
         self._feed, self._encode, self._count = feed, encode, count
@@ -99,6 +103,7 @@ class Store:
 
     @torch.no_grad()
     def renew(self) -> None:
+        """Puts the next batch in place of the oldest pictures."""
         batch = self._feed.get()
         latents = self._encode(batch).bfloat16()
         t5, clip = (torch.from_numpy(ids).to(latents.device) for ids in (batch.t5, batch.clip))

@@ -4,7 +4,7 @@
     python -m serve_app.demo.training.judge --pipeline FOLDER --judge judge.safetensors --sheet sheet.png
 
 The first learns from renderings of scenes that the image model never saw: other lots, and also those combinations that
-are held out from its training. The second draws prompts of held-out combinations and says what share shows what it asks.
+are held out from its training. The second draws prompts of held-out combinations and says which share shows them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from serve_app.demo.training.scenes import BEHIND, Maker
-from serve_app.demo.training.things import COLORS, PLACES, THINGS, TIMELESS, TIMES, Thing, is_held_out
+from serve_app.demo.training.scenes import Maker
+from serve_app.demo.training.things import BEHIND, COLORS, PLACES, THINGS, TIMELESS, TIMES, Thing, is_held_out
 
 SIDE = 96
 """Pixels of the picture that it looks at."""
@@ -63,6 +63,8 @@ class Judge(nn.Module):
 
 
 class Residual(nn.Module):
+    """Two convolutions, added to what they see."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -76,12 +78,15 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Verdict:
+    """What a picture shows: a label of THINGS, one of BEHIND, one of TIMES."""
+
     thing: str
     behind: str
     time: str
 
 
 def read_judge(path: Path) -> Judge:
+    """Reads weights that write_judge wrote."""
     judge = Judge()
     judge.load_state_dict({name: weight.float() for name, weight in load_file(path).items()}, strict=False)
     return judge.eval()
@@ -120,18 +125,22 @@ def make_questions(count: int) -> list[Question]:
 
 
 def finds_thing(verdict: Verdict, question: Question) -> bool:
+    """Whether the picture shows the thing asked for."""
     return verdict.thing == question.thing.label
 
 
 def finds_background(verdict: Verdict, question: Question) -> bool:
+    """Whether the picture shows the colour, or the place and the time, asked for."""
     return verdict.behind == question.behind and (question.behind in COLORS or verdict.time == question.time)
 
 
 def share(answers: Sequence[bool]) -> float:
+    """Of those that are true."""
     return sum(answers) / len(answers)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    """Draws the questions' prompts and prints which shares of the pictures show what was asked."""
     from diffusers import FluxPipeline
     from PIL import Image
 
@@ -170,6 +179,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
+    """Learns from distorted renderings until the time is over, and checks itself on sound ones."""
     from serve_app.demo.training.feed import Feed
     from serve_app.demo.training.render import Renderer
 
@@ -244,11 +254,13 @@ def check(judge: Judge, feed: Any, renderer: Any) -> None:
 
 
 def write_judge(judge: Judge, path: Path) -> None:
+    """Writes the weights in half precision."""
     weights = {name: weight.half().cpu().contiguous() for name, weight in judge.state_dict().items()}
     save_file({name: weight for name, weight in weights.items() if "num_batches" not in name}, path)
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pipeline", type=Path)

@@ -1,11 +1,15 @@
 """What the trainings share: Muon for matrices, averaged weights, gradients shared among processes, a clock."""
 
+# torch's operations on lists of tensors have no public names
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,16 +24,17 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """`closure` is not used."""
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[nn.Parameter]] = {}
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for param in group["params"]:
                 if param.grad is not None:
                     shapes.setdefault(param.shape, []).append(param)
             for shape, params in shapes.items():
                 self._step_shape(group, shape, params)
 
-    def _step_shape(self, group: dict[str, Any], shape: torch.Size, params: list[nn.Parameter]) -> None:
+    def _step_shape(self, group: dict[str, Any], shape: torch.Size, params: list[Tensor]) -> None:
         state = self.state[params[0]]
         grads = torch.stack([param.grad for param in params if param.grad is not None]).float()
         momentum = state.setdefault("momentum", torch.zeros_like(grads))
@@ -73,12 +78,13 @@ def make_optimizers(modules: Sequence[nn.Module], lr: float) -> list[torch.optim
 
 
 def set_rate(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    """Sets the learning rates to this share of their peaks."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
 
 
-def step_together(params: Sequence[nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
+def step_together(params: Sequence[Tensor], optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
     """Averages gradients over the processes, clips them to norm 1 and steps; the norm. A broken gradient is dropped."""
     grads = [param.grad for param in params if param.grad is not None]
     if world_size() > 1:
@@ -100,11 +106,11 @@ def step_together(params: Sequence[nn.Parameter], optimizers: Sequence[torch.opt
 
 
 class Average:
-    """Exponential moving average of the weights of `modules`."""
+    """Exponential moving average of the weights of `modules`, which are `params`; `steps` counts its updates."""
 
     def __init__(self, modules: Sequence[nn.Module], decay: float) -> None:
         self.decay, self.steps = decay, 0
-        self.params = [param for module in modules for param in module.parameters()]
+        self.params: list[Tensor] = [param for module in modules for param in module.parameters()]
         self.mean = [param.detach().clone() for param in self.params]
 
     @torch.no_grad()
@@ -112,6 +118,24 @@ class Average:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (12 + self.steps))
         torch._foreach_lerp_(self.mean, self.params, 1 - decay)
+
+    def state(self) -> dict[str, Any]:
+        """What `resume` takes."""
+        return {"mean": self.mean, "averaged": self.steps}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a saved state, if there is one in it."""
+        if "mean" in state:
+            self.mean, self.steps = state["mean"], state["averaged"]
+
+    @contextmanager
+    def used(self) -> Generator[None]:
+        """Has the averages in use for a while."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -122,10 +146,12 @@ class Average:
 
 
 def rank() -> int:
+    """This process among those that torchrun started."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
+    """How many processes torchrun started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -157,10 +183,11 @@ class Clock:
 
     @property
     def spent_s(self) -> float:
+        """Seconds spent in the phase, those of earlier runs too."""
         return time.monotonic() - self._began
 
     def tick(self, save_s: float) -> None:
-        """Once a step: reads the clock every few steps. `save_due` says that `save_s` have passed since the last save."""
+        """Once a step: reads the clock every few steps. `save_due` says that the last save is `save_s` ago."""
         self.save_due = False
         if self._steps % self.EVERY == 0:
             due = time.monotonic() - self._saved > save_s

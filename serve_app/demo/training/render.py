@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from serve_app.demo.training.scenes import FIELDS
+from serve_app.demo.training.landscapes import FIELDS
 
 SPRITE = 256
 """Pixels of a sprite's side."""

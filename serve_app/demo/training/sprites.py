@@ -1,10 +1,5 @@
-"""The data step: renders the things' emoji and packs them to `sprites.npz`.
+"""Renders the things' emoji, drawn by Noto and Fluent Emoji, and packs them to an archive.
 
-    npm install --prefix DIR @iconify-json/noto @iconify-json/fluent-emoji @iconify-json/fluent-emoji-flat \
-        emojibase-data @resvg/resvg-js
-    python -m serve_app.demo.training.sprites DIR sprites.npz
-
-needs node and the npm packages above, takes a minute or two. Noto Emoji is Apache-2.0, Fluent Emoji and emojibase MIT.
 The archive holds WebP pictures of 256x256, thing by thing in the order of THINGS, each in the order of STYLES.
 """
 
@@ -14,7 +9,6 @@ import io
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +19,6 @@ from serve_app.demo.training.render import SPRITE
 from serve_app.demo.training.things import STYLES, THINGS
 
 PACKAGES = {"noto": "noto", "flat": "fluent-emoji-flat", "3d": "fluent-emoji"}
-# one process a picture: resvg's renderer crashes on a few drawings, and takes its process with it
 RENDER = """
 const {Resvg} = require('@resvg/resvg-js'); const fs = require('fs');
 for (const [name, svg] of Object.entries(JSON.parse(fs.readFileSync(0)))) {
@@ -35,39 +28,40 @@ for (const [name, svg] of Object.entries(JSON.parse(fs.readFileSync(0)))) {
 """
 
 
-def main() -> None:
-    packages, target = Path(sys.argv[1]) / "node_modules", Path(sys.argv[2])
-    drawings = {style: _read_icons(packages, name) for style, name in PACKAGES.items()}
-    codes = _read_codes(packages)
+def write_sprites(packages: Path, target: Path) -> None:
+    """`packages` is the folder that holds node_modules. Takes half a minute."""
+    modules = packages / "node_modules"
+    drawings = {style: _read_icons(modules, name) for style, name in PACKAGES.items()}
+    codes = _read_codes(modules)
     folder = target.parent / "png"
     folder.mkdir(parents=True, exist_ok=True)
     jobs: dict[str, str] = {}
     for index, thing in enumerate(THINGS):
         for style in STYLES:
-            jobs[str(folder.resolve() / f"{index}-{style}.png")] = _svg(
-                drawings[style], thing.label, codes[thing.label]
-            )
-    subprocess.run(["node", "-e", RENDER % SPRITE], input=json.dumps(jobs), text=True, check=True, cwd=packages.parent)
+            path = folder.resolve() / f"{index}-{style}.png"
+            jobs[str(path)] = _compose_svg(drawings[style], thing.label, codes[thing.label])
+    subprocess.run(["node", "-e", RENDER % SPRITE], input=json.dumps(jobs), text=True, check=True, cwd=packages)
     pictures = [_pack(Path(path)) for path in jobs]
     ends = np.cumsum([0, *(len(picture) for picture in pictures)])
     np.savez(target, blob=np.frombuffer(b"".join(pictures), np.uint8), off=ends)
-    print(f"{len(pictures)} sprites of {len(THINGS)} things, {target.stat().st_size / 2**20:.1f} MiB")
 
 
-def _read_icons(packages: Path, name: str) -> dict[str, Any]:
-    folder = packages / "@iconify-json" / name
+def _read_icons(modules: Path, name: str) -> dict[str, Any]:
+    folder = modules / "@iconify-json" / name
     icons: dict[str, Any] = json.loads((folder / "icons.json").read_text())
-    icons["chars"] = json.loads((folder / "chars.json").read_text())
+    # fluent-emoji's own list of characters lacks some, which have the same names there as in the flat set
+    icons["chars"] = json.loads((modules / "@iconify-json/fluent-emoji-flat/chars.json").read_text())
+    icons["chars"] |= json.loads((folder / "chars.json").read_text())
     return icons
 
 
-def _read_codes(packages: Path) -> dict[str, str]:
+def _read_codes(modules: Path) -> dict[str, str]:
     """Labels to hexadecimal code points."""
-    emojis = json.loads((packages / "emojibase-data/en/data.json").read_text())
+    emojis = json.loads((modules / "emojibase-data/en/data.json").read_text())
     return {emoji["label"]: emoji["hexcode"].lower() for emoji in emojis}
 
 
-def _svg(icons: dict[str, Any], label: str, code: str) -> str:
+def _compose_svg(icons: dict[str, Any], label: str, code: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", label.lower().replace("'", "")).strip("-")
     names = [slug, icons["chars"].get(code), icons["chars"].get(code.replace("-fe0f", ""))]
     icon = next(icons["icons"][name] for name in names if name in icons["icons"])
@@ -85,7 +79,3 @@ def _pack(path: Path) -> bytes:
     packed = io.BytesIO()
     square.save(packed, "WEBP", quality=86, method=4, alpha_quality=90)
     return packed.getvalue()
-
-
-if __name__ == "__main__":
-    main()

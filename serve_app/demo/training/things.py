@@ -46,8 +46,19 @@ PLACES = {
     "space": ("in space", "in outer space", "among the stars"),
     "underwater": ("underwater", "under water", "under the sea"),
 }
-EXPLORED = {"grass": "a meadow", "garden": "a garden", "forest": "a forest", "beach": "a beach", "desert": "the desert"}
-EXPLORED |= {"snow": "the snow", "mountains": "the mountains", "city": "a city", "room": "a room", "space": "space"}
+BEHIND = (*COLORS, *PLACES)
+EXPLORED = {
+    "grass": "a meadow",
+    "garden": "a garden",
+    "forest": "a forest",
+    "beach": "a beach",
+    "desert": "the desert",
+    "snow": "the snow",
+    "mountains": "the mountains",
+    "city": "a city",
+    "room": "a room",
+    "space": "space",
+}
 EMPTY_PLACES = {
     "grass": ("a meadow", "a green field", "green hills"),
     "garden": ("a garden", "a flower garden"),
