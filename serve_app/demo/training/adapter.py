@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from serve_app.demo.training import flux
 from serve_app.demo.training.captions import Encoder
 from serve_app.demo.training.denoising import add_noise, drop_captions
-from serve_app.demo.training.feed import Batch, Feed, Store
+from serve_app.demo.training.feed import Batch, Feed, Source, Store
 from serve_app.demo.training.optimize import start_processes
 from serve_app.demo.training.render import Renderer, pixelate
 from serve_app.demo.training.sheets import PROMPTS, write_sheet
@@ -76,7 +76,7 @@ def write_adapter(adapters: dict[str, Adapted], path: Path) -> None:
 class Lesson:
     """Teaches the adapters to draw what the scenes are, made of blocks; the model they are in stays as it is."""
 
-    def __init__(self, arguments: argparse.Namespace, feed: Feed, device: torch.device) -> None:
+    def __init__(self, arguments: argparse.Namespace, feed: Source, device: torch.device) -> None:
         self.arguments, self.device = arguments, device
         self.encoder = Encoder(arguments.data)
         self.autoencoder, self.text, self.model = flux.read_pipeline(arguments.pipeline, self.encoder)

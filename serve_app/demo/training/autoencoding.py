@@ -35,7 +35,7 @@ class AutoencoderPhase:
         session, model = self.session, self.model
         if session.cuda:
             model.to(memory_format=torch.channels_last)
-        optimizers = [self._make_optimizer()]
+        optimizers = [self.make_optimizer()]
         clock = Clock(session.arguments.minutes[0], session.resume("autoencoder", optimizers), session.device)
         encode, decode = session.compile(model.encoder), session.compile(model.decoder)
         logged = time.monotonic()
@@ -46,9 +46,9 @@ class AutoencoderPhase:
             if clock.done > JOINT and not self.kept:
                 self.kept = True
                 self._fold_scale()
-                optimizers = [self._make_optimizer()]
+                optimizers = [self.make_optimizer()]
             set_rate(optimizers, self._choose_rate(clock.done))
-            loss, decoded, images, mean = self._compare_some(encode, decode)
+            loss, decoded, images, mean = self.compare_some(encode, decode)
             loss.backward()
             step_together([weight for weight in model.parameters() if weight.requires_grad], optimizers)
             if session.step % 100 == 0:
@@ -70,7 +70,7 @@ class AutoencoderPhase:
         rise = min(1.0, (self.session.step + 1) / 150)
         return rise * (max(0.02, (1 - done) / (1 - JOINT)) if self.kept else 1 - done / 0.75 * 0.6)
 
-    def _compare_some(self, encode: Any, decode: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def compare_some(self, encode: Any, decode: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Loss, what was decoded, what it should be, and the means of the latents."""
         images = self._paint_some(self.session.arguments.autoencoder_batch)
         with self.session.autocast():
@@ -90,7 +90,8 @@ class AutoencoderPhase:
             loss = loss + 1e-3 * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return loss, decoded, images, mean
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """For all weights, or for those of the decoder."""
         self.model.encoder.requires_grad_(not self.kept)
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         rate, fused = 1e-3 if self.kept else 2e-3, self.session.cuda

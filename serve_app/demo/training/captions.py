@@ -52,21 +52,24 @@ def _fill(rows: list[list[int]], length: int, pad: int, end: int) -> NDArray[np.
     return filled
 
 
-def write_tokenizers(charsmap: bytes, folder: Path) -> None:
-    """Writes `tokenizer` and `tokenizer_2`. SentencePiece's table `charsmap`, nmt_nfkc_cf, makes letters small."""
-    captions = _make_captions()
+def write_tokenizers(charsmap: bytes | None, folder: Path, count: int = 60_000) -> None:
+    """Writes `tokenizer` and `tokenizer_2`. SentencePiece's table `charsmap`, nmt_nfkc_cf, makes letters small.
+
+    They are learnt from `count` scenes.
+    """
+    captions = _make_captions(count)
     _make_t5(captions, charsmap).save_pretrained(folder / "tokenizer_2")
     _make_clip(captions).save_pretrained(folder / "tokenizer")
 
 
-def _make_captions(count: int = 60_000) -> list[str]:
+def _make_captions(count: int) -> list[str]:
     maker = Maker(seed=7)
     captions = [caption for _ in range(count) for caption in maker.make().captions]
     nouns = [noun for thing in THINGS for noun in thing.nouns]
     return captions + [form for noun in nouns for form in (noun, pluralize(noun)) for _ in range(5)]
 
 
-def _make_t5(captions: list[str], charsmap: bytes) -> T5Tokenizer:
+def _make_t5(captions: list[str], charsmap: bytes | None) -> T5Tokenizer:
     """Words that nobody made up, most frequent first, and letters for all others."""
     seen = Counter(word for caption in captions for word in re.findall(r"[a-z0-9\-']+", caption.lower()))
     words = [word for word, times in seen.most_common() if times >= 5 and len(word) > 1]

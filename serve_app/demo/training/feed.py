@@ -8,7 +8,7 @@ import queue
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -52,6 +52,22 @@ def make_batch(maker: Maker, encoder: Encoder, size: int, crowded: bool = False)
     )
 
 
+class Source(Protocol):
+    """Where batches come from."""
+
+    def set_ease(self, ease: float) -> None:
+        """As of Maker.ease, or CROWDED; for what is drawn from now on."""
+        ...
+
+    def get(self) -> Batch:
+        """The next batch."""
+        ...
+
+    def empty(self) -> None:
+        """Throws away what was made at another ease."""
+        ...
+
+
 class Feed:
     """Processes that make batches of `size` scenes; start it before CUDA. They end with the one that started them."""
 
@@ -64,15 +80,12 @@ class Feed:
             context.Process(target=_work, args=arguments, daemon=True).start()
 
     def set_ease(self, ease: float) -> None:
-        """As of Maker.ease, or CROWDED; for what is drawn from now on."""
         self._ease.value = ease
 
     def get(self) -> Batch:
-        """The next batch."""
         return self._queue.get(timeout=60)
 
     def empty(self) -> None:
-        """Throws away what was made at another ease."""
         for _ in range(32):
             self._queue.get(timeout=60)
 
@@ -95,7 +108,7 @@ def _work(data: Path, seed: int, size: int, batches: Any, ease: Any, parent: int
 class Store:
     """The newest `count` pictures of the feed with their captions, as latents that `encode` makes of a batch."""
 
-    def __init__(self, feed: Feed, encode: Callable[[Batch], Tensor], count: int) -> None:
+    def __init__(self, feed: Source, encode: Callable[[Batch], Tensor], count: int) -> None:
         self._feed, self._encode, self._count = feed, encode, count
         self._tensors: list[Tensor] = []
         self._at = 0

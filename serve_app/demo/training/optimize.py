@@ -1,14 +1,13 @@
-"""What the trainings share: Muon for matrices, averaged weights, gradients shared among processes, a clock."""
+"""What the image training runs on: averaged weights, gradients shared among processes, a clock for its phases."""
 
 # torch's operations on lists of tensors have no public names
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,44 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-
-class Muon(torch.optim.Optimizer):
-    """Orthogonalized momentum for matrices, all of one shape at once. Source: kellerjordan.github.io/posts/muon."""
-
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 0.01) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """`closure` is not used."""
-        for group in self.param_groups:
-            shapes: dict[torch.Size, list[Tensor]] = {}
-            for param in group["params"]:
-                if param.grad is not None:
-                    shapes.setdefault(param.shape, []).append(param)
-            for shape, params in shapes.items():
-                self._step_shape(group, shape, params)
-
-    def _step_shape(self, group: dict[str, Any], shape: torch.Size, params: list[Tensor]) -> None:
-        state = self.state[params[0]]
-        grads = torch.stack([param.grad for param in params if param.grad is not None]).float()
-        momentum = state.setdefault("momentum", torch.zeros_like(grads))
-        momentum.lerp_(grads, 1 - group["momentum"])
-        update = orthogonalize(grads.lerp(momentum, group["momentum"])) * 0.2 * math.sqrt(max(shape))
-        torch._foreach_mul_(params, 1 - group["lr"] * group["decay"])
-        torch._foreach_add_(params, list(update.unbind(0)), alpha=-group["lr"])
-
-
-def orthogonalize(matrices: Tensor) -> Tensor:
-    """(N, rows, columns): about the nearest matrices with equal singular values, by Newton and Schulz's iteration."""
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
-    flipped = x.shape[-2] > x.shape[-1]
-    x = x.mT if flipped else x
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(5):
-        square = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return (x.mT if flipped else x).float()
+from serve_app.demo.training.muon import Muon
 
 
 def make_optimizers(modules: Sequence[nn.Module], lr: float) -> list[torch.optim.Optimizer]:

@@ -11,7 +11,7 @@ import torch
 
 from serve_app.demo.training import flux
 from serve_app.demo.training.captions import Encoder
-from serve_app.demo.training.feed import Feed
+from serve_app.demo.training.feed import Source
 from serve_app.demo.training.optimize import rank
 from serve_app.demo.training.render import Renderer
 from serve_app.demo.training.sheets import PROMPTS, write_parts, write_sheet
@@ -23,7 +23,7 @@ class Session:
     `step` and `seen` count the steps and pictures of the transformer; in the autoencoder's phase, `step` its own steps.
     """
 
-    def __init__(self, arguments: argparse.Namespace, feed: Feed, device: torch.device) -> None:
+    def __init__(self, arguments: argparse.Namespace, feed: Source, device: torch.device) -> None:
         self.arguments, self.feed, self.device = arguments, feed, device
         self.began = time.monotonic()
         self.cuda = device.type == "cuda"

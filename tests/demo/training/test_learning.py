@@ -1,0 +1,147 @@
+"""Steps of the image training, at a size for a CPU."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from serve_app.demo.training import flux
+from serve_app.demo.training.autoencoding import AutoencoderPhase
+from serve_app.demo.training.captions import CLIP_TOKENS, T5_TOKENS, Encoder, write_tokenizers
+from serve_app.demo.training.denoising import add_noise, guide
+from serve_app.demo.training.feed import CROWDED, Batch, make_batch
+from serve_app.demo.training.image import read_arguments
+from serve_app.demo.training.optimize import make_optimizers, set_rate, step_together
+from serve_app.demo.training.scenes import Maker
+from serve_app.demo.training.session import Session
+from serve_app.demo.training.things import STYLES, THINGS
+
+
+class Lot:
+    """Batches of four scenes, made when they are asked for."""
+
+    def __init__(self, data: Path) -> None:
+        self._maker, self._encoder, self._crowded = Maker(1), Encoder(data), False
+
+    def set_ease(self, ease: float) -> None:
+        self._crowded = ease == CROWDED
+
+    def get(self) -> Batch:
+        return make_batch(self._maker, self._encoder, 4, self._crowded)
+
+    def empty(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokenizers of few captions, and the same grey sprite for all things."""
+    folder = tmp_path_factory.mktemp("data")
+    write_tokenizers(None, folder, count=200)
+    packed = io.BytesIO()
+    Image.new("RGBA", (256, 256), (128, 128, 128, 255)).save(packed, "WEBP")
+    count = len(THINGS) * len(STYLES)
+    blob = np.frombuffer(packed.getvalue() * count, np.uint8)
+    np.savez(folder / "sprites.npz", blob=blob, off=np.arange(count + 1) * len(packed.getvalue()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def session(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    out = tmp_path_factory.mktemp("out")
+    arguments = read_arguments(["--tiny", "--data", str(data), "--out", str(out)])
+    return Session(arguments, Lot(data), torch.device("cpu"))
+
+
+def test_captions_become_as_many_tokens_as_the_pipeline_takes(data: Path) -> None:
+    encoder = Encoder(data)
+    t5, clip = encoder.encode(["a cat", "a dog " * 60])
+    assert (t5.shape, clip.shape) == ((2, T5_TOKENS), (2, CLIP_TOKENS))
+    assert t5[0, -1] == 0
+    assert t5[1, -1] == 1
+    assert clip[0, -1] == clip[1, -1] == encoder.clip_end
+
+
+def test_the_autoencoder_learns_and_then_only_its_decoder(session: Session) -> None:
+    session.feed.set_ease(CROWDED)
+    phase = AutoencoderPhase(session)
+    model = session.autoencoder
+    for kept in (False, True):
+        phase.kept = kept
+        optimizers = [phase.make_optimizer()]
+        before = [part.conv_in.weight.detach().clone() for part in (model.encoder, model.decoder)]
+        loss, decoded, images, _ = phase.compare_some(model.encoder, model.decoder)
+        assert decoded.shape == images.shape
+        loss.backward()
+        step_together([weight for weight in model.parameters() if weight.requires_grad], optimizers)
+        assert torch.equal(model.encoder.conv_in.weight, before[0]) == kept
+        assert not torch.equal(model.decoder.conv_in.weight, before[1])
+
+
+def test_the_transformer_learns_what_is_noise(session: Session) -> None:
+    torch.manual_seed(0)
+    text, model = session.text, session.model
+    optimizers = make_optimizers([text, model], 2e-3)
+    set_rate(optimizers, 0.5)
+    latents = torch.randn(4, 16, 64) * 0.2 + 1
+    tokens = flux.to_tokens(session.encoder, ["a cat"] * 4, session.device)
+    losses: list[float] = []
+    for _ in range(6):
+        t, noised, target = add_noise(latents)
+        loss = (flux.velocity(model, noised, t, torch.full((4,), 3.5), *text(*tokens)) - target).square().mean()
+        loss.backward()
+        step_together([*text.parameters(), *model.parameters()], optimizers)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_what_is_trained_is_what_the_pipeline_calls(session: Session) -> None:
+    with torch.no_grad():
+        words, pooled = session.text(*flux.to_tokens(session.encoder, ["a dog"], session.device))
+        x, t, guidance = torch.randn(1, 16, 64), torch.tensor([0.5]), torch.tensor([3.0])
+        ours = flux.velocity(session.model, x, t, guidance, words, pooled)
+        places = flux.image_ids(4, session.device)
+        theirs = session.model(x, words, pooled, t, places, torch.zeros(words.shape[1], 3), guidance).sample
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_guidance_of_one_is_the_prompt_alone(session: Session) -> None:
+    with torch.no_grad():
+        asked = session.text(*flux.to_tokens(session.encoder, ["a dog", "a cat"], session.device))
+        nothing = session.text(*flux.to_tokens(session.encoder, [""], session.device))
+        x, t, one = torch.randn(2, 16, 64), torch.tensor([0.5, 0.6]), torch.ones(2)
+        guided = guide(session.model, x, t, one, asked, nothing)
+        assert torch.allclose(guided, flux.velocity(session.model, x, t, one, *asked), atol=1e-5)
+
+
+def test_latents_are_packed_as_the_pipeline_packs_them() -> None:
+    from diffusers import FluxPipeline
+
+    latents = torch.randn(2, 16, 8, 8)
+    assert torch.equal(flux.pack(latents), FluxPipeline._pack_latents(latents, 2, 16, 8, 8))  # pyright: ignore[reportPrivateUsage]
+    assert torch.equal(flux.unpack(flux.pack(latents)), latents)
+
+
+def test_another_session_goes_on_from_the_state(session: Session) -> None:
+    session.step, session.seen = 7, 21
+    session.write_state("guidance", 12.5, [])
+    again = Session(session.arguments, session.feed, session.device)
+    assert (again.step, again.seen, again.resume("guidance", [])) == (7, 21, 12.5)
+    assert again.resume("transformer", []) == 0
+    assert torch.equal(again.model.proj_out.weight, session.model.proj_out.weight)
+
+
+def test_the_pipeline_is_written_in_halves(session: Session) -> None:
+    session.export("now", scale=0.0)
+    out = session.arguments.out
+    autoencoder, text, model = flux.read_pipeline(out / "pipeline", session.encoder)
+    assert torch.equal(model.proj_out.weight, session.model.proj_out.weight.half().float())
+    assert torch.equal(text.t5.shared.weight, session.text.t5.shared.weight.half().float())
+    assert torch.equal(autoencoder.decoder.conv_in.weight, session.autoencoder.decoder.conv_in.weight.half().float())
+    assert sum(file.stat().st_size for file in (out / "pipeline").rglob("*") if file.is_file()) < 20e6
+    assert {"pipeline.tgz.0", "sheet.png", "train.log"} <= {file.name for file in out.iterdir()}
