@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from serve_app.demo.training import flux
-from serve_app.demo.training.optimize import Clock, rank, set_rate, step_together, world_size
+from serve_app.demo.training.optimize import rank, set_rate, step_together, world_size
 from serve_app.demo.training.render import pixelate
 from serve_app.demo.training.session import Session
 from serve_app.demo.training.sheets import write_sheet
@@ -36,8 +36,10 @@ class AutoencoderPhase:
         if session.cuda:
             model.to(memory_format=torch.channels_last)
         optimizers = [self.make_optimizer()]
-        clock = Clock(session.arguments.minutes[0], session.resume("autoencoder", optimizers), session.device)
         encode, decode = session.compile(model.encoder), session.compile(model.decoder)
+        self.compare_some(encode, decode)[0].backward()  # compiles
+        model.zero_grad(set_to_none=True)
+        clock = session.start_clock("autoencoder", optimizers)
         logged = time.monotonic()
         while True:
             clock.tick(session.arguments.save_s)
@@ -60,7 +62,7 @@ class AutoencoderPhase:
                 )
             session.step += 1
             if clock.save_due:
-                session.write_state("autoencoder", clock.spent_s, optimizers, kept=self.kept)
+                session.write_state("autoencoder", clock.done, optimizers, kept=self.kept)
         if not self.kept:
             self._fold_scale()
         session.step, session.state = 0, {}

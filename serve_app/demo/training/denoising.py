@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from serve_app.demo.training import flux
 from serve_app.demo.training.feed import Batch, Store
-from serve_app.demo.training.optimize import Average, Clock, make_optimizers, set_rate, step_together, world_size
+from serve_app.demo.training.optimize import Average, make_optimizers, set_rate, step_together, world_size
 from serve_app.demo.training.session import Session
 
 
@@ -66,11 +66,22 @@ def train_transformer(session: Session, latents: Latents) -> None:
     text.requires_grad_(True).train()
     model.requires_grad_(True).train()
     session.compile_blocks(model)
+    nothing = flux.to_tokens(session.encoder, [""], session.device)
+
+    def lose(step: int, large: bool) -> tuple[Tensor, Tensor]:
+        packed, t5, clip = latents.sample(step, large)
+        t5, clip = drop_captions(t5, clip, nothing)
+        t, noised, target = add_noise(packed)
+        guidance = 1 + 6 * torch.rand(len(packed), device=session.device)
+        with session.autocast():
+            loss = (flux.velocity(model, noised, t, guidance, *text(t5, clip)) - target).square().mean()
+        return loss, packed
+
     optimizers = make_optimizers([text, model], arguments.rate)
     average = Average([text, model], 0.9993)
-    clock = Clock(arguments.minutes[1], session.resume("transformer", optimizers), session.device)
+    warm_up(session, lose, average.params)
+    clock = session.start_clock("transformer", optimizers)
     average.resume(session.state)
-    nothing = flux.to_tokens(session.encoder, [""], session.device)
     meter = Meter(session)
     while True:
         clock.tick(arguments.save_s)
@@ -79,18 +90,13 @@ def train_transformer(session: Session, latents: Latents) -> None:
         session.feed.set_ease(max(0.0, 1 - clock.done / 0.45))
         falls = 1.0 if clock.done < 0.5 else max(0.02, (1 - clock.done) / 0.5)
         set_rate(optimizers, min(1.0, (session.step + 1) / 200) * falls)
-        packed, t5, clip = latents.sample(session.step, large=clock.done > 0.35)
-        t5, clip = drop_captions(t5, clip, nothing)
-        t, noised, target = add_noise(packed)
-        guidance = 1 + 6 * torch.rand(len(packed), device=session.device)
-        with session.autocast():
-            loss = (flux.velocity(model, noised, t, guidance, *text(t5, clip)) - target).square().mean()
+        loss, packed = lose(session.step, clock.done > 0.35)
         loss.backward()
         norm = step_together(average.params, optimizers)
         average.update()
-        meter.count("transformer", loss, norm, len(packed), packed.shape[1], clock.done)
+        meter.count("transformer", loss, norm, packed, clock.done)
         if clock.save_due:
-            session.write_state("transformer", clock.spent_s, optimizers, **average.state())
+            session.write_state("transformer", clock.done, optimizers, **average.state())
             with average.used():
                 session.export(f"step {session.step}", scale=3.0)
     average.swap()
@@ -109,39 +115,52 @@ def train_guidance(session: Session, latents: Latents) -> None:
     model.requires_grad_(True).train()
     session.compile_blocks(teacher)
     session.compile_blocks(model)
-    optimizers = make_optimizers([model], arguments.rate * 0.35)
-    average = Average([model], 0.998)
-    clock = Clock(arguments.minutes[2], session.resume("guidance", optimizers), session.device)
-    average.resume(session.state)
     session.feed.set_ease(0.0)
     nothing = flux.to_tokens(session.encoder, [""], session.device)
-    meter = Meter(session)
-    while True:
-        clock.tick(arguments.save_s)
-        if clock.done >= 1:
-            break
-        set_rate(optimizers, min(1.0, (average.steps + 1) / 50) * max(0.02, 1 - clock.done))
-        packed, t5, clip = latents.sample(session.step, large=True)
+
+    def lose(step: int, large: bool) -> tuple[Tensor, Tensor]:
+        packed, t5, clip = latents.sample(step, large)
         t5, clip = drop_captions(t5, clip, nothing)
         t, noised, _ = add_noise(packed)
-        size = len(packed)
-        guidance = 1 + 6 * torch.rand(size, device=session.device)
+        guidance = 1 + 6 * torch.rand(len(packed), device=session.device)
         with session.autocast():
             with torch.no_grad():
                 words, pooled = text(t5, clip)
                 target = guide(teacher, noised, t, guidance, (words, pooled), text(*nothing))
             apart = (flux.velocity(model, noised, t, guidance, words, pooled) - target).square().mean((1, 2))
             loss = (apart / (1 + 0.15 * (guidance - 1).square())).mean()
+        return loss, packed
+
+    optimizers = make_optimizers([model], arguments.rate * 0.35)
+    average = Average([model], 0.998)
+    warm_up(session, lose, average.params)
+    clock = session.start_clock("guidance", optimizers)
+    average.resume(session.state)
+    meter = Meter(session)
+    while True:
+        clock.tick(arguments.save_s)
+        if clock.done >= 1:
+            break
+        set_rate(optimizers, min(1.0, (average.steps + 1) / 50) * max(0.02, 1 - clock.done))
+        loss, packed = lose(session.step, large=True)
         loss.backward()
         norm = step_together(average.params, optimizers)
         average.update()
-        meter.count("guidance", loss, norm, size, packed.shape[1], clock.done)
+        meter.count("guidance", loss, norm, packed, clock.done)
         if clock.save_due:
             more = {**average.state(), "teacher": teacher.state_dict()}
-            session.write_state("guidance", clock.spent_s, optimizers, **more)
+            session.write_state("guidance", clock.done, optimizers, **more)
             with average.used():
                 session.export(f"step {session.step}", scale=0.0)
     average.swap()
+
+
+def warm_up(session: Session, lose: Callable[[int, bool], tuple[Tensor, Tensor]], params: Sequence[Tensor]) -> None:
+    """Compiles for both sizes of pictures, before the clock of a phase runs."""
+    for step in (session.arguments.large_every - 1, 0):
+        lose(step, True)[0].backward()
+    for param in params:
+        param.grad = None
 
 
 def guide(
@@ -168,9 +187,9 @@ class Meter:
         self._loss: Tensor | None = None
         self._began, self._seen = time.monotonic(), 0
 
-    def count(self, phase: str, loss: Tensor, norm: Tensor, size: int, places: int, done: float) -> None:
+    def count(self, phase: str, loss: Tensor, norm: Tensor, packed: Tensor, done: float) -> None:
         """Once a step; only steps of the usual size count for the loss."""
-        session = self._session
+        session, (size, places) = self._session, packed.shape[:2]
         if places == (session.arguments.side // 16) ** 2:
             self._loss = loss.detach() if self._loss is None else self._loss.lerp(loss.detach(), 0.05)
         session.step += 1

@@ -2,9 +2,10 @@
 
     torchrun --nproc-per-node 2 -m serve_app.demo.training.image --data data --out out
 
-`data` is what data.py makes. About 25 minutes on two H100s (50 on one, with `--minutes 8 29 8`); started again, it goes
-on from `out/state.pt`. It leaves `out/pipeline`, the same as parts of a tar, contact sheets and train.log. Scenes,
-first weights and their order are drawn from fixed seeds, but a phase ends by the clock: two runs are alike, not equal.
+`data` is what data.py makes. 24 minutes on two H100s (with one, give it `--minutes 48`), of which compiling takes two;
+started again, it goes on from `out/state.pt`, as long as it is told. It leaves `out/pipeline`, the same as parts of a
+tar, contact sheets and train.log. Scenes and first weights are drawn from fixed seeds, but a phase ends by the clock:
+two runs are alike, not equal.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from serve_app.demo.training.autoencoding import AutoencoderPhase, show_autoenco
 from serve_app.demo.training.denoising import Latents, train_guidance, train_transformer
 from serve_app.demo.training.feed import CROWDED, Feed
 from serve_app.demo.training.optimize import rank, start_processes, world_size
-from serve_app.demo.training.session import Session
+from serve_app.demo.training.session import PHASES, Session
 
-PHASES = ("autoencoder", "transformer", "guidance")
 TINY = {
     "device": "cpu",
     "side": 64,
@@ -48,7 +48,7 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--minutes", type=float, nargs=3, default=(4.0, 14.5, 4.0), metavar=PHASES)
+    parser.add_argument("--minutes", type=float, default=24.0, help="from the start of this run to its end")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--batch", type=int, default=512, help="pictures for each step of each process")
     parser.add_argument("--fresh", type=int, default=128, help="new pictures for each step")
@@ -68,7 +68,7 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def train(session: Session) -> None:
     """Goes through PHASES, from where the state in `out` stands."""
-    at = PHASES.index(session.state["phase"]) if session.state else 0
+    at = list(PHASES).index(session.state["phase"]) if session.state else 0
     session.log("torch", torch.__version__, "processes", world_size(), vars(session.arguments))
     if at == 0:
         session.feed.set_ease(CROWDED)

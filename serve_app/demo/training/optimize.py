@@ -130,33 +130,32 @@ def start_processes(device: str) -> torch.device:
 
 
 class Clock:
-    """How much of a phase's time is gone; all processes read the same, so that they take the same turns."""
+    """How much of a phase is done, from 0 to 1; all processes read the same, so that they take the same turns.
+
+    Start it when all is compiled. Until `ends`, as time.monotonic counts, the rest of this phase
+    and the later ones share the time: `share` is that of the whole phase, `later` that of all later ones.
+    """
 
     EVERY = 10
 
-    def __init__(self, minutes: float, spent_s: float, device: torch.device) -> None:
-        self._budget_s = minutes * 60
-        self._began = time.monotonic() - spent_s
-        self._saved = time.monotonic()
-        self._device = device
-        self._steps = 0
-        self.done = 0.0
+    def __init__(self, done: float, share: float, later: float, ends: float, device: torch.device) -> None:
+        self._began = self._saved = time.monotonic()
+        rest = share * (1 - done)
+        self._span = max(1e-3, (ends - self._began) * rest / max(1e-9, rest + later))
+        self._before, self._device, self._steps = done, device, 0
+        self.done = done
         self.save_due = False
-
-    @property
-    def spent_s(self) -> float:
-        """Seconds spent in the phase, those of earlier runs too."""
-        return time.monotonic() - self._began
 
     def tick(self, save_s: float) -> None:
         """Once a step: reads the clock every few steps. `save_due` says that the last save is `save_s` ago."""
         self.save_due = False
         if self._steps % self.EVERY == 0:
-            due = time.monotonic() - self._saved > save_s
-            seen = torch.tensor([self.spent_s / self._budget_s, float(due)], device=self._device)
+            now = time.monotonic()
+            done = self._before + (1 - self._before) * (now - self._began) / self._span
+            seen = torch.tensor([done, float(now - self._saved > save_s)], device=self._device)
             if world_size() > 1:
                 dist.broadcast(seen, 0)
-            self.done, self.save_due = float(seen[0]), bool(seen[1] > 0.5)
+            self.done, self.save_due = min(1.0, float(seen[0])), bool(seen[1] > 0.5)
             if self.save_due:
-                self._saved = time.monotonic()
+                self._saved = now
         self._steps += 1

@@ -12,9 +12,12 @@ import torch
 from serve_app.demo.training import flux
 from serve_app.demo.training.captions import Encoder
 from serve_app.demo.training.feed import Source
-from serve_app.demo.training.optimize import rank
+from serve_app.demo.training.optimize import Clock, rank
 from serve_app.demo.training.render import Renderer
 from serve_app.demo.training.sheets import PROMPTS, write_parts, write_sheet
+
+PHASES = {"autoencoder": 0.2, "transformer": 0.6, "guidance": 0.2}
+"""Shares of the time."""
 
 
 class Session:
@@ -61,16 +64,16 @@ class Session:
         self.text.load_state_dict(state["text"])
         self.model.load_state_dict(state["model"])
         self.step, self.seen = state["step"], state["seen"]
-        self.log(f"goes on in phase {state['phase']} after {state['spent_s']:.0f} s, at step {self.step}")
+        self.log(f"goes on in phase {state['phase']} of which {state['done']:.0%} is done, at step {self.step}")
         return state
 
-    def write_state(self, phase: str, spent_s: float, optimizers: Sequence[Any], **more: Any) -> None:
+    def write_state(self, phase: str, done: float, optimizers: Sequence[Any], **more: Any) -> None:
         """Keeps where `phase` stands, by the first process."""
         if rank() != 0:
             return
         state = {
             "phase": phase,
-            "spent_s": spent_s,
+            "done": done,
             "step": self.step,
             "seen": self.seen,
             "autoencoder": self.autoencoder.state_dict(),
@@ -83,13 +86,15 @@ class Session:
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
 
-    def resume(self, phase: str, optimizers: Sequence[Any]) -> float:
-        """Puts the saved state of a phase back; the seconds spent in it."""
-        if self.state.get("phase") != phase or len(self.state["optimizers"]) != len(optimizers):
-            return 0.0
-        for optimizer, saved in zip(optimizers, self.state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        return float(self.state["spent_s"])
+    def start_clock(self, phase: str, optimizers: Sequence[Any]) -> Clock:
+        """Puts the saved state of `phase` back, if there is one, and starts the time for the rest of it."""
+        done = 0.0
+        if self.state.get("phase") == phase and len(self.state["optimizers"]) == len(optimizers):
+            for optimizer, saved in zip(optimizers, self.state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            done = float(self.state["done"])
+        later = sum(list(PHASES.values())[list(PHASES).index(phase) + 1 :])
+        return Clock(done, PHASES[phase], later, self.began + 60 * self.arguments.minutes, self.device)
 
     # --- running ------------------------------------------------------------------------------------------------------
 

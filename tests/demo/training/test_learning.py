@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from serve_app.demo.training.captions import CLIP_TOKENS, T5_TOKENS, Encoder, wr
 from serve_app.demo.training.denoising import add_noise, guide
 from serve_app.demo.training.feed import CROWDED, Batch, make_batch
 from serve_app.demo.training.image import read_arguments
-from serve_app.demo.training.optimize import make_optimizers, set_rate, step_together
+from serve_app.demo.training.optimize import Clock, make_optimizers, set_rate, step_together
 from serve_app.demo.training.scenes import Maker
 from serve_app.demo.training.session import Session
 from serve_app.demo.training.things import STYLES, THINGS
@@ -129,10 +130,11 @@ def test_latents_are_packed_as_the_pipeline_packs_them() -> None:
 
 def test_another_session_goes_on_from_the_state(session: Session) -> None:
     session.step, session.seen = 7, 21
-    session.write_state("guidance", 12.5, [])
+    session.write_state("transformer", 0.4, [])
     again = Session(session.arguments, session.feed, session.device)
-    assert (again.step, again.seen, again.resume("guidance", [])) == (7, 21, 12.5)
-    assert again.resume("transformer", []) == 0
+    assert (again.step, again.seen) == (7, 21)
+    assert again.start_clock("transformer", []).done == 0.4
+    assert again.start_clock("guidance", []).done == 0
     assert torch.equal(again.model.proj_out.weight, session.model.proj_out.weight)
 
 
@@ -145,3 +147,17 @@ def test_the_pipeline_is_written_in_halves(session: Session) -> None:
     assert torch.equal(autoencoder.decoder.conv_in.weight, session.autoencoder.decoder.conv_in.weight.half().float())
     assert sum(file.stat().st_size for file in (out / "pipeline").rglob("*") if file.is_file()) < 20e6
     assert {"pipeline.tgz.0", "sheet.png", "train.log"} <= {file.name for file in out.iterdir()}
+
+
+def test_the_time_left_is_shared_by_the_phases_left() -> None:
+    device, minute = torch.device("cpu"), 60.0
+    ends = time.monotonic() + minute
+    last = Clock(0.0, 0.2, 0.0, ends, device)
+    first = Clock(0.5, 0.4, 0.2, ends, device)
+    for clock, done in ((last, 0.0), (first, 0.5)):
+        clock.tick(save_s=minute)
+        assert clock.done == pytest.approx(done, abs=0.02)
+        assert not clock.save_due
+    late = Clock(0.5, 0.4, 0.2, time.monotonic() - 1, device)
+    late.tick(save_s=-1)
+    assert (late.done, late.save_due) == (1.0, True)
