@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from serve_app.demo.training import flux
-from serve_app.demo.training.optimize import rank, set_rate, step_together, world_size
+from serve_app.demo.training.muon import set_rate
+from serve_app.demo.training.optimize import rank, step_together, world_size
 from serve_app.demo.training.render import pixelate
 from serve_app.demo.training.session import Session
 from serve_app.demo.training.sheets import write_sheet

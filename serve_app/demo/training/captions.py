@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTokenizer, T5Tokenizer
+from transformers import CLIPTokenizer
 
 from serve_app.demo.tokenizers import byte_characters
 from serve_app.demo.training.scenes import Maker
 from serve_app.demo.training.things import THINGS
+from serve_app.demo.training.vocabulary import count_words, make_t5
 from serve_app.demo.training.wording import pluralize
 
 T5_TOKENS, CLIP_TOKENS = 40, 24
 CLIP_VOCABULARY = 1024
-_CHARACTERS = "\u2581abcdefghijklmnopqrstuvwxyz0123456789.,!?'-:;()&\"/"
 
 
 class Encoder:
@@ -58,7 +57,7 @@ def write_tokenizers(charsmap: bytes | None, folder: Path, count: int = 60_000) 
     They are learnt from `count` scenes.
     """
     captions = _make_captions(count)
-    _make_t5(captions, charsmap).save_pretrained(folder / "tokenizer_2")
+    make_t5(_choose_words(captions), charsmap, T5_TOKENS).save_pretrained(folder / "tokenizer_2")
     _make_clip(captions).save_pretrained(folder / "tokenizer")
 
 
@@ -69,16 +68,9 @@ def _make_captions(count: int) -> list[str]:
     return captions + [form for noun in nouns for form in (noun, pluralize(noun)) for _ in range(5)]
 
 
-def _make_t5(captions: list[str], charsmap: bytes | None) -> T5Tokenizer:
-    """Words that nobody made up, most frequent first, and letters for all others."""
-    seen = Counter(word for caption in captions for word in re.findall(r"[a-z0-9\-']+", caption.lower()))
-    words = [word for word, times in seen.most_common() if times >= 5 and len(word) > 1]
-    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    vocabulary += [("\u2581" + word, -6.0) for word in words]
-    vocabulary += [("\u2581" + letter, -8.0) for letter in _CHARACTERS[1:37]]
-    vocabulary += [(character, -10.0) for character in _CHARACTERS]
-    make: Any = T5Tokenizer
-    return make(vocab=vocabulary, extra_ids=0, model_max_length=T5_TOKENS, _spm_precompiled_charsmap=charsmap)
+def _choose_words(captions: list[str]) -> list[str]:
+    """Without those that nobody but `Wording` says, and too seldom."""
+    return [word for word, times in count_words(captions).most_common() if times >= 5 and len(word) > 1]
 
 
 def _make_clip(captions: list[str]) -> CLIPTokenizer:

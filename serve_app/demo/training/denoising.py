@@ -12,7 +12,8 @@ from torch import Tensor
 
 from serve_app.demo.training import flux
 from serve_app.demo.training.feed import Batch, Store
-from serve_app.demo.training.optimize import Average, make_optimizers, set_rate, step_together, world_size
+from serve_app.demo.training.muon import make_optimizers, set_rate
+from serve_app.demo.training.optimize import Average, step_together, world_size
 from serve_app.demo.training.session import Session
 
 

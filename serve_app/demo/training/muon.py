@@ -1,9 +1,9 @@
-"""Muon: momentum whose matrices are made orthogonal (https://kellerjordan.github.io/posts/muon/), beside AdamW."""
+"""Muon, momentum whose matrices are made orthogonal (https://kellerjordan.github.io/posts/muon/), beside AdamW."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -46,13 +46,29 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-def make_optimizers(models: Iterable[nn.Module], lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside of blocks, AdamW at 0.6 of its rate for the rest."""
-    matrices: list[Tensor] = []
-    rest: list[Tensor] = []
-    for model in models:
-        for name, weight in model.named_parameters():
-            inside = "block" in name and weight.ndim == 2 and "norm" not in name and "relative" not in name
-            (matrices if inside else rest).append(weight)
-    adam = torch.optim.AdamW(rest, lr=0.6 * lr, betas=(0.9, 0.95), weight_decay=0.0, fused=rest[0].is_cuda)
-    return [adam, Muon(matrices, lr)]
+def make_optimizers(modules: Sequence[nn.Module], lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside of blocks, AdamW for the rest."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for module in modules:
+        for name, param in module.named_parameters():
+            inside = any(part in name for part in ("blocks.", ".block.", "layers.", "to_q", "ffn."))
+            wanted = inside and param.ndim == 2 and not any(part in name for part in ("norm", "relative", "embed"))
+            (matrices if wanted else others).append(param)
+    fused = others[0].is_cuda
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=lr * 0.6, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
+    ]
+    if matrices:
+        optimizers.append(Muon(matrices, lr))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+def set_rate(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    """Sets the learning rates to this share of their peaks."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor

@@ -15,36 +15,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from serve_app.demo.training.muon import Muon
-
-
-def make_optimizers(modules: Sequence[nn.Module], lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside of blocks, AdamW for the rest."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for module in modules:
-        for name, param in module.named_parameters():
-            inside = any(part in name for part in ("blocks.", ".block.", "layers.", "to_q", "ffn."))
-            wanted = inside and param.ndim == 2 and not any(part in name for part in ("norm", "relative", "embed"))
-            (matrices if wanted else others).append(param)
-    fused = others[0].is_cuda
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(others, lr=lr * 0.6, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
-    ]
-    if matrices:
-        optimizers.append(Muon(matrices, lr))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak"] = group["lr"]
-    return optimizers
-
-
-def set_rate(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
-    """Sets the learning rates to this share of their peaks."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-
 
 def step_together(params: Sequence[Tensor], optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
     """Averages gradients over the processes, clips them to norm 1 and steps; the norm. A broken gradient is dropped."""

@@ -1,14 +1,13 @@
-"""Renders the things' emoji, drawn by Noto and Fluent Emoji, and packs them to an archive.
-
-The archive holds WebP pictures of 256x256, thing by thing in the order of THINGS, each in the order of STYLES.
-"""
+"""Renders emoji, drawn by Noto and Fluent Emoji, and packs them to an archive of WebP pictures of 256x256."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
+import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from serve_app.demo.training.render import SPRITE
-from serve_app.demo.training.things import STYLES, THINGS
 
 PACKAGES = {"noto": "noto", "flat": "fluent-emoji-flat", "3d": "fluent-emoji"}
 RENDER = """
@@ -28,20 +26,19 @@ for (const [name, svg] of Object.entries(JSON.parse(fs.readFileSync(0)))) {
 """
 
 
-def write_sprites(packages: Path, target: Path) -> None:
-    """`packages` is the folder that holds node_modules. Takes half a minute."""
+def write_sprites(packages: Path, target: Path, drawings: Sequence[tuple[str, str]]) -> None:
+    """Renders (label, style) after (label, style); `packages` is the folder that holds node_modules."""
     modules = packages / "node_modules"
-    drawings = {style: _read_icons(modules, name) for style, name in PACKAGES.items()}
+    icons = {style: _read_icons(modules, name) for style, name in PACKAGES.items()}
     codes = _read_codes(modules)
     folder = target.parent / "png"
     folder.mkdir(parents=True, exist_ok=True)
     jobs: dict[str, str] = {}
-    for index, thing in enumerate(THINGS):
-        for style in STYLES:
-            path = folder.resolve() / f"{index}-{style}.png"
-            jobs[str(path)] = _compose_svg(drawings[style], thing.label, codes[thing.label])
+    for number, (label, style) in enumerate(drawings):
+        jobs[str(folder.resolve() / f"{number}.png")] = _compose_svg(icons[style], label, codes[label])
     subprocess.run(["node", "-e", RENDER % SPRITE], input=json.dumps(jobs), text=True, check=True, cwd=packages)
     pictures = [_pack(Path(path)) for path in jobs]
+    shutil.rmtree(folder)
     ends = np.cumsum([0, *(len(picture) for picture in pictures)])
     np.savez(target, blob=np.frombuffer(b"".join(pictures), np.uint8), off=ends)
 

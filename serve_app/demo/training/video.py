@@ -1,8 +1,9 @@
 """Trains demo/wan-tiny: `python -m serve_app.demo.training.video --data FOLDER --out FOLDER --minutes 25`.
 
-Needs one GPU (25 minutes on an H100) and the sprites of the data step. Four stages, each for a share of the time: the
-autoencoder; still pictures, which teach the words; clips, a third of which begin with a given picture; and guidance
-distilled into the model, so that a guidance scale of 1 looks like one of 4. Killed, it goes on from its checkpoint.
+Needs one GPU (25 minutes on an H100) and what data.py makes. Four stages, each for a share of the time left when it
+has compiled: the autoencoder; still pictures, which teach the words; clips, a third of which begin with a given
+picture; and guidance distilled into the model, so that a guidance scale of 1 looks like one of 4. Killed, it goes on
+from its checkpoint, for the minutes that it is then given.
 """
 
 from __future__ import annotations
@@ -18,85 +19,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from diffusers import WanPipeline
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from . import clips, filming, wan
-from .muon import make_optimizers
+from .footage import PROMPTS, Buffer, Scenes, draw_clips, tokenize, write_film_sheet
+from .muon import make_optimizers, set_rate
+from .optimize import Clock
+from .sheets import write_parts
 from .stage import LABELS
 
-STAGES = {"autoencoder": 0.22, "stills": 0.17, "clips": 0.44, "distil": 0.17}
+STAGES = {"autoencoder": 0.26, "stills": 0.15, "clips": 0.43, "distil": 0.16}
+JOINT = 0.65
+"""The share of the autoencoder's time after which only its decoder goes on, with whole clips."""
 SIDE = 256
-TOKENS = 32
 GUIDANCE = 4.0
 WITH_IMAGE = 0.35
 WITHOUT_WORDS = 0.1
-PART = 14_000_000
-PROMPTS = (
-    "A curious raccoon exploring a garden",
-    "a red car driving to the right on a road",
-    "a cat walking to the left on the grass",
-    "a rocket flying up in space",
-    "a red ball bouncing on a beach",
-    "an elephant coming closer in the desert",
-    "a fish swimming to the right underwater",
-    "a penguin moving away in the snow",
-    "a dog and a rabbit meet in a meadow",
-    "a sailboat sailing to the left at sea at sunset",
-    "an apple falling on a blue background",
-    "a balloon rising in the sky",
-)
-
-
-class Scenes(IterableDataset[tuple[list[clips.Clip], Tensor]]):
-    """Endless batches of clips with the tokens of their captions; `frames` of each clip, from a random one on."""
-
-    def __init__(self, tokenizer: Any, seed: int, size: int, frames: int) -> None:
-        self.tokenizer, self.seed, self.size, self.frames = tokenizer, seed, size, frames
-
-    def __iter__(self) -> Iterator[tuple[list[clips.Clip], Tensor]]:
-        worker = torch.utils.data.get_worker_info()
-        maker = clips.ClipMaker(self.seed * 1000 + (worker.id if worker else 0))
-        while True:
-            batch = [self._cut(maker) for _ in range(self.size)]
-            yield batch, tokenize(self.tokenizer, [clip.caption for clip in batch])
-
-    def _cut(self, maker: clips.ClipMaker) -> clips.Clip:
-        clip = maker.clip()
-        start = maker.random.randint(0, clips.FRAMES - self.frames)
-        clip.camera = clip.camera[start : start + self.frames]
-        for actor in clip.actors:
-            actor.path = actor.path[start : start + self.frames]
-        return clip
-
-
-def tokenize(tokenizer: Any, captions: list[str]) -> Tensor:
-    return tokenizer(captions, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
-
-
-class Buffer:
-    """Encoded clips with the tokens of their captions; each new one takes the place of the oldest."""
-
-    def __init__(self, count: int, frames: int, side: int, device: torch.device) -> None:
-        shape = (count, wan.LATENTS, frames, side // 8, side // 8)
-        self.latents = torch.zeros(shape, dtype=torch.bfloat16, device=device)
-        self.ids = torch.zeros(count, TOKENS, dtype=torch.long, device=device)
-        self.full = self.at = 0
-
-    def add(self, latents: Tensor, ids: Tensor) -> None:
-        places = (torch.arange(len(latents), device=ids.device) + self.at) % len(self.ids)
-        self.latents[places], self.ids[places] = latents.bfloat16(), ids
-        self.at = (self.at + len(latents)) % len(self.ids)
-        self.full = min(len(self.ids), self.full + len(latents))
-
-    def sample(self, count: int) -> tuple[Tensor, Tensor]:
-        places = torch.randint(self.full, (count,), device=self.ids.device)
-        return self.latents[places].float(), self.ids[places]
 
 
 class Trainer:
@@ -110,8 +51,8 @@ class Trainer:
         self.cuda = self.device.type == "cuda"
         self.side: int = 32 if options.tiny else SIDE
         torch.manual_seed(options.seed)
-        self.began = self.saved_at = self.counted_at = time.monotonic()
-        self.spent = dict.fromkeys(STAGES, 0.0)
+        self.began = time.monotonic()
+        self.done = dict.fromkeys(STAGES, 0.0)
         self.tokenizer = wan.load_tokenizer(options.data / "tokenizer")
         self.sprites = filming.Sprites(options.data, LABELS, self.device)
         self.vae: Any = wan.make_autoencoder()
@@ -119,8 +60,9 @@ class Trainer:
         self.transformer: Any = wan.make_transformer()
         for model in (self.vae, self.text, self.transformer):
             model.to(self.device)
-        if self.cuda:
-            self.vae.to(memory_format=torch.channels_last_3d)
+        convolutions: list[Any] = [part for part in self.vae.modules() if isinstance(part, torch.nn.Conv3d)]
+        for convolution in convolutions if self.cuda else []:
+            convolution.to(memory_format=torch.channels_last_3d)  # other weights have too few dimensions for it
         self.averaged: list[Tensor] = []
         self.teacher: Any = None
         compiled: Any = torch.compile if options.compile else lambda function, **_: function
@@ -137,7 +79,7 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.cuda)
 
     def batches(self, size: int, frames: int) -> Iterator[tuple[list[clips.Clip], Tensor]]:
-        seed = self.options.seed + round(sum(self.spent.values()))
+        seed = self.options.seed + round(1000 * sum(self.done.values()))
         scenes = Scenes(self.tokenizer, seed, size, frames)
         waiting: dict[str, Any] = {"prefetch_factor": 4, "timeout": 120} if self.options.workers else {}
         return iter(DataLoader(scenes, batch_size=None, num_workers=self.options.workers, **waiting))
@@ -156,54 +98,60 @@ class Trainer:
                 ("distil", self.distil),
             ):
                 unmeasured = stage == "autoencoder" and set(self.vae.config.latents_std) == {1.0}
-                if self.done(stage) < 1 or unmeasured:
+                if self.done[stage] < 1 or unmeasured:
                     self.log(f"stage {stage}")
                     run()
-                    self.spent[stage] = max(self.spent[stage], self.seconds(stage))
+                    self.done[stage] = 1.0
                     self.save(stage)
         self.log("DONE")
 
-    def seconds(self, stage: str) -> float:
-        return 60 * self.options.minutes * STAGES[stage]
+    def start_clock(self, stage: str) -> Clock:
+        later = sum(list(STAGES.values())[list(STAGES).index(stage) + 1 :])
+        ends = self.began + 60 * self.options.minutes
+        return Clock(self.done[stage], STAGES[stage], later, ends, self.device)
 
-    def done(self, stage: str) -> float:
-        return self.spent[stage] / self.seconds(stage)
-
-    def tick(self, stage: str) -> None:
-        """Counts all time since the last tick, and saves every two minutes."""
-        now = time.monotonic()
-        self.spent[stage] += now - self.counted_at
-        self.counted_at = now
-        if time.monotonic() - self.saved_at > self.options.save_every:
+    def tick(self, stage: str, clock: Clock) -> float:
+        """Once a step: saves now and then. How much of the stage is done."""
+        clock.tick(self.options.save_every)
+        self.done[stage] = clock.done
+        if clock.save_due:
             self.save(stage)
+        return clock.done
 
     def train_autoencoder(self) -> None:
+        """Encoder and decoder on short clips; then the decoder alone on whole ones, whose colours drifted without."""
         stage, small = "autoencoder", self.options.tiny
-        batches = self.batches(2 if small else 64, 5 if small else 9)
+        batches, frozen = self.batches(2 if small else 64, 5 if small else 9), False
         optimizer = torch.optim.AdamW(self.vae.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0)
-        crop, step, frozen = self.side // 2, 0, False
-        while (done := self.done(stage)) < 1:
-            if done > 0.7 and not frozen:
+        crop, step = self.side // 2, 0
+        self.autoencoder_loss(self.film(next(batches)[0])[..., :crop, :crop].contiguous(), frozen)  # chooses algorithms
+        clock = self.start_clock(stage)
+        while (done := self.tick(stage, clock)) < 1:
+            if done > JOINT and not frozen:
                 frozen = True
                 self.vae.encoder.requires_grad_(False)
                 self.vae.quant_conv.requires_grad_(False)
-            part = (done - 0.7) / 0.3 if frozen else done / 0.7
+                batches = self.batches(2 if small else 32, clips.FRAMES)
+            part = (done - JOINT) / (1 - JOINT) if frozen else done / JOINT
             rate = 1.2e-3 * max(0.02, 1 - part) if frozen else 2e-3 * min(1.0, 1.35 - 0.7 * part)
             optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 150)
             top, left = torch.randint(0, self.side - crop + 1, (2,)).tolist()
             pixels = self.film(next(batches)[0])[..., top : top + crop, left : left + crop].contiguous()
-            loss, error = self.autoencoder_loss(pixels, frozen)
+            loss, errors = self.autoencoder_loss(pixels, frozen)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
             optimizer.step()
             if step % 100 == 0:
-                self.log(f"autoencoder {step} loss {loss.item():.4f} PSNR {-10 * math.log10(error.item() / 4):.2f}")
+                first, last = (-10 * math.log10(max(1e-10, error.item() / 4)) for error in errors[[0, -1]])
+                self.log(
+                    f"autoencoder {step} loss {loss.item():.4f} PSNR of the first frame {first:.2f}, last {last:.2f}"
+                )
             step += 1
-            self.tick(stage)
         self.measure_latents(self.batches(2 if small else 32, clips.FRAMES))
 
     def autoencoder_loss(self, pixels: Tensor, frozen: bool) -> tuple[Tensor, Tensor]:
+        """The loss, and the squared error of each frame."""
         with self.autocast():
             with torch.set_grad_enabled(not frozen):
                 mean, logarithm = wan.encode(self.vae, pixels).float().chunk(2, 1)
@@ -211,10 +159,11 @@ class Trainer:
             made = wan.decode(self.vae, mean + (0.5 if frozen else 1) * deviation * torch.randn_like(mean)).float()
         off = made - pixels
         edges = (off[..., 1:] - off[..., :-1]).abs().mean() + (off[..., 1:, :] - off[..., :-1, :]).abs().mean()
-        loss = off.abs().mean() + 0.75 * edges + 2 * off.square().mean()
+        drift = off.mean((3, 4)).abs().mean()  # of the mean colour of each frame
+        loss = off.abs().mean() + 0.75 * edges + 2 * off.square().mean() + drift
         if not frozen:
             loss = loss + 4e-4 * 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.log()).mean()
-        return loss, off.detach().square().mean()
+        return loss, off.detach().square().mean((0, 1, 3, 4))
 
     @torch.no_grad()
     def measure_latents(self, batches: Iterator[tuple[list[clips.Clip], Tensor]]) -> None:
@@ -228,7 +177,7 @@ class Trainer:
         error = (made - pixels).square().mean().item() / 4
         spread = f"{deviation.min():.2f}-{deviation.max():.2f}"
         self.log(f"autoencoder PSNR {-10 * math.log10(error):.2f} dB, deviations {spread}")
-        show(torch.stack([pixels[:6], made[:6]], 1).flatten(0, 1), self.out / "autoencoder.jpg")
+        write_film_sheet(torch.stack([pixels[:6], made[:6]], 1).flatten(0, 1), self.out / "autoencoder.jpg")
 
     @torch.no_grad()
     def to_latents(self, batch: list[clips.Clip]) -> Tensor:
@@ -254,7 +203,7 @@ class Trainer:
         self.teacher = self.averaged_copy()[1]
         if path.exists():
             self.teacher.load_state_dict(torch.load(path, map_location=self.device, weights_only=True))
-        elif self.spent["distil"] > 0:
+        elif self.done["distil"] > 0:
             self.log("the teacher is lost: what was distilled stays as it is")
             return
         else:
@@ -276,21 +225,23 @@ class Trainer:
         if not self.averaged:
             self.averaged = [weight.detach().clone() for weight in self.weights()]
         optimizers = make_optimizers(trained, self.options.lr)
-        rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
         buffer = Buffer(count, 1 + (frames - 1) // 4, self.side, self.device)
         batches = self.batches(chunk, frames)
+        for _ in range(8):
+            scenes, ids = next(batches)
+            buffer.add(self.to_latents(scenes), ids.to(self.device))
+        self.loss(*buffer.sample(batch), with_image=frames > 1).backward()  # compiles
         step, mean = 0, 0.0
+        clock = self.start_clock(stage)
         self.log(f"{stage}: {sum(weight.numel() for weight in weights) / 1e6:.2f} M weights, batches of {batch}")
         marked = time.monotonic()
-        while (done := self.done(stage)) < 1:
-            if step % every == 0:
-                for _ in range(8 if step == 0 else 1):
-                    scenes, ids = next(batches)
-                    buffer.add(self.to_latents(scenes), ids.to(self.device))
-            factor = peak * min(1.0, (step + 1) / 200, floor / peak + (1 - floor / peak) * 1.6 * (1 - done))
-            groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate * factor
+        while (done := self.tick(stage, clock)) < 1:
+            if step % every == 0 and step:
+                scenes, ids = next(batches)
+                buffer.add(self.to_latents(scenes), ids.to(self.device))
+            set_rate(
+                optimizers, peak * min(1.0, (step + 1) / 200, floor / peak + (1 - floor / peak) * 1.6 * (1 - done))
+            )
             loss = self.loss(*buffer.sample(batch), with_image=frames > 1)
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
@@ -307,7 +258,6 @@ class Trainer:
                 self.log(f"{stage} {step} loss {mean:.4f} {speed:.0f} a second, {buffer.full} kept, {memory:.0f} GiB")
                 marked = time.monotonic()
             step += 1
-            self.tick(stage)
 
     def loss(self, latents: Tensor, ids: Tensor, with_image: bool) -> Tensor:
         """Flow matching, or what the guided teacher says; the first frame is given to some of the clips."""
@@ -371,20 +321,28 @@ class Trainer:
         began = time.monotonic()
         state = {name: getattr(self, name).state_dict() for name in ("vae", "text", "transformer")}
         fresh = self.out / "state.new"
-        torch.save(state | {"averaged": self.averaged, "spent": self.spent, "config": dict(self.vae.config)}, fresh)
+        torch.save(state | {"averaged": self.averaged, "done": self.done, "config": dict(self.vae.config)}, fresh)
         fresh.rename(self.out / "state.pt")
         text, transformer = self.averaged_copy()
         folder = self.out / "wan-tiny"
         shutil.rmtree(folder, ignore_errors=True)
         wan.save(folder, self.vae, text, transformer, self.tokenizer)
-        (folder / "progress.json").write_text(json.dumps(self.spent))
-        split(folder, self.out)
+        (folder / "progress.json").write_text(json.dumps(self.done))
+        write_parts(folder, self.out)
         if stage != "autoencoder":
             frames = 1 if stage == "stills" else clips.FRAMES
-            guidance = 1.0 if stage == "distil" and self.done(stage) > 0.2 else GUIDANCE
-            self.contact_sheet(text, transformer, frames, guidance)
-        self.saved_at = time.monotonic()
-        self.log(f"saved in {self.saved_at - began:.1f} s, {stage} {100 * self.done(stage):.0f} %")
+            guidance = 1.0 if stage == "distil" and self.done[stage] > 0.2 else GUIDANCE
+            self.draw_sheet(text, transformer, frames, guidance)
+        self.log(f"saved in {time.monotonic() - began:.1f} s, {stage} {100 * self.done[stage]:.0f} %")
+
+    @torch.no_grad()
+    def draw_sheet(self, text: Any, transformer: Any, frames: int, guidance: float) -> None:
+        prompts: list[str] = [*(PROMPTS[:2] if self.options.tiny else PROMPTS)]
+        steps = 2 if self.options.tiny else 10
+        with self.autocast():
+            words, nothing = (wan.embed(text, self.ids_of(said)).float() for said in (prompts, [""] * len(prompts)))
+            videos = draw_clips(transformer, self.vae, words, nothing, self.side, frames, steps, guidance)
+        write_film_sheet(videos, self.out / "sheet.jpg")
 
     def resume(self) -> None:
         """Goes on from the checkpoint in the folder, or else from the parts of a pipeline that lie there."""
@@ -393,8 +351,8 @@ class Trainer:
             state = torch.load(path, map_location=self.device, weights_only=True)
             for name in ("vae", "text", "transformer"):
                 getattr(self, name).load_state_dict(state[name])
-            self.averaged, self.spent, config = state["averaged"], state["spent"], state["config"]
-        elif parts := sorted(self.out.glob("pipeline.tgz.*")):
+            self.averaged, self.done, config = state["averaged"], state["done"], state["config"]
+        elif parts := sorted(self.out.glob("wan-tiny.tgz.*")):
             joined = self.out / "joined.tgz"
             joined.write_bytes(b"".join(part.read_bytes() for part in parts))
             with tarfile.open(joined) as tar:
@@ -404,61 +362,18 @@ class Trainer:
             self.vae.load_state_dict(pipeline.vae.state_dict())
             self.text.load_state_dict(pipeline.text_encoder.state_dict())
             self.transformer.load_state_dict(pipeline.transformer.state_dict())
-            self.spent, config = json.loads((folder / "progress.json").read_text()), dict(pipeline.vae.config)
+            self.done, config = json.loads((folder / "progress.json").read_text()), dict(pipeline.vae.config)
         else:
             return
         self.vae.register_to_config(latents_mean=config["latents_mean"], latents_std=config["latents_std"])
-        self.log("goes on after", {stage: round(spent) for stage, spent in self.spent.items()})
-
-    @torch.no_grad()
-    def contact_sheet(self, text: Any, transformer: Any, frames: int, guidance: float) -> None:
-        """Frames of the prompts in rows, ten steps."""
-        scheduler = wan.make_scheduler()
-        parts: dict[str, Any] = {"tokenizer": None, "text_encoder": None, "vae": self.vae, "scheduler": scheduler}
-        pipeline: Any = WanPipeline(**parts, transformer=transformer, expand_timesteps=True)
-        pipeline.set_progress_bar_config(disable=True)
-        prompts = PROMPTS[:2] if self.options.tiny else PROMPTS
-        with self.autocast():
-            made = pipeline(
-                prompt_embeds=wan.embed(text, self.ids_of(list(prompts))).float(),
-                negative_prompt_embeds=wan.embed(text, self.ids_of([""] * len(prompts))).float(),
-                height=self.side,
-                width=self.side,
-                num_frames=frames,
-                num_inference_steps=2 if self.options.tiny else 10,
-                guidance_scale=guidance,
-                generator=torch.Generator("cpu").manual_seed(0),
-                output_type="np",
-            ).frames
-        videos = torch.from_numpy(np.asarray(made)).permute(0, 4, 1, 2, 3) * 2 - 1
-        show(videos, self.out / "sheet.jpg")
-
-
-def show(videos: Tensor, path: Path) -> None:
-    """Every fourth frame of each video (3, frames, H, W) of -1 to 1 in a row, at half their size."""
-    rows = F.avg_pool2d(videos[:, :, ::4].float().cpu().transpose(1, 2).flatten(0, 1), 2).clamp(-1, 1)
-    rows = ((rows + 1) * 127.5).round().byte().unflatten(0, (len(videos), -1))
-    count, frames, _, height, width = rows.shape
-    sheet = rows.permute(0, 3, 1, 4, 2).reshape(count * height, frames * width, 3)
-    Image.fromarray(sheet.numpy()).save(path, quality=88)
-
-
-def split(folder: Path, out: Path) -> None:
-    """The folder as `pipeline.tgz.0` and so on, small enough to be brought away one by one."""
-    whole = out / "whole.tgz"
-    with tarfile.open(whole, "w:gz", compresslevel=1) as tar:
-        tar.add(folder, folder.name)
-    data = whole.read_bytes()
-    for number, start in enumerate(range(0, len(data), PART)):
-        (out / f"pipeline.tgz.{number}").write_bytes(data[start : start + PART])
-    whole.unlink()
+        self.log("goes on after", {stage: f"{done:.0%}" for stage, done in self.done.items()})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="concepts.json, sprites.npz and tokenizer/")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--minutes", type=float, default=25, help="from the start of this run to its end")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch", type=int, default=192, help="clips a step")
     parser.add_argument("--lr", type=float, default=2e-3)
