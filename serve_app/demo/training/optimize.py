@@ -111,7 +111,7 @@ class Clock:
     def __init__(self, done: float, share: float, later: float, ends: float, device: torch.device) -> None:
         self._began = self._saved = time.monotonic()
         rest = share * (1 - done)
-        self._span = max(1e-3, (ends - self._began) * rest / max(1e-9, rest + later))
+        self._span = max(0.0, ends - self._began) * rest / max(1e-9, rest + later)
         self._before, self._device, self._steps = done, device, 0
         self.done = done
         self.save_due = False
@@ -121,7 +121,8 @@ class Clock:
         self.save_due = False
         if self._steps % self.EVERY == 0:
             now = time.monotonic()
-            done = self._before + (1 - self._before) * (now - self._began) / self._span
+            part = (now - self._began) / self._span if self._span else 1.0
+            done = self._before + (1 - self._before) * part
             seen = torch.tensor([done, float(now - self._saved > save_s)], device=self._device)
             if world_size() > 1:
                 dist.broadcast(seen, 0)
