@@ -23,8 +23,11 @@ import httpx
 from serve_app.errors import InvalidRequest, UnsafeURL
 from serve_app.media.images import ImageBounds, ImageInfo, check_image
 from serve_app.settings import FetchSettings
+from serve_app.threads import Pool
 
 _LONGEST_URL = 8192
+_RESOLVER = Pool("resolver", 8)
+"""A name server may take half a minute for one name, and the caller chooses it."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOST = re.compile(rb"[a-z0-9._-]+|[0-9a-f:.]+")  # a name or an IPv6 address, as httpx leaves them
 _DATA = re.compile(r"data:image/(?:png|jpeg|jpg|webp);base64,", re.IGNORECASE)
@@ -132,7 +135,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await _RESOLVER.run(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         # One bad address is enough: a public name with a private address beside it has no honest reason.
         if host.lower() not in self._allowed and any(refused(ip_address(address)) for address in addresses):

@@ -47,6 +47,17 @@ class MediaSettings(Strict):
     """the variable with the key that signs local URLs, where API keys are on"""
     provenance: bool = True
     """write model, seed and parameters into the files"""
+    mode: Annotated[int, Field(ge=0o600, le=0o777)] = 0o600
+    """mode of media files in a folder: "0640" lets a web server of our group read them"""
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _octal(cls, mode: object) -> object:
+        """Text as chmod takes it; a number as YAML reads 0640."""
+        text = mode.removeprefix("0o") if isinstance(mode, str) else f"{mode:o}" if isinstance(mode, int) else ""
+        if not re.fullmatch("0?[67][0-7]{2}", text):
+            raise ValueError('must be the octal mode of a file that we can read and write, such as "0640"')
+        return int(text, 8)
 
     @field_validator("root")
     @classmethod

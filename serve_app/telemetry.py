@@ -15,8 +15,7 @@ import re
 import secrets
 import sys
 import time
-import urllib.request
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -200,54 +199,6 @@ def _instrument(name: str) -> Any:
     if metric.type == "gauge":
         return metrics.Gauge(PREFIX + name, metric.help, labels)
     return metrics.Histogram(PREFIX + name, metric.help, list(metric.buckets), labels)
-
-
-# --- what /metrics answers ------------------------------------------------------------------------------------------
-
-METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-SHOWN = (f"ray_{PREFIX}", "ray_serve_")
-SCRAPE_TIMEOUT_S = 5.0
-
-
-def render_metrics() -> bytes:
-    """Our metrics and Serve's own from every node of the cluster, as Prometheus text. Blocks: run it in a thread.
-
-    Each node's metrics agent is asked for what its processes reported (every ten seconds by default); a node that does
-    not answer is left out and named in a comment. Empty without a Ray runtime.
-    """
-    import ray
-
-    if not ray.is_initialized():
-        return b""
-    texts: list[str] = []
-    missing: list[str] = []
-    for node in ray.nodes():
-        if not node["Alive"]:
-            continue
-        address = f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
-        try:
-            with urllib.request.urlopen(f"http://{address}/metrics", timeout=SCRAPE_TIMEOUT_S) as answer:
-                texts.append(answer.read().decode())
-        except OSError as error:
-            missing.append(f"# no answer from the metrics agent at {address}: {error}\n")
-    return (merge_families(texts, SHOWN) + "".join(missing)).encode()
-
-
-def merge_families(texts: Iterable[str], prefixes: tuple[str, ...]) -> str:
-    """One exposition text of several: families whose name begins with one of `prefixes`, each with one header."""
-    headers: dict[str, list[str]] = {}
-    samples: dict[str, list[str]] = {}
-    for text in texts:
-        family = ""
-        for line in text.splitlines():
-            if line.startswith(("# HELP ", "# TYPE ")):
-                family = line.split(" ", 3)[2]
-                if family.startswith(prefixes) and line not in headers.setdefault(family, []):
-                    headers[family].append(line)
-            elif line.startswith(prefixes):
-                samples.setdefault(family, []).append(line)
-    lines = [line for family in sorted(samples) for line in (*headers.get(family, ()), *samples[family])]
-    return "".join(f"{line}\n" for line in lines)
 
 
 # --- trace context (https://www.w3.org/TR/trace-context/) ------------------------------------------------------------

@@ -636,3 +636,42 @@ async def test_fsspec_names_reach_the_server(s3_server: S3Server, monkeypatch: p
     await store.put("x.png", b"1", "image/png")
     async with httpx.AsyncClient() as client:
         assert (await client.get(store.url("x.png", expires_s=60))).content == b"1"
+
+
+# --- who may read what lies in a folder ---
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize(("mode", "folder"), [(None, 0o700), ("0640", 0o750), ("0o604", 0o705)])
+async def test_modes_are_ours_and_not_the_umasks(tmp_path: Path, umask: int, mode: str | None, folder: int) -> None:
+    before = os.umask(umask)
+    try:
+        changes = {} if mode is None else {"mode": mode}
+        written = Settings.model_validate(
+            {"media": {"root": (tmp_path / "root").as_uri(), **changes}, "access": {"keys_env": "KEYS"}}
+        )
+        store = open_store(written)
+        key = "media/public/2026/01/01/a.png"
+        await store.put(key, b"x", "image/png", metadata={"id": "1"})
+        await store.put("jobs/public/video_1/request.json", b"{}", "application/json")
+        await store.put("idempotency/public/1.json", b"{}", "application/json", if_absent=True)
+    finally:
+        os.umask(before)
+
+    root = tmp_path / "root"
+    modes = {str(path.relative_to(root)): path.stat().st_mode & 0o777 for path in [root, *root.rglob("*")]}
+    media = {name: found for name, found in modes.items() if name.startswith("media/")}
+    assert media.pop(key) == int((mode or "0600").removeprefix("0o"), 8)
+    assert {modes["."], modes["media"], *media.values()} == {folder}
+    others = {name: found for name, found in modes.items() if not name.startswith(("media", "."))}
+    hidden = {name: found for name, found in modes.items() if name.startswith(".") and name != "."}
+    for name, found in (others | hidden).items():
+        assert found == (0o700 if (root / name).is_dir() else 0o600), name
+    assert ".secret" in hidden
+
+
+def test_a_mode_that_is_none() -> None:
+    assert settings("file:///a", mode=0o644).media.mode == 0o644  # as YAML reads 0644
+    for wrong in ("0400", 600, "rw-r--r--", "1777"):
+        with pytest.raises(ValueError, match='such as "0640"'):
+            settings("file:///a", mode=wrong)

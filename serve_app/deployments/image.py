@@ -19,10 +19,10 @@ from serve_app.deployments.slot import Slot, on_disk
 from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Step
 from serve_app.engines.load import load_image
 from serve_app.ledger import Ledger
-from serve_app.media.images import content_type, encode_image
+from serve_app.media.images import check_encoders, content_type, encode_image
 from serve_app.model_settings import ImageSettings
 from serve_app.settings import Settings
-from serve_app.storage import open_store
+from serve_app.storage import check_store, open_store
 from serve_app.tasks import GeneratedImage, ImageEvent, ImagePreview, ImageResult, ImageTask, ModelCard, Timing
 
 
@@ -31,13 +31,14 @@ class ImageDeployment:
 
     def __init__(self, settings: Settings, name: str = "image") -> None:
         telemetry.setup(name, **settings.telemetry.model_dump())
+        self._root = settings.media.root
         self._provenance = settings.media.provenance
         self._store = open_store(settings)  # fails in a moment where it must; the engine may take minutes
         self._ledger = Ledger(self._store, settings.ledger)
         model = on_disk(settings.model(name, ImageSettings), settings.home)
         engine = load_image(model)
         self._name = name
-        self._slot: Slot[ImageEngine] = Slot(engine, model, on_death=partial(leave, self.close))
+        self._slot: Slot[ImageEngine] = Slot(engine, model, probe=self._probe, on_death=partial(leave, self.close))
 
     async def describe(self) -> ModelCard:
         return self._slot.engine.card
@@ -70,6 +71,11 @@ class ImageDeployment:
         """Writes the ledger and ends the engine."""
         await self._ledger.close()
         self._slot.close()
+
+    async def _probe(self) -> None:
+        """Raises what would fail each request after its generation."""
+        await check_store(self._store, self._root)
+        await asyncio.to_thread(check_encoders)
 
     async def _generate(self, task: ImageTask, on_step: OnStep) -> ImageResult:
         with generation(self._name, task, self._ledger) as record:

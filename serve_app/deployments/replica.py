@@ -19,12 +19,15 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
+from serve_app.threads import Pool
+
 logger = logging.getLogger(__name__)
 
 ASK_EVERY_S = 1.0
 GOODBYE_S = 2.0
 """For the answers to those whose engine died, and for what it made before to be encoded and stored."""
 CLOSE_S = 10.0
+_CONTROLLER = Pool("controller", 1)
 _OPEN = "_is_open"
 """Set once the constructor has ended, until `close` is called."""
 
@@ -89,7 +92,7 @@ async def application_ends() -> None:
         return
     while True:
         try:
-            application = (await asyncio.to_thread(serve.status)).applications.get(name)
+            application = (await _CONTROLLER.run(serve.status)).applications.get(name)
         except (RayError, RayServeException) as error:
             logger.warning("Serve does not say how the application stands: %s", error)
         else:

@@ -51,10 +51,19 @@ class Turn:
 
 
 class Slot(Generic[E]):
-    """`width` generations at once; an engine that died is never asked again, and `on_death` is awaited beside."""
+    """`width` generations at once; an engine that died is never asked again, and `on_death` is awaited beside.
+
+    `probe` raises what the replica lacks beside its engine; it is awaited before the engine is warmed up.
+    """
 
     def __init__(
-        self, engine: E, model: ModelSettings, *, width: int = 1, on_death: Callable[[], Awaitable[None]] | None = None
+        self,
+        engine: E,
+        model: ModelSettings,
+        *,
+        width: int = 1,
+        probe: Callable[[], Awaitable[None]] | None = None,
+        on_death: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         scratch.sweep()  # what the replica before this one left, should it have been killed
         self.engine = engine
@@ -64,6 +73,7 @@ class Slot(Generic[E]):
         self._warming = asyncio.Lock()
         self._warm = False
         self._died: EngineDied | None = None
+        self._probe = probe
         self._on_death = on_death
         self._dying: asyncio.Future[None] | None = None
 
@@ -108,6 +118,8 @@ class Slot(Generic[E]):
         try:
             async with self._warming:
                 if not self._warm:
+                    if self._probe is not None:
+                        await self._probe()
                     await self.engine.warm_up()
                     self._warm = True
                     telemetry.observe_start(

@@ -31,10 +31,11 @@ from serve_app.errors import (
 from serve_app.jobs import Attempt, JobStore, result_keys
 from serve_app.jobs.attempt import patiently
 from serve_app.ledger import Ledger
-from serve_app.media.videos import encode_video, remux, spritesheet, thumbnail
+from serve_app.media.images import check_encoders
+from serve_app.media.videos import check_encoder, encode_video, remux, spritesheet, thumbnail
 from serve_app.model_settings import VideoSettings
 from serve_app.settings import Settings
-from serve_app.storage import open_store
+from serve_app.storage import check_store, open_store
 from serve_app.tasks import ModelCard, StoredObject, VideoResult, VideoTask
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class VideoDeployment:
         model = on_disk(settings.model(name, VideoSettings), settings.home)
         engine = load_video(model)
         self._name = name
-        self._slot: Slot[VideoEngine] = Slot(engine, model, on_death=partial(leave, self.close))
+        self._slot: Slot[VideoEngine] = Slot(engine, model, probe=self._probe, on_death=partial(leave, self.close))
         self._leaving = asyncio.Event()
         self._runs: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
@@ -88,6 +89,12 @@ class VideoDeployment:
             await asyncio.wait(self._runs.values())
         await self._ledger.close()
         self._slot.close()
+
+    async def _probe(self) -> None:
+        """Raises what would fail each job after its generation."""
+        await check_store(self._store, self._settings.media.root)
+        await asyncio.to_thread(check_encoder)
+        await asyncio.to_thread(check_encoders)
 
     async def _listen(self) -> None:
         """Has what runs handed back when the application ends: no caller waits for that long, and a job is stored."""

@@ -15,7 +15,7 @@ from serve_app.ingress.readiness import ServeReadiness
 from serve_app.ingress.services import KIND_OF, Services, served
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings
-from serve_app.storage import LocalStore, open_store
+from serve_app.storage import LocalStore, check_store, open_store
 
 CLIENTS = {"text": TextHandle, "image": ImageHandle, "video": VideoHandle}
 
@@ -27,6 +27,7 @@ class Ingress:
         del sweeper
         telemetry.setup("ingress", **settings.telemetry.model_dump())
         store = open_store(settings)
+        self._probed = False
         models = [served(name, model, CLIENTS[model.kind](handles[name])) for name, model in settings.served.items()]
         least = {name: model.replicas.min for name, model in settings.served.items()}
         self._services = Services(
@@ -57,4 +58,8 @@ class Ingress:
         return gate.inside
 
     async def check_health(self) -> None:
-        """Nothing to add: a replica whose event loop answers this is able to serve."""
+        """At first, raises where jobs could not be stored; from then on a loop that answers is able to serve."""
+        settings = self._services.settings
+        if not self._probed and any(model.kind != "text" for model in settings.served.values()):
+            await check_store(self._services.store, settings.media.root)
+        self._probed = True

@@ -6,13 +6,14 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from serve_app.errors import InvalidRequest
+from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.media.facts import as_json, cleaned
 from serve_app.settings import RequestLimits
 from serve_app.tasks import ImageFormat
@@ -95,6 +96,15 @@ def encode_image(
     else:
         image.save(out, "WEBP", quality=quality, method=_WEBP_EFFORT, exif=_exif(provenance))
     return out.getvalue()
+
+
+def check_encoders() -> None:
+    """Encodes a tiny picture in every format; raises GenerationFailed where this Pillow lacks one."""
+    for format in get_args(ImageFormat):
+        try:
+            encode_image(np.zeros((16, 16, 3), np.uint8), format, None, {"probe": "1"})
+        except (KeyError, OSError) as exc:
+            raise GenerationFailed(f"Pillow cannot encode {format}: {exc!r}") from exc
 
 
 def check_image(data: bytes, bounds: ImageBounds, *, param: str | None = None) -> ImageInfo:

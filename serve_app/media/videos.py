@@ -1,7 +1,7 @@
 """Encodes and reads H.264 MP4 files by imageio-ffmpeg's bundled ffmpeg. Knows frames and files; no engine, no store.
 
-ffmpeg is called without a shell and gets no text from callers but the metadata comment. It ends with the call: when
-we are interrupted it is killed.
+ffmpeg is called without a shell and gets no text from callers but the metadata comment, by a file that no one else can
+read: every user of the machine sees its arguments. It ends with the call: when we are interrupted it is killed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def encode_video(frames: Frames, fps: int, provenance: dict[str, str] | None = N
         raise InvalidRequest(f"A video needs an even width and height, not {width}x{height}.", param="size")
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
     pixels = np.ascontiguousarray(frames).data.cast("B")
-    return _written([*source, *_ENCODER], provenance, pixels)
+    return _written(source, _ENCODER, provenance, pixels)
 
 
 def check_encoder() -> None:
@@ -73,7 +73,7 @@ def check_encoder() -> None:
 
 def remux(path: Path, provenance: dict[str, str] | None = None) -> bytes:
     """The video of `path` as it is encoded, in a file like those of `encode_video`."""
-    return _written(["-i", _local(path), "-map", "0:v:0", "-c", "copy"], provenance)
+    return _written(["-i", _local(path)], ["-map", "0:v:0", "-c", "copy"], provenance)
 
 
 def probe(video: bytes | Path) -> VideoInfo:
@@ -150,16 +150,27 @@ def _ffmpeg(loglevel: str, *arguments: str, pixels: memoryview | bytes = b"") ->
         raise GenerationFailed(f"ffmpeg cannot be run: {exc}") from exc
 
 
-def _written(arguments: list[str], provenance: dict[str, str] | None, pixels: memoryview | bytes = b"") -> bytes:
+def _written(
+    source: list[str], encoding: list[str], provenance: dict[str, str] | None, pixels: memoryview | bytes = b""
+) -> bytes:
     """The MP4 that ffmpeg makes; it goes through a file because its index is moved to the front at the end."""
-    comment = ["-metadata", f"comment={as_json(provenance)}"] if provenance else []
     with Scratch() as folder:
-        path = folder / "video.mp4"
-        form = ["-an", "-map_metadata", "-1", *comment, "-fflags", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
-        done = _ffmpeg("error", *arguments, *form, str(path), pixels=pixels)
+        path, facts = folder / "video.mp4", folder / "facts"
+        comment = ["-map_metadata", "-1"]
+        if provenance:
+            facts.write_text(_as_metadata(as_json(provenance)), encoding="utf-8")
+            source, comment = [*source, "-f", "ffmetadata", "-i", str(facts)], ["-map_metadata", "1"]
+        form = ["-an", *comment, "-fflags", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
+        done = _ffmpeg("error", *source, *encoding, *form, str(path), pixels=pixels)
         if done.returncode:
             raise GenerationFailed(f"The video could not be encoded: {_last_line(done.stderr)}")
         return path.read_bytes()
+
+
+def _as_metadata(comment: str) -> str:
+    """A file of ffmpeg's metadata format (https://ffmpeg.org/ffmpeg-formats.html#Metadata)."""
+    escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
+    return f";FFMETADATA1\ncomment={escaped}\n"
 
 
 def _first_frame(path: Path) -> Image.Image:

@@ -16,6 +16,7 @@ from serve_app.storage.base import (
 )
 from serve_app.storage.local import LocalStore
 from serve_app.storage.names import is_made_here
+from serve_app.storage.probe import check_store
 from serve_app.storage.signing import URLSigner
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ObjectStore",
     "URLSigner",
     "check_key",
+    "check_store",
     "content_type_of",
     "is_made_here",
     "open_store",
@@ -40,7 +42,7 @@ def open_store(settings: Settings) -> ObjectStore:
 
         return S3Store(address.netloc, address.path, s3_access(), public_url=media.public_url)
     root = Path(unquote(address.path))
-    store = LocalStore(root, public_url=media.public_url)
+    store = LocalStore(root, public_url=media.public_url, mode=media.mode)
     if settings.access.keys_env or settings.access.keys_file:
         written = secret(media.signing_key_env)
         store.signer = URLSigner(written.encode() if written else store.own_secret())

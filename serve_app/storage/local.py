@@ -8,7 +8,6 @@ two cannot be mismatched by a crash or a copy.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import json
@@ -27,13 +26,18 @@ from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_name, timed
 from serve_app.storage.signing import URLSigner
 from serve_app.tasks import StoredObject
+from serve_app.threads import Pool
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 log = logging.getLogger(__name__)
 
+PRIVATE = 0o600
+MEDIA = "media/"
+"""What `mode` is for; all else that lies in the store is for us alone."""
 _LEFTOVER_S = 3600.0
+_FILES = Pool("files", 16)
 _TEMPORARY = re.compile(r"[0-9a-f]{32}")
 _MAKE_FOLDER_TRIES = 8
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -52,18 +56,24 @@ class LocalStore:
 
     local = True
 
-    def __init__(self, root: Path, *, public_url: str | None = None, signer: URLSigner | None = None) -> None:
+    def __init__(
+        self, root: Path, *, public_url: str | None = None, signer: URLSigner | None = None, mode: int = PRIVATE
+    ) -> None:
         self.root = root
+        self._mode = mode
         self.signer = signer or URLSigner(None)
         self._public_url = public_url.rstrip("/") if public_url else "/v1"
         self._temporary = root / ".tmp"
         self._records = root / ".meta"
         with _writing(str(root)):
-            self._temporary.mkdir(parents=True, exist_ok=True)
+            if not root.is_dir():
+                root.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(root, mode, durable=False)
+            _make_folder(self._temporary, PRIVATE, durable=False)
         self._sweep()
 
     async def warm_up(self) -> None:
-        await asyncio.to_thread(self._sweep)
+        await _FILES.run(self._sweep)
 
     @timed
     async def put(
@@ -76,24 +86,24 @@ class LocalStore:
         if_absent: bool = False,
     ) -> StoredObject:
         check_key(key)
-        size = await asyncio.to_thread(self._put, key, data, content_type, metadata or {}, if_absent)
+        size = await _FILES.run(self._put, key, data, content_type, metadata or {}, if_absent)
         return StoredObject(key=key, content_type=content_type, size=size)
 
     @timed
     async def get(self, key: str) -> bytes:
         check_key(key)
-        return await asyncio.to_thread(self._get, key)
+        return await _FILES.run(self._get, key)
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         check_key(key)
         with _reading(key):
-            file = await asyncio.to_thread((self.root / key).open, "rb", buffering=0)
+            file = await _FILES.run((self.root / key).open, "rb", buffering=0)
             try:
                 position = start
                 while end is None or position < end:
                     wanted = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - position)
                     # pread: a read that outlives its cancelled caller must not move a file that reuses the number
-                    chunk = await asyncio.to_thread(os.pread, file.fileno(), wanted, position)
+                    chunk = await _FILES.run(os.pread, file.fileno(), wanted, position)
                     if not chunk:
                         return
                     position += len(chunk)
@@ -104,25 +114,25 @@ class LocalStore:
     @timed
     async def stat(self, key: str) -> ObjectInfo:
         check_key(key)
-        return await asyncio.to_thread(self._stat, key)
+        return await _FILES.run(self._stat, key)
 
     async def exists(self, key: str) -> bool:
         check_key(key)
-        return await asyncio.to_thread((self.root / key).is_file)
+        return await _FILES.run((self.root / key).is_file)
 
     @timed
     async def list(self, prefix: str) -> list[ObjectInfo]:
         folder = folder_of(prefix)
-        return await asyncio.to_thread(lambda: sorted(self._walk(folder), key=lambda info: info.key))
+        return await _FILES.run(lambda: sorted(self._walk(folder), key=lambda info: info.key))
 
     async def list_names(self, prefix: str) -> list[str]:
-        return await asyncio.to_thread(self._names, folder_of(prefix))
+        return await _FILES.run(self._names, folder_of(prefix))
 
     @timed
     async def delete(self, *keys: str) -> None:
         for key in keys:
             check_key(key)
-        await asyncio.to_thread(self._delete, keys)
+        await _FILES.run(self._delete, keys)
 
     def url(self, key: str, *, expires_s: float) -> str:
         check_key(key)
@@ -140,7 +150,6 @@ class LocalStore:
         with _writing(".secret"):
             if not path.exists():
                 with self._written(secrets.token_bytes(32)) as (temporary, _), contextlib.suppress(AlreadyExists):
-                    temporary.chmod(0o600)
                     self._install(lambda: _link(temporary, path), path)
             return path.read_bytes()
 
@@ -148,13 +157,14 @@ class LocalStore:
 
     def _put(self, key: str, data: bytes | Path, content_type: str, metadata: dict[str, str], if_absent: bool) -> int:
         target = self.root / key
-        with _writing(key), self._written(data) as (temporary, status):
+        mode = self._mode if key.startswith(MEDIA) else PRIVATE
+        with _writing(key), self._written(data, mode=mode) as (temporary, status):
             record = _Record(
                 size=status.st_size, mtime_ns=status.st_mtime_ns, content_type=content_type, metadata=metadata
             )
             if if_absent:
                 # The record goes second: before the link decides, it could belong to another writer's object.
-                self._install(lambda: _link(temporary, target), target)
+                self._install(lambda: _link(temporary, target), target, mode=mode)
                 try:
                     self._put_record(key, record)
                 except OSError:
@@ -162,21 +172,24 @@ class LocalStore:
                     raise
             else:
                 self._put_record(key, record)
-                self._install(lambda: temporary.replace(target), target)
+                self._install(lambda: temporary.replace(target), target, mode=mode)
             return status.st_size
 
     @contextlib.contextmanager
-    def _written(self, data: bytes | Path, *, durable: bool = True) -> Generator[tuple[Path, os.stat_result]]:
+    def _written(
+        self, data: bytes | Path, *, mode: int = PRIVATE, durable: bool = True
+    ) -> Generator[tuple[Path, os.stat_result]]:
         """A temporary file holding `data`, if `durable` on disk to the last byte; gone afterwards unless moved."""
         temporary = self._temporary / secrets.token_hex(16)
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=_open_private) as file:
                 if isinstance(data, Path):
                     with data.open("rb") as source:
                         shutil.copyfileobj(source, file, 4 * CHUNK_BYTES)
                 else:
                     file.write(data)
                 file.flush()
+                os.fchmod(file.fileno(), mode)
                 if durable:
                     os.fsync(file.fileno())
                 status = os.fstat(file.fileno())
@@ -184,10 +197,10 @@ class LocalStore:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _install(self, move: Callable[[], object], target: Path, *, durable: bool = True) -> None:
+    def _install(self, move: Callable[[], object], target: Path, *, mode: int = PRIVATE, durable: bool = True) -> None:
         for attempt in range(_MAKE_FOLDER_TRIES):
             try:
-                _make_folder(target.parent, durable)
+                _make_folder(target.parent, mode, durable)
                 move()
                 break
             except FileNotFoundError:
@@ -304,12 +317,24 @@ def _link(temporary: Path, target: Path) -> None:
         raise AlreadyExists("The key is taken.") from exc
 
 
-def _make_folder(folder: Path, durable: bool) -> None:
-    """Makes `folder` and those above it; a power cut must not take a new folder with what was put into it."""
+def _open_private(path: str, flags: int) -> int:
+    """No one else may read a file while it is written, whatever the umask, which belongs to the whole process."""
+    return os.open(path, flags, PRIVATE)
+
+
+def _make_folder(folder: Path, mode: int, durable: bool) -> None:
+    """Makes `folder` and those above it; a power cut must not take a new folder with what was put into it.
+
+    Whoever may read a file of `mode` may enter and list the folders made for it.
+    """
     if folder.is_dir():
         return
-    _make_folder(folder.parent, durable)
-    folder.mkdir(exist_ok=True)
+    _make_folder(folder.parent, mode, durable)
+    try:
+        folder.mkdir(PRIVATE | 0o100)
+    except FileExistsError:
+        return
+    folder.chmod(mode & 0o666 | (mode & 0o444) >> 2)
     if durable:
         _sync_folder(folder.parent)
 

@@ -41,6 +41,7 @@ from serve_app.storage.retries import (
     translated,
 )
 from serve_app.tasks import StoredObject
+from serve_app.threads import Pool
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -53,6 +54,7 @@ PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
 _DELETES_AT_ONCE = 16
 _LEFTOVER_S = 86400.0
+_FILES = Pool("files", 8)
 _LONGEST_SIGNATURE_S = 7 * 86400  # S3's own limit
 _CONFIG: dict[str, Any] = {
     "signature_version": "s3v4",
@@ -218,7 +220,7 @@ class S3Store:
             raise AlreadyExists("The key is taken.")
         if if_absent and self.conditional_writes:
             headers = headers | {"IfNoneMatch": "*"}
-        size = await asyncio.to_thread(lambda: data.stat().st_size) if isinstance(data, Path) else len(data)
+        size = await _FILES.run(lambda: data.stat().st_size) if isinstance(data, Path) else len(data)
         if size > 2 * PART_BYTES:
             try:
                 await self._put_parts(key, data, size, headers)
@@ -226,7 +228,7 @@ class S3Store:
                 log.warning("storage: the server forgot the upload of %s (a restart?); beginning it anew", key)
                 await self._put_parts(key, data, size, headers)
         else:
-            body = await asyncio.to_thread(data.read_bytes) if isinstance(data, Path) else data
+            body = await _FILES.run(data.read_bytes) if isinstance(data, Path) else data
             await self._put_whole(key, body, headers)
         return size
 
@@ -263,7 +265,7 @@ class S3Store:
 
         async def one(number: int) -> dict[str, Any]:
             async with slots:
-                body = await asyncio.to_thread(_part, data, (number - 1) * PART_BYTES)
+                body = await _FILES.run(_part, data, (number - 1) * PART_BYTES)
                 sent = await self.request("upload_part", key, WRITE_PATIENCE_S, PartNumber=number, Body=body, **upload)
                 return {"PartNumber": number, "ETag": sent["ETag"]}
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from serve_app.errors import GenerationFailed, InvalidRequest
+from serve_app.media import videos
 from serve_app.media.videos import Frames, encode_video, probe, remux, spritesheet, thumbnail
 
 FACTS = {"model": "demo/wan-tiny", "seed": "7", "prompt": 'a "raccoon"; rm -rf $HOME\nin Zürich ✓ \0\ud800'}
@@ -159,3 +160,24 @@ def test_spritesheet_of_a_file(tmp_path: Path) -> None:
         shown = np.asarray(image.convert("L"))
     tiles = [shown[y : y + 120, x : x + 240].mean() for y in range(0, 480, 120) for x in range(0, 960, 240)]
     assert tiles == sorted(tiles)
+
+
+def test_no_prompt_is_among_ffmpegs_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every user of the machine sees those."""
+    seen = tmp_path / "arguments"
+    program = tmp_path / "ffmpeg"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {seen}\nexec {imageio_ffmpeg.get_ffmpeg_exe()} "$@"\n')
+    program.chmod(0o755)
+    plain = encode_video(moving(2), 8, FACTS)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    videos._program.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    try:
+        facts = {"prompt": "a secret; it = #1 \\ here\nsecond line", "seed": "7"}
+        data = encode_video(moving(2), 8, facts)
+        assert encode_video(moving(2), 8, FACTS) == plain
+    finally:
+        monkeypatch.undo()
+        videos._program.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    assert "libx264" in seen.read_text()
+    assert "secret" not in seen.read_text()
+    assert json.loads(comment_of(data, tmp_path)) == facts

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +11,7 @@ from serve_app.errors import Unavailable
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.errors import error_response
 from serve_app.ingress.services import AnyServed, ModelState, Services
-from serve_app.telemetry import METRICS_CONTENT_TYPE, render_metrics
+from serve_app.scrape import CONTENT_TYPE, Metrics
 
 RETRY_S = 1.0
 Report = dict[str, str | int | float]
@@ -22,6 +20,8 @@ IN_PROCESS = ModelState("ready", 1)
 
 
 def routes(services: Services) -> list[BaseRoute]:
+    scraped = Metrics()
+
     async def health(request: Request) -> Response:
         del request
         return json_answer({"status": "ok", "instance": services.settings.instance})
@@ -37,7 +37,7 @@ def routes(services: Services) -> list[BaseRoute]:
 
     async def metrics(request: Request) -> Response:
         del request
-        return Response(await asyncio.to_thread(render_metrics), headers={"content-type": METRICS_CONTENT_TYPE})
+        return Response(await scraped(), headers={"content-type": CONTENT_TYPE})
 
     return [
         Route("/health", health, methods=["GET"]),
