@@ -32,6 +32,7 @@ from serve_app.settings import RESERVED, Settings, resolve
 from serve_app.tasks import KINDS
 
 BUILDER = "serve_app.app:build"
+EVERYWHERE = "0.0.0.0"  # noqa: S104
 RUNTIME_ENV_KEYS = tuple(sorted(key for key in RuntimeEnv.known_fields if not key.startswith("_")))
 # Serve declares these as plain mappings and reads them later as the models named here.
 MAPPINGS: dict[str, type[BaseModel]] = {
@@ -96,6 +97,7 @@ def check_config(config: object, *, here: bool = False) -> Report:
         if isinstance(application, dict):
             path = f"applications[{i}]"
             problems += _check_application(application, path, here=here)
+            problems += _open_to_all(application, config, f"{path}.args.access")
             summaries.append(_summary(application, config))
     unique = tuple(dict.fromkeys(problems))
     report = Report(unique)
@@ -228,6 +230,18 @@ def _locate(path: str, loc: tuple[int | str, ...], value: object, *, missing: bo
 
 
 # --- our application ------------------------------------------------------------------------------------------------
+
+
+def _open_to_all(application: dict[str, Any], config: dict[Any, Any], path: str) -> Iterator[Problem]:
+    """That whoever reaches this machine may use it. (Serve listens on every address where the file names none.)"""
+    http = config.get("http_options")
+    host = http.get("host", EVERYWHERE) if isinstance(http, dict) else EVERYWHERE
+    args = application.get("args")
+    access = args.get("access") if isinstance(args, dict) else None
+    has_keys = isinstance(access, dict) and (access.get("keys_env") or access.get("keys_file"))
+    if _is_ours(str(application.get("import_path", ""))) and not has_keys and host in (EVERYWHERE, "::"):
+        message = f"no API keys, while http_options.host {host} lets in whoever reaches this machine: set keys_env"
+        yield Problem(path, message, "warning")
 
 
 def _check_application(application: dict[str, Any], path: str, *, here: bool) -> Iterator[Problem]:

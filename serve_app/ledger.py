@@ -29,7 +29,7 @@ import yaml
 
 from serve_app.errors import StorageFailed
 from serve_app.settings import LedgerSettings, Settings, resolve
-from serve_app.storage import ObjectStore, open_store
+from serve_app.storage import ObjectStore, is_made_here, open_store
 from serve_app.tasks import Kind
 
 logger = logging.getLogger(__name__)
@@ -185,18 +185,13 @@ def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:
     folder = f"{root.rstrip('/')}/{FOLDER}"
     if filesystem.get_file_info(folder).type == fs.FileType.NotFound:
         return []
-    day = ds.field("day")
-    dataset = ds.dataset(
-        folder,
-        schema=SCHEMA.append(pa.field("day", pa.string())),
-        format="parquet",
-        filesystem=filesystem,
-        partitioning=ds.partitioning(pa.schema([("day", pa.string())]), flavor="hive"),
-    )
-    table = dataset.to_table(
-        columns=["day", "caller", "model", "kind", "outcome", *SUMMED],
-        filter=(day >= since.isoformat()) & (day <= until.isoformat()),
-    )
+    found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+    # what else lies there is not ours to read
+    ours = [info.path for info in found if is_made_here(f"{FOLDER}/{info.path.removeprefix(folder).strip('/')}")]
+    wanted = [path for path in ours if since.isoformat() <= _day_of(path) <= until.isoformat()]
+    if not wanted:
+        return []
+    table = _read(wanted, folder, filesystem)
     failed = pa.array([int(outcome != "completed") for outcome in table["outcome"].to_pylist()], pa.int64())
     grouped = (
         table.append_column("failed", failed)
@@ -216,6 +211,37 @@ def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:
         )
         for row in grouped.to_pylist()
     ]
+
+
+def _read(paths: list[str], folder: str, filesystem: fs.FileSystem) -> pa.Table:
+    """The rows of these files with their day; a file that cannot be read is left out with a warning."""
+
+    def read(some: list[str]) -> pa.Table:
+        dataset = ds.dataset(
+            some,
+            schema=SCHEMA.append(pa.field("day", pa.string())),
+            format="parquet",
+            filesystem=filesystem,
+            partitioning=ds.partitioning(pa.schema([("day", pa.string())]), flavor="hive"),
+            partition_base_dir=folder,
+        )
+        return dataset.to_table(columns=["day", "caller", "model", "kind", "outcome", *SUMMED])
+
+    try:
+        return read(paths)
+    except pa.ArrowException:
+        logger.info("ledger: reading file by file, since one of them cannot be read")
+    tables: list[pa.Table] = []
+    for path in paths:
+        try:
+            tables.append(read([path]))
+        except pa.ArrowException as error:
+            logger.warning("ledger: %s is left out: %s", path, error)
+    return pa.concat_tables(tables) if tables else read([])
+
+
+def _day_of(path: str) -> str:
+    return path.rsplit("/", 2)[-2].removeprefix("day=")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -45,6 +45,10 @@ class ModelSettings(Strict):
     """what callers ask for; null: as `model`"""
     model_id: str | None = None
     """for a local folder: the hub id whose native SGLang pipeline fits it"""
+    revision: str | None = None
+    """commit, tag or branch of a hub id"""
+    trust_remote_code: bool = False
+    """run code that the checkpoint brings; the gpu profile: its own LLaDA2's only"""
     engine: EngineName = "auto"
     """auto: sglang where it is installed and the model has GPUs"""
     gpus: Annotated[float, Field(ge=0)] = 0

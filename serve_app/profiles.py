@@ -32,7 +32,14 @@ DEMO: dict[str, Any] = {
 }
 GPU: dict[str, Any] = {
     "models": {
-        "text": {"model": "inclusionAI/LLaDA2.0-mini-preview", "engine": "sglang", "gpus": 1, "cpus": 4},
+        # LLaDA2 checkpoints bring their configuration as code
+        "text": {
+            "model": "inclusionAI/LLaDA2.0-mini-preview",
+            "trust_remote_code": True,
+            "engine": "sglang",
+            "gpus": 1,
+            "cpus": 4,
+        },
         "image": {"model": "black-forest-labs/FLUX.1-dev", "engine": "sglang", "gpus": 1, "cpus": 4},
         "video": {"model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "engine": "sglang", "gpus": 1, "cpus": 4},
     },

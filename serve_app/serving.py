@@ -125,7 +125,7 @@ def _taken(config: dict[str, Any], holding: ExitStack) -> str | None:
     Serve itself would share it (SO_REUSEPORT): half of all requests would go to a stranger.
     """
     http = config.get("http_options") or {}
-    host, port = http.get("host", "127.0.0.1"), http.get("port", 8000)
+    host, port = http.get("host", "0.0.0.0"), http.get("port", 8000)  # noqa: S104 Serve's own default
     if (listener := who_listens(host, port)) is None:
         if (claimed := claim(host, port)) is not None:
             holding.enter_context(claimed)

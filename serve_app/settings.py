@@ -146,7 +146,7 @@ class JobSettings(Strict):
     """a job without a heartbeat for so long is taken over; at least three heartbeats"""
     sweep_s: Seconds = 10.0
     """how often jobs that no one looks after are looked for"""
-    cancel_poll_s: Seconds = 0.25
+    cancel_poll_s: Seconds = 1.0
     """how often a replica looks whether its job was cancelled"""
 
     @model_validator(mode="after")
@@ -305,6 +305,9 @@ def _with_profile(written: dict[str, Any], by_kind: dict[str, Any]) -> dict[str,
         if model is not None:
             below = by_kind[model.get("kind", name)]
             own_model = {} if name in KINDS else {"model": ""}
+            if (below | own_model | model)["model"] != below["model"]:
+                # its trust in a model's code is for its own model: whoever names another says so for that one
+                below = {key: value for key, value in below.items() if key != "trust_remote_code"}
             models[name] = _laid_over(below | own_model, model)
     return models
 

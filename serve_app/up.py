@@ -58,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("the model")
     model.add_argument("--model-path", metavar="MODEL", help="hub id or folder; with one kind only")
     model.add_argument("--served-model-name", metavar="NAME", help="what callers ask for; with one kind only")
+    model.add_argument("--revision", metavar="REVISION", help="commit, tag or branch of the hub id; with one kind only")
+    model.add_argument("--trust-remote-code", action="store_true", default=None, help="run the checkpoint's own code")
     model.add_argument("--tp-size", "--tp", type=int, metavar="N", help="GPUs a replica, tensor parallel [TP_SIZE]")
     model.add_argument("--dllm-algorithm-config", metavar="FILE", help="its parameters [DLLM_ALGORITHM_CONFIG]")
     model.add_argument("--wan-size", choices=sorted(WAN), help="Wan 1.3B on one GPU or 14B on two")
@@ -70,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     media.add_argument("--media-output-http-url", "--http-url", metavar="URL", help="base of the URLs in answers")
     media.add_argument("--http-port", type=int, metavar="PORT", help="[DYN_HTTP_PORT, HTTP_PORT]")
     media.add_argument("--http-host", metavar="ADDRESS", help="127.0.0.1 unless told; 0.0.0.0 lets others in")
+    media.add_argument("--keys-env", metavar="NAME", help="variable that holds the API keys: name:key,name:key")
     parser.add_argument("--dashboard", action="store_true", help="Ray's dashboard too, at http://127.0.0.1:8265")
 
 
@@ -106,7 +109,7 @@ def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> di
     name = application_name(base)
     application: dict[str, Any] = {"name": name, **base["applications"][0]}
     models = _models(args, environ, (application.get("args") or {}).get("models") or {})
-    settings: dict[str, Any] = {"media": _given(media), "models": models}
+    settings: dict[str, Any] = {"media": _given(media), "access": _given({"keys_env": args.keys_env}), "models": models}
     if any("gpus" in model for model in models.values() if model is not None):
         settings["profile"] = "gpu"  # who counts GPUs does not want the demo
     changes = {
@@ -134,13 +137,22 @@ def _models(args: argparse.Namespace, environ: Mapping[str, str], written: Mappi
     """What the options say of models, over those `written` in the file: null for what they do not name."""
     named = _named_kinds(args)
     chosen = named or tuple(kind for kind in KINDS if written.get(kind, {}) is not None)
-    if (args.model_path or args.served_model_name) and len(chosen) != 1:
-        raise ValueError("--model-path and --served-model-name need exactly one kind, such as --image-diffusion-worker")
+    own = {
+        "model": args.model_path,
+        "served_name": args.served_model_name,
+        "revision": args.revision,
+        "trust_remote_code": args.trust_remote_code,
+    }
+    if _given(own) and len(chosen) != 1:
+        raise ValueError(
+            "--model-path, --served-model-name, --revision and --trust-remote-code need exactly one kind, "
+            "such as --image-diffusion-worker"
+        )
     models: dict[str, Any] = {kind: {} for kind in chosen}
     if "text" in chosen:
         models["text"] |= _text(args, environ)
     for kind in chosen:
-        models[kind] |= _given({"model": args.model_path, "served_name": args.served_model_name})
+        models[kind] |= _given(own)
         if kind != "text":
             models[kind] |= _media_model(kind, args)
         if args.tp_size:

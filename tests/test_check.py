@@ -19,7 +19,11 @@ APPLICATION: dict[str, Any] = {"name": "diffusion", "import_path": "serve_app.ap
 
 
 def report(args: dict[str, Any] | None = None, **application: Any) -> Report:
-    return check_config({"applications": [{**APPLICATION, **application, "args": args or {}}]})
+    config = {
+        "http_options": {"host": "127.0.0.1"},
+        "applications": [{**APPLICATION, **application, "args": args or {}}],
+    }
+    return check_config(config)
 
 
 def errors(found: Report) -> list[str]:
@@ -125,7 +129,7 @@ def test_an_unknown_key_anywhere(path: str, key: str, expected: str) -> None:
 
 def test_a_key_like_no_other_lists_what_there_is() -> None:
     [problem] = in_args({"media": {"xyzzy": 1}})
-    assert problem.startswith("media.xyzzy: unknown key; known: provenance, public_url, redirect, root")
+    assert problem.startswith("media.xyzzy: unknown key; known: mode, provenance, public_url, redirect, root")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -90,6 +91,23 @@ async def test_sums_by_day_caller_and_model(any_store: Any) -> None:
     assert (both.engine_s, both.gpu_s, both.queue_s, both.bytes) == (4.0, 8.0, 1.0, 1000)
     only = await asyncio.to_thread(sums, any_store, "2026-11-24", "2026-11-24")
     assert [each.day for each in only] == ["2026-11-24"]
+
+
+async def test_other_peoples_files_are_no_usage(store: LocalStore, caplog: pytest.LogCaptureFixture) -> None:
+    book = Ledger(store, LedgerSettings())
+    book.add(row())
+    await book.close()
+    [ours] = files(store)
+    pq.write_table(pa.table({"time": ["noon"], "caller": [1]}), ours.with_name("theirs.parquet"))
+    pq.write_table(pa.table({"x": [1]}), store.root / "ledger" / "export.parquet")
+    (ours.parent / "notes.txt").write_text("x")
+    assert [each.generations for each in sums(store)] == [1]
+    assert caplog.messages == []
+    # a name like ours with something else in it is told and left out
+    broken = ours.with_name(ours.name.replace(ours.name[-20:], "0123456789ab.parquet"))
+    broken.write_bytes(b"PAR1 and no more")
+    assert [each.generations for each in sums(store)] == [1]
+    assert [broken.name in text for text in caplog.messages if "left out" in text] == [True]
 
 
 def test_an_empty_store_has_no_usage(any_store: Any) -> None:

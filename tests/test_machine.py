@@ -13,7 +13,8 @@ from serve_app.cli import main
 
 def problems(args: dict[str, Any], *, here: bool = True) -> list[str]:
     application = {"import_path": "serve_app.app:build", "args": {"profile": "demo", **args}}
-    return [str(problem) for problem in check_config({"applications": [application]}, here=here).problems]
+    config = {"http_options": {"host": "127.0.0.1"}, "applications": [application]}
+    return [str(problem) for problem in check_config(config, here=here).problems]
 
 
 def test_nothing_is_missing(tmp_path: Path) -> None:
@@ -48,6 +49,18 @@ def test_what_is_missing(args: dict[str, Any], expected: str, tmp_path: Path) ->
     assert len(found) == 1, found
     assert expected in found[0]
     assert problems({"home": str(tmp_path), **args}, here=False) == []
+
+
+@pytest.mark.parametrize("http", [{}, {"http_options": {"host": "0.0.0.0"}}])
+def test_an_open_server_without_keys_deserves_a_warning(http: dict[str, Any]) -> None:
+    def warnings(args: dict[str, Any]) -> list[str]:
+        report = check_config({**http, "applications": [{"import_path": "serve_app.app:build", "args": args}]})
+        assert report.ok
+        return [str(problem) for problem in report.problems]
+
+    [warning] = warnings({})
+    assert warning.startswith("warning: applications[0].args.access: no API keys, while http_options.host 0.0.0.0")
+    assert warnings({"access": {"keys_env": "KEYS"}}) == []
 
 
 def test_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,3 +186,12 @@ def test_a_file_that_cannot_be_read_is_one_line(
 )
 def test_it_says_where_a_browser_finds_the_page(http: dict[str, Any], prefix: str, expected: str) -> None:
     assert address({"http_options": http, "applications": [{"route_prefix": prefix}]}) == expected
+
+
+def test_trust_and_revision_are_one_models() -> None:
+    text = settings("--dllm-algorithm", "LowConfidence", "--model-path", "a/b", "--revision", "v2").served["text"]
+    assert (text.revision, text.trust_remote_code) == ("v2", False)
+    text = settings("--dllm-algorithm", "LowConfidence", "--model-path", "a/b", "--trust-remote-code").served["text"]
+    assert text.trust_remote_code
+    with pytest.raises(ValueError, match="need exactly one kind"):
+        asked("--trust-remote-code")

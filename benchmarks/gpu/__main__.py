@@ -41,7 +41,12 @@ CHECKPOINTS = {"flux": FLUX, "wan-1.3b": WAN, "wan-14b": WAN_14B, "llada": LLADA
 TOKENS = 256
 PICTURES, WORDS = ["video", "image"], ["text", "dynamo"]
 KINDS = PICTURES + WORDS
-TEXT = {"max_running_requests": 32, "max_total_tokens": 65536, "engine_args": {"load_format": "dummy"}}
+TEXT: dict[str, Any] = {
+    "trust_remote_code": True,  # the checkpoint that we make brings its configuration as code, as LLaDA2's own does
+    "max_running_requests": 32,
+    "max_total_tokens": 65536,
+    "engine_args": {"load_format": "dummy"},
+}
 
 
 def make_models(folder: Path, *, tiny: bool, only: list[str]) -> None:

@@ -78,12 +78,13 @@ class Dispatcher:
 
     async def look_again(self, job: Job, pause_s: float) -> Job:
         """The job after `pause_s`, or sooner if it has ended. While storage is away, the job as it was."""
+        ended = False
         if running := self._running.get(job.id):
-            await asyncio.wait([running], timeout=pause_s)
+            ended = bool((await asyncio.wait([running], timeout=pause_s))[0])
         else:
             await asyncio.sleep(pause_s)
         try:
-            return await self._jobs.get(job.owner, job.id)
+            return await (self._jobs.get(job.owner, job.id) if ended else self._jobs.follow(job))
         except StorageFailed:
             return job
 

@@ -107,7 +107,10 @@ class Beat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as its objects say. `expires_at`: when record and files are removed. `progress` in percent, only rises."""
+    """A job as its objects say. `expires_at`: when record and files are removed. `progress` in percent, only rises.
+
+    `seen_at` is the store's time before they were read, `attempt_key` where the newest attempt lies.
+    """
 
     id: str
     owner: str
@@ -124,6 +127,8 @@ class Job:
     remixed_from: str | None
     user: str | None
     details: dict[str, Any]
+    seen_at: float = field(default=0.0, compare=False)
+    attempt_key: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -140,10 +145,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """All that lies below a job's key, parsed: attempts by number, dispatches by time."""
+    """All that lies below a job's key, parsed: attempts by number, dispatches by time. `newest`: the last one's key."""
 
     request: Request
     attempts: Sequence[AttemptRecord] = ()
+    newest: str | None = None
     dispatches: Sequence[Dispatch] = ()
     cancelled_at: float | None = None
 
@@ -198,6 +204,8 @@ def job_of(objects: Objects, now: float, rules: Rules) -> Job:
         remixed_from=request.remixed_from,
         user=request.user,
         details=request.details,
+        seen_at=now,
+        attempt_key=objects.newest,
     )
 
 

@@ -32,6 +32,8 @@ PASSED_OVER = 16
 """How many jobs that cannot be read a sweep leaves for the next one; with more, it is the store that fails."""
 GIVES_WAY_S, LOOK_S = 2.0, 0.05
 """How long a replica takes at the most to give way to another that began the same attempt, and how often that looks."""
+LOOK_EVERY_S = 5.0
+"""How often all of a job is read by who follows it."""
 UNBORN_S = 60.0
 """How long after its claim a job may still be on its way into the store."""
 
@@ -46,12 +48,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Who holds an idempotency key. `fresh`: we do, as of now; else `job_id` and `fingerprint` are the holder's."""
+    """Who holds an idempotency key. `fresh`: we do, as of now, at `link`; else `job_id` and `fingerprint` are the
+    holder's.
+    """
 
     job_id: str
     fingerprint: str
     created_at: float
     fresh: bool = False
+    link: str = ""
 
 
 class Orphan(NamedTuple):
@@ -80,7 +85,8 @@ class JobStore:
         self._store = store
         self._ttl_s = settings.media.ttl_s
         self._rules = Rules(stale_s=settings.jobs.stale_s, max_attempts=settings.jobs.max_attempts)
-        # finished jobs never change, so that a scan reads each of them once: (owner, id) -> expires_at
+        # finished jobs never change, so that a scan reads each once: (owner, id) -> expires_at. It alone adds to them,
+        # since it alone forgets those that are gone.
         self._finished: dict[tuple[str, str], float] = {}
         self._clock = StoreClock(store)
 
@@ -122,6 +128,18 @@ class JobStore:
         if job.expires_at <= now:
             raise JobNotFound(_no_job(job_id))
         return job
+
+    async def follow(self, job: Job) -> Job:
+        """A job that was read before, as it stands: while it runs, by one read of its attempt and no listing.
+
+        What that does not tell, a cancellation or another attempt, is seen within LOOK_EVERY_S.
+        """
+        if job.finished or job.attempt_key is None or await self._now_to_show() - job.seen_at >= LOOK_EVERY_S:
+            return await self.get(job.owner, job.id)
+        attempt = self._parsed(job.attempt_key, await self._get(job.attempt_key), records.load_attempt)
+        if attempt is None or attempt.status != "in_progress":
+            return await self.get(job.owner, job.id)
+        return replace(job, progress=max(job.progress, min(attempt.progress, 99)))
 
     async def list(
         self, owner: str, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc"
@@ -187,6 +205,7 @@ class JobStore:
         now = await self.now()
         mine = Claim(job_id=job_id, fingerprint=fingerprint, created_at=now)
         link = key
+        jumped = False
         while True:
             name = _claim_key(owner, link)
             try:
@@ -194,7 +213,9 @@ class JobStore:
             except AlreadyExists:
                 pass
             else:
-                return Claim(job_id=job_id, fingerprint=fingerprint, created_at=now, fresh=True)
+                if link != key:
+                    await self._note_newest(owner, key, link)
+                return replace(mine, fresh=True, link=link)
             try:
                 held = _CLAIM.validate_json(await self._store.get(name))
             except ObjectNotFound:
@@ -202,17 +223,27 @@ class JobStore:
             is_old = max_age_s is not None and now - held.created_at > max_age_s
             if not is_old and not await (failed(held) if failed else self._has_failed(owner, held)):
                 return held
-            link = _next_link(link, held)
+            # a request that failed often has left a chain behind: from its first link straight to its newest
+            link = _next_link(link, held) if jumped else await self._newest(owner, key) or _next_link(link, held)
+            jumped = True
+
+    async def _newest(self, owner: str, key: str) -> str | None:
+        """The link of a key's chain that was claimed last, as far as was noted."""
+        data = await self._get(_claim_key(owner, f"newest {key}"))
+        return None if data is None else data.decode()
+
+    async def _note_newest(self, owner: str, key: str, link: str) -> None:
+        try:
+            await self._store.put(_claim_key(owner, f"newest {key}"), link.encode(), JSON)
+        except StorageFailed as error:  # the claim stands all the same; the next one walks a link further
+            logger.warning("jobs: the newest claim of a key was not noted: %s", error.message)
 
     async def release(self, owner: str, key: str, claim: Claim) -> None:
         """Gives up a fresh claim whose work came to nothing, so that the next request may claim the key."""
-        link = key
-        while (data := await self._get(_claim_key(owner, link))) is not None:
-            held = _CLAIM.validate_json(data)
-            if held.job_id == claim.job_id:
-                await self._store.delete(_claim_key(owner, link))
-                return
-            link = _next_link(link, held)
+        name = _claim_key(owner, claim.link or key)
+        data = await self._get(name)
+        if data is not None and _CLAIM.validate_json(data).job_id == claim.job_id:
+            await self._store.delete(name)
 
     # --- dispatchers ---
 
@@ -265,6 +296,8 @@ class JobStore:
             if objects is None:
                 return None
             job = self._job(objects, now)
+            if job.finished:
+                self._finished[each] = job.expires_at
             if job.finished or each in held:
                 return job, False
             mine = bool(own) and objects.dispatcher == own
@@ -337,14 +370,15 @@ class JobStore:
             await asyncio.sleep(LOOK_S)
 
     async def cancelled(self, owner: str, job_id: str) -> bool:
-        """Whether the job was cancelled or deleted: one listing, as a rule.
+        """Whether the job was cancelled or deleted. Asked all the while a job runs, so without a listing: those cost.
 
         That a record is gone is looked up twice: what follows is that a result is thrown away.
         """
-        names = await self._store.list_names(_folder(owner, job_id))
-        if "cancel.json" in names:
-            return True
-        return "request.json" not in names and not await self._store.exists(_request_key(owner, job_id))
+        request = _request_key(owner, job_id)
+        is_cancelled, is_there = await asyncio.gather(
+            self._store.exists(_cancel_key(owner, job_id)), self._store.exists(request)
+        )
+        return is_cancelled or (not is_there and not await self._store.exists(request))
 
     # --- the sweeper ---
 
@@ -401,10 +435,12 @@ class JobStore:
         )
         # times are the store's: the clocks of those who wrote need not agree
         taken_over = [replace(each, at=info.modified) for info, each in dispatches]
+        newest = attempts[-1][0].key if attempts else None
         cancel = below.get("cancel.json")
         return Objects(
             request=request,
             attempts=[replace(each, beat_at=info.modified) for info, each in attempts],
+            newest=newest,
             dispatches=sorted(taken_over, key=lambda each: each.at),
             cancelled_at=cancel.modified if cancel else None,
         )
@@ -443,10 +479,7 @@ class JobStore:
 
     def _job(self, objects: Objects, now: float) -> Job:
         """The job as it stands; `now` is from before its objects were read."""
-        job = records.job_of(objects, now, self._rules)
-        if job.finished:
-            self._finished[job.owner, job.id] = job.expires_at
-        return job
+        return records.job_of(objects, now, self._rules)
 
     async def _every_job(self) -> AsyncIterator[tuple[str, str]]:
         for owner in await self._store.list_names("jobs"):
@@ -505,7 +538,7 @@ def _claim_key(owner: str, link: str) -> str:
 
 
 def _next_link(link: str, passed_over: Claim) -> str:
-    return f"{link}\n{passed_over.job_id}"
+    return hashlib.sha256(f"{link}\n{passed_over.job_id}".encode()).hexdigest()
 
 
 def _no_job(job_id: str) -> str:

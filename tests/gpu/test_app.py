@@ -40,7 +40,7 @@ def app(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     models = args["models"]
     for kind, checkpoint in NAMES.items():
         models[kind] |= {"model": str(checkpoints[checkpoint]), "served_name": checkpoint}
-    models["text"] |= {"engine_args": {"load_format": "dummy"}, "max_total_tokens": 32768}
+    models["text"] |= {"engine_args": {"load_format": "dummy"}, "max_total_tokens": 32768, "trust_remote_code": True}
     models["image"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96]]}
     models["video"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96, 5]]}
     models |= dict.fromkeys(set(NAMES) - set(KINDS))

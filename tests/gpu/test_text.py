@@ -31,7 +31,7 @@ TASK = TextTask(id="t", model="llada", prompt="Tell me of boats.", max_tokens=96
 
 def settings(folder: Path, **changes: object) -> TextSettings:
     arguments = {"load_format": "dummy"}
-    kept = {"max_running_requests": 8, "max_total_tokens": 16384, "gpus": 0.5}
+    kept = {"max_running_requests": 8, "max_total_tokens": 16384, "gpus": 0.5, "trust_remote_code": True}
     return TextSettings.model_validate({"model": str(folder), "engine_args": arguments} | kept | changes)
 
 

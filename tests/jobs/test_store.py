@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from serve_app.jobs import Attempt, Claim, JobStore, new_job_id, result_keys
 from serve_app.jobs.attempt import MAX_MESSAGE_CHARS
 from serve_app.jobs.records import AttemptRecord, dumps
 from serve_app.settings import Settings
-from serve_app.storage import LocalStore, ObjectStore, open_store
+from serve_app.storage import LocalStore, ObjectInfo, ObjectStore, open_store
+from serve_app.tasks import StoredObject
 from tests.jobs.conftest import impatient, make_result, make_task
 
 Create = Callable[..., Any]
@@ -29,6 +32,38 @@ class Away(LocalStore):
         self.asked += 1
         await asyncio.sleep(0)
         raise StorageFailed(f"{key} cannot be read.")
+
+
+class Counting(LocalStore):
+    """A store that counts its calls, each by its name."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.calls: Counter[str] = Counter()
+
+    async def put(self, *args: Any, **kwargs: Any) -> StoredObject:
+        self.calls["put"] += 1
+        return await super().put(*args, **kwargs)
+
+    async def get(self, key: str) -> bytes:
+        self.calls["get"] += 1
+        return await super().get(key)
+
+    async def stat(self, key: str) -> ObjectInfo:
+        self.calls["stat"] += 1
+        return await super().stat(key)
+
+    async def exists(self, key: str) -> bool:
+        self.calls["exists"] += 1
+        return await super().exists(key)
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        self.calls["list"] += 1
+        return await super().list(prefix)
+
+    async def list_names(self, prefix: str) -> list[str]:
+        self.calls["list"] += 1
+        return await super().list_names(prefix)
 
 
 async def started(jobs: JobStore, job_id: str) -> Attempt:
@@ -345,6 +380,45 @@ class TestTries:
         assert (await reader.get("public", job.id)).status == "completed"
 
 
+class TestFollowing:
+    async def test_a_running_job_is_seldom_listed_and_its_end_is_seen_at_once(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
+        store = Counting(tmp_path / "counted")
+        jobs = JobStore(store, settings)
+        made = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        attempt = await started(jobs, made.id)
+        job = await jobs.get("public", made.id)
+        store.calls.clear()
+        for progress in range(1, 50):
+            await attempt.heartbeat(progress)
+            assert not await jobs.cancelled("public", job.id)
+            job = await jobs.follow(job)
+            assert job.progress == progress
+        assert store.calls["list"] == 0
+        await attempt.complete(make_result(job.task))
+        assert (await jobs.follow(job)).status == "completed"
+
+    async def test_a_cancellation_is_seen_too(self, jobs: JobStore, create: Create) -> None:
+        made = await create()
+        await started(jobs, made.id)
+        job = await jobs.get("public", made.id)
+        await jobs.cancel("public", made.id)
+        assert await jobs.cancelled("public", made.id)
+        async with asyncio.timeout(30):
+            while not job.finished:
+                await asyncio.sleep(0.2)
+                job = await jobs.follow(job)
+        assert job.error is not None
+        assert job.error.code == "cancelled"
+
+    async def test_who_answers_for_finished_jobs_keeps_nothing_of_them(self, jobs: JobStore, create: Create) -> None:
+        for _ in range(3):
+            await jobs.cancel("public", (await create()).id)
+        assert len((await jobs.list("public")).jobs) == 3
+        assert jobs._finished == {}  # pyright: ignore[reportPrivateUsage]
+
+
 class TestScan:
     async def test_waiting_makes_no_orphan_while_the_dispatcher_lives(
         self, settings: Settings, jobs: JobStore, create: Create
@@ -445,6 +519,24 @@ class TestClaims:
         claims = await asyncio.gather(*(jobs.claim("public", "key", "print", each) for each in ids))
         assert sum(claim.fresh for claim in claims) == 1
         assert {claim.job_id for claim in claims} < set(ids)
+
+    async def test_each_failed_try_costs_what_the_one_before_cost(self, settings: Settings, tmp_path: Path) -> None:
+        store = Counting(tmp_path / "counted")
+        jobs = JobStore(store, settings)
+        cost: list[int] = []
+        for _ in range(12):
+            store.calls.clear()
+            job = make_task()
+            claim = await jobs.claim("public", "key", "print", job.id)
+            assert claim.fresh
+            cost.append(store.calls.total())
+            await jobs.create(job, owner="public", dispatcher="d1")
+            await jobs.cancel("public", job.id)
+        assert cost[-1] == cost[3]
+        # and what came to nothing is given up at the end of the chain
+        last = await jobs.claim("public", "key", "print", new_job_id())
+        await jobs.release("public", "key", last)
+        assert (await jobs.claim("public", "key", "print", new_job_id())).fresh
 
     async def test_an_old_one_is_passed_over(self, jobs: JobStore) -> None:
         await jobs.claim("public", "key", "print", "a")

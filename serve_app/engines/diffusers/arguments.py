@@ -18,7 +18,6 @@ class EngineArgs(BaseModel):
     threads: int | None = Field(default=None, ge=1)
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    trust_remote_code: bool = False
 
 
 def parse_engine_args(settings: ModelSettings) -> EngineArgs:

@@ -33,11 +33,14 @@ class Source:
     device: torch.device
     dtype: torch.dtype
     written_threads: int | None
+    revision: str | None
     trust_remote_code: bool
 
     @property
     def hub_arguments(self) -> dict[str, Any]:
-        return {"local_files_only": True} if self.local else {}
+        if self.local:
+            return {"local_files_only": True}
+        return {"revision": self.revision} if self.revision else {}
 
     @property
     def pipeline_arguments(self) -> dict[str, Any]:
@@ -65,7 +68,8 @@ def source(settings: ModelSettings) -> Source:
         device=device,
         dtype=getattr(torch, dtype),
         written_threads=args.threads,
-        trust_remote_code=args.trust_remote_code,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
     )
 
 
@@ -77,14 +81,14 @@ def pipeline_class(source: Source, kind: str, known: tuple[str, ...]) -> str:
             raise ValueError(f"'{source.model}' is no {kind} model: it has no model_index.json")
         name = str(json.loads(index.read_text()).get("_class_name"))
     else:
-        name = _hub_class(diffusers.DiffusionPipeline, source.model)
+        name = _hub_class(diffusers.DiffusionPipeline, source)
     if name not in known:
         raise ValueError(f"'{source.model}' is a {name}, no {kind} model this engine knows: {', '.join(known)}")
     return name
 
 
-def _hub_class(pipeline: Any, model: str) -> str:
-    return str(pipeline.load_config(model).get("_class_name"))
+def _hub_class(pipeline: Any, source: Source) -> str:
+    return str(pipeline.load_config(source.model, **source.hub_arguments).get("_class_name"))
 
 
 def load_pipeline(cls: Any, source: Source) -> Any:

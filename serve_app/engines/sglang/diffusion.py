@@ -34,7 +34,9 @@ class SGLangDiffusion:
     kind: Kind
 
     def __init__(self, settings: ImageSettings | VideoSettings, arguments: dict[str, Any]) -> None:
-        shared = {"model_path": settings.model}
+        shared: dict[str, Any] = {"model_path": settings.model, "trust_remote_code": settings.trust_remote_code}
+        if settings.revision is not None:
+            shared["revision"] = settings.revision
         if settings.model_id is not None:
             shared["model_id"] = settings.model_id
         parallel = sglang_arguments(self.kind, settings.gpus, settings.parallel, settings.defaults.guidance_scale)

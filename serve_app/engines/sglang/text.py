@@ -215,8 +215,7 @@ def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
     """What `sgl.Engine` is started with; `folder` takes the algorithm's parameters, which SGLang reads from a file."""
     arguments: dict[str, Any] = {
         "model_path": settings.model,
-        # LLaDA2 checkpoints bring their configuration as code
-        "trust_remote_code": True,
+        "trust_remote_code": settings.trust_remote_code,
         "dllm_algorithm": settings.algorithm,
         # unset, SGLang runs one request at a time
         "max_running_requests": settings.max_running_requests,
@@ -232,6 +231,8 @@ def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
         "log_level": "warning",
         **sglang_arguments("text", settings.gpus, settings.parallel, 1.0),
     }
+    if settings.revision is not None:
+        arguments["revision"] = settings.revision
     if settings.algorithm_config:
         arguments["dllm_algorithm_config"] = str(algorithms.write(settings.algorithm_config, folder))
     if settings.max_total_tokens is not None:
