@@ -108,7 +108,7 @@ def cases() -> list[Case]:
         "messages of 1, 4 MB": filled('{"messages":[', "1", "]}", 4 * MB),
         "messages of 1, 30 MB": filled('{"messages":[', "1", "]}", 30 * MB),
         "500,000 valid messages": filled('{"messages":[', user, "]}", 500_000 * (len(user) + 1)),
-        "as many messages as are parsed": filled('{"messages":[', user, "]}", 16_000 * (len(user) + 1)),
+        "as many messages as are parsed": filled('{"messages":[', user, "]}", 4_000 * (len(user) + 1)),
         "annotations of 1": filled('{"messages":[' + user + '],"nvext":{"annotations":[', "1", "]}}", few * 2),
         "many names in nvext": lambda: json.dumps({"nvext": {f"n{i}": 1 for i in range(few)}}).encode(),
         "many names in logit_bias": lambda: json.dumps({"logit_bias": {f"n{i}": "x" for i in range(few)}}).encode(),

@@ -89,7 +89,7 @@ class ModelSettings(Strict):
         return self.served_name or self.model
 
 
-MAX_MESSAGES = 16384
+MAX_MESSAGES = 4096
 """What `limits.messages` may be at most: no more are looked at."""
 
 
