@@ -102,8 +102,8 @@ def start_processes(device: str) -> torch.device:
 class Clock:
     """How much of a phase is done, from 0 to 1; all processes read the same, so that they take the same turns.
 
-    Start it when all is compiled. Until `ends`, as time.monotonic counts, the rest of this phase
-    and the later ones share the time: `share` is that of the whole phase, `later` that of all later ones.
+    Start it when all is compiled. The rest of this phase and the later ones share the time until `ends`, as
+    time.monotonic counts: `share` is that of the whole phase, `later` that of all later ones.
     """
 
     EVERY = 10
