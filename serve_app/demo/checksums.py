@@ -9,10 +9,12 @@ import hashlib
 from pathlib import Path
 
 LIST = "SHA256SUMS"
+CARD = "README.md"
+"""What a model card says changes nothing about the model."""
 
 
 def write_list(folder: Path) -> None:
-    """Lists all files of `folder` as they are now."""
+    """Lists all files of `folder` as they are now, but for the card."""
     lines = [f"{_digest(folder / name)}  {name}\n" for name in _files(folder)]
     (folder / LIST).write_text("".join(lines))
 
@@ -39,7 +41,9 @@ _REMEDY = "Install diffusion-serve again, or name another model."
 
 def _files(folder: Path) -> list[str]:
     return sorted(
-        file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file() and file.name != LIST
+        file.relative_to(folder).as_posix()
+        for file in folder.rglob("*")
+        if file.is_file() and file.name not in (LIST, CARD)
     )
 
 

@@ -47,3 +47,8 @@ def test_a_folder_without_its_list(folder: Path) -> None:
     (folder / LIST).unlink()
     with pytest.raises(ValueError, match="has no SHA256SUMS"):
         check_files(folder)
+
+
+def test_a_card_may_be_added_and_mended(folder: Path) -> None:
+    (folder / "README.md").write_text("What it knows.")
+    check_files(folder)
