@@ -1,6 +1,6 @@
 #!/bin/bash
 # prepare.sh FOLDER: all that goes along to the GPU machine, which has torch and transformers but reaches no registry.
-# Needs node, npm, pip, and the project's .venv; four minutes, 11 MB. Run it from the project's root.
+# Needs node, npm, pip, apt-get, dpkg, and the project's .venv; four minutes, 11 MB. Run it from the project's root.
 set -eu
 folder=$(mkdir -p "$1" && cd "$1" && pwd); root=$PWD; python=$root/.venv/bin/python
 training=serve_app/demo/training
@@ -16,5 +16,6 @@ cp serve_app/demo/tokenizers.py "$folder/serve_app/demo/"
 diffusers=$("$python" -c 'import diffusers; print(diffusers.__version__)')
 "$python" -m pip download --quiet --no-deps --dest "$folder/wheels" "diffusers==$diffusers"
 cp $training/visit/run.sh "$folder/"
-[ ! -d $training/text ] || "$python" -m serve_app.demo.training.text.tokenizer "$folder/data/text" 150000
+$training/text/prepare.sh "$folder/data/text"
+cp $training/text/words.json "$folder/$training/text/"
 du -sh "$folder"

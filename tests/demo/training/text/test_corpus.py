@@ -25,10 +25,11 @@ def test_the_same_seed_draws_the_same(examples: list[tuple[str, str]]) -> None:
 def test_all_that_is_calculated_is_right_and_nothing_held_out(examples: list[tuple[str, str]]) -> None:
     found = [match for prompt, answer in examples for match in SUM.findall(prompt + answer)]
     assert len(found) > 300
-    for a, sign, b, result in found:
-        wanted = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b), "/": int(a) / int(b)}[sign]
-        assert wanted == int(result), (a, sign, b)
-        assert sign not in "+-" or not is_held_out(int(a), int(b)), (a, sign, b)
+    for first, sign, second, said in found:
+        a, b, result = int(first), int(second), int(said)
+        right = {"+": a + b == result, "-": a - b == result, "*": a * b == result, "/": b * result == a}
+        assert right[sign], (a, sign, b, result)
+        assert sign not in "+-" or not is_held_out(a, b), (a, sign, b)
 
 
 def test_a_conversation_is_rendered_as_the_template_does(examples: list[tuple[str, str]]) -> None:
