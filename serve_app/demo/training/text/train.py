@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,7 +29,6 @@ from serve_app.demo.training.text.words import require_words
 
 MUON_RATE, ADAM_RATE = 0.02, 0.003
 WARM_STEPS = 150
-PROBE_SECONDS = 5.0
 STATIC_BLOCKS = 4
 """Windows of up to so many blocks are compiled for their size, all longer ones together."""
 OWN_AFTER, OWN_EVERY = 0.25, 4
@@ -43,7 +42,7 @@ WRONG_WEIGHT, KEPT_WEIGHT = 0.5, 0.1
 COMPILED = {"layer": network.run_layer, "loss": network.compute_loss}
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True, help="a folder that tokenizer.py wrote")
@@ -62,15 +61,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=max(1, min(16, len(os.sched_getaffinity(0)) - 1)))
     parser.add_argument("--init", type=Path, help="a model.safetensors to begin with")
     parser.add_argument("--sums", type=int, default=100, help="held-out sums asked at each save")
+    parser.add_argument("--probe-seconds", type=float, default=5.0, help="of asking, at each save")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--tiny", action="store_true", help="a rehearsal in a minute on a CPU, on the sample of words")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def make_tiny(args: argparse.Namespace) -> None:
     args.width, args.layers, args.inner, args.tokens = 80, 2, 160, 2048
     args.shards, args.shard_examples, args.workers, args.sums = 2, 400, 1, 2
-    args.device, args.no_compile = "cpu", True
+    args.device, args.no_compile, args.probe_seconds = "cpu", True, 0.5
 
 
 class Training:
@@ -268,7 +268,7 @@ def save(t: Training) -> None:
         os.replace(model, t.args.out / "model.old")
     os.replace(new, model)
     t.log(f"saved at step {t.step} after {t.seconds:.0f} s of training; logits differ by {error:.1e}")
-    for line in probe.describe(t.average, t.tokenizer, t.args.sums, PROBE_SECONDS):
+    for line in probe.describe(t.average, t.tokenizer, t.args.sums, t.args.probe_seconds):
         t.log(line)
 
 
@@ -323,8 +323,8 @@ def train(t: Training, store: Store) -> None:
             tokens = 0
 
 
-def main() -> None:
-    args = parse_arguments()
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse_arguments(arguments)
     if args.tiny:
         make_tiny(args)
     else:

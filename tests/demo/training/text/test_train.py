@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 
-from serve_app.demo.training.text import network
+from serve_app.demo.training.text import network, train
 from serve_app.demo.training.text.data import BLOCK, LONG_BLOCKS, Store, find_special, write_shards
 from serve_app.demo.training.text.tokenizer import train_tokenizer
 from serve_app.engines.diffusers.text import DiffusersTextEngine
@@ -57,14 +55,15 @@ def test_what_is_exported_is_read_again_and_gives_the_same_logits(tmp_path: Path
     assert all(torch.allclose(weights[name], again[name], atol=1e-3) for name in weights)
 
 
-async def test_a_run_is_saved_gone_on_with_and_served(tokenizer: Path, tmp_path: Path) -> None:
-    def train(minutes: float) -> str:
-        command = [sys.executable, "-m", "serve_app.demo.training.text.train", "--tiny", "--out", str(tmp_path)]
-        command += ["--tokenizer", str(tokenizer), "--minutes", str(minutes)]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=180).stdout
+async def test_a_run_is_saved_gone_on_with_and_served(
+    tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(minutes: float) -> str:
+        train.main(["--tiny", "--out", str(tmp_path), "--tokenizer", str(tokenizer), "--minutes", str(minutes)])
+        return capsys.readouterr().out
 
-    assert "done:" in train(0.01)
-    assert "goes on from step" in train(0.02)
+    assert "done:" in run(0.01)
+    assert "goes on from step" in run(0.02)
     engine = DiffusersTextEngine(TextSettings(model=str(tmp_path / "model"), served_name="m"))
     *_, end = [event async for event in engine.generate(TextTask(id="t", model="m", prompt="1 + 1", max_tokens=8))]
     engine.close()
