@@ -62,6 +62,8 @@ async def test_a_run_is_saved_gone_on_with_and_served(
         train.main(["--tiny", "--out", str(tmp_path), "--tokenizer", str(tokenizer), "--minutes", str(minutes)])
         return capsys.readouterr().out
 
+    (tmp_path / "shards").mkdir()
+    write_shards(tmp_path / "shards", tokenizer / "tokenizer.json", worker=0, workers=1, shards=2, examples=400)
     assert "done:" in run(0.01)
     assert "goes on from step" in run(0.02)
     engine = DiffusersTextEngine(TextSettings(model=str(tmp_path / "model"), served_name="m"))
