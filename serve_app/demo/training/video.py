@@ -313,7 +313,8 @@ class Trainer:
         return text.requires_grad_(False).eval(), transformer.requires_grad_(False).eval()
 
     def load_averages(self) -> None:
-        for weight, average in zip(self.weights(), self.averaged, strict=True):
+        """What was read from a pipeline's parts is the averages already."""
+        for weight, average in zip(self.weights(), self.averaged or self.weights(), strict=True):
             weight.data.copy_(average)
 
     def save(self, stage: str) -> None:
