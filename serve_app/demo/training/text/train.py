@@ -71,6 +71,7 @@ def make_tiny(args: argparse.Namespace) -> None:
     args.width, args.layers, args.inner, args.tokens = 80, 2, 160, 2048
     args.shards, args.shard_examples, args.workers, args.sums = 2, 400, 1, 2
     args.device, args.no_compile, args.probe_seconds = "cpu", True, 0.5
+    torch.set_num_threads(1)  # threads of a busy machine wait for each other
 
 
 class Training:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -55,6 +56,15 @@ def test_what_is_exported_is_read_again_and_gives_the_same_logits(tmp_path: Path
     assert all(torch.allclose(weights[name], again[name], atol=1e-3) for name in weights)
 
 
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """A rehearsal takes one thread of torch for the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 async def test_a_run_is_saved_gone_on_with_and_served(
     tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
