@@ -66,7 +66,7 @@ async def test_open_webui_chats(client: httpx.AsyncClient) -> None:
         },
     )
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks if chunk["choices"])
-    assert chunks[-1]["usage"]["completion_tokens"] == 32
+    assert 0 < chunks[-1]["usage"]["completion_tokens"] <= 32
 
 
 async def test_open_webui_asks_for_a_title(client: httpx.AsyncClient) -> None:

@@ -6,7 +6,7 @@ import { html, useEffect, useRef, useState } from "./html.js";
 import { chatPython } from "./snippets.js";
 import { Failure, Field, Fold, Ideas, ModelChoice, NumberField, Snippets, useForm } from "./widgets.js";
 
-const IDEAS = ["Hello! How are you?", "What is 17 plus 25?", "What is a lighthouse?", "Tell me a story about a fox."];
+const IDEAS = ["Hello! How are you?", "What is 17 + 25?", "What is a raccoon?", "Tell me a story about a fox."];
 
 export function Chat({ models, spec }) {
   const form = useForm({ prompt: "", model: "", watch: true, system: "", max_tokens: "", temperature: "", top_p: "",
