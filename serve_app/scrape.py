@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from serve_app.telemetry import PREFIX
+from serve_app.telemetry.metrics import PREFIX
 from serve_app.threads import Pool
 
 logger = logging.getLogger(__name__)

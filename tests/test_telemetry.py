@@ -16,27 +16,29 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from serve_app import telemetry
 from serve_app.errors import InvalidRequest, Unavailable
-from serve_app.telemetry import METRICS, TraceContext, make_traceparent, parse_traceparent
+from serve_app.telemetry import logs, tracing
+from serve_app.telemetry.metrics import METRICS
+from serve_app.telemetry.tracing import TraceContext, make_traceparent, parse_traceparent
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 HEADER = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 WITHOUT_RAY = """
-from serve_app import telemetry
+from serve_app.telemetry import metrics
 from serve_app.tasks import Timing
 
-telemetry.count_request("/v1/images/generations", "POST", 400, 0.1, code="invalid_value")
+metrics.count_request("/v1/images/generations", "POST", 400, 0.1, code="invalid_value")
 timing = Timing(queue_s=0.1, engine_s=1.0, encode_s=0.1, storage_s=0.1, gpu_s=1.0)
-telemetry.observe_generation("text", "m", timing, steps=4, prompt_tokens=3, completion_tokens=12)
-telemetry.observe_generation("video", "m", Timing(), "failed")
-telemetry.count_media("image", "image/png", 10)
-telemetry.set_jobs({"queued": 0, "completed": 3})
-telemetry.count_retry("storage")
-telemetry.observe_start("text", "m", 3.0)
-telemetry.set_work("text", "m", 0.0)
+metrics.observe_generation("text", "m", timing, steps=4, prompt_tokens=3, completion_tokens=12)
+metrics.observe_generation("video", "m", Timing(), "failed")
+metrics.count_media("image", "image/png", 10)
+metrics.set_jobs({"queued": 0, "completed": 3})
+metrics.count_retry("storage")
+metrics.observe_start("text", "m", 3.0)
+metrics.set_work("text", "m", 0.0)
 try:
-    with telemetry.timed_storage("put"):
+    with metrics.timed_storage("put"):
         raise OSError("full")
 except OSError:
     print("unharmed")
@@ -94,7 +96,7 @@ def test_a_later_version_may_say_more() -> None:
 
 
 def test_a_span_hands_the_context_through_while_tracing_is_off() -> None:
-    with telemetry.span("engine", HEADER, steps=3) as below:
+    with tracing.span("engine", HEADER, steps=3) as below:
         assert below == HEADER
 
 
@@ -115,13 +117,13 @@ def test_json_lines_carry_request_and_trace_and_no_prompt(
     ours: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     telemetry.setup("ingress", log_format="json")
-    request = telemetry.request_id.set("req_1")
-    trace = telemetry.current_traceparent.set(HEADER)
+    request = logs.request_id.set("req_1")
+    trace = logs.current_traceparent.set(HEADER)
     try:
         logging.getLogger("serve_app.jobs").warning("job %s", "v1", extra={"job": "v1", "prompt": "a secret wish"})
     finally:
-        telemetry.request_id.reset(request)
-        telemetry.current_traceparent.reset(trace)
+        logs.request_id.reset(request)
+        logs.current_traceparent.reset(trace)
     [line] = lines(capsys)
     parsed = json.loads(line)
     assert "secret" not in line
@@ -187,12 +189,13 @@ def test_setup_twice_writes_each_line_once(ours: logging.Logger, capsys: pytest.
 SPANS = """
 import sys, time
 from serve_app import telemetry
+from serve_app.telemetry import tracing
 from serve_app.tasks import Timing
 
 telemetry.setup("image", otlp_endpoint=sys.argv[1])
-with telemetry.span("http", sys.argv[2], method="POST") as below:
+with tracing.span("http", sys.argv[2], method="POST") as below:
     timing = Timing(queue_s=1.0, engine_s=2.0, encode_s=0.5, storage_s=0.25)
-    telemetry.trace_generation("image", below, timing, time.time() - 3.75, model="m", steps=8)
+    tracing.trace_generation("image", below, timing, time.time() - 3.75, model="m", steps=8)
 """
 
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_app import telemetry
 from serve_app.errors import ReplicaLeaving, ServeError
 from serve_app.ledger import Ledger, Row
 from serve_app.tasks import AnyTask, StoredObject, TextTask, Timing, kind_of
+from serve_app.telemetry import logs, metrics, tracing
 
 COMPLETED = "completed"
 CANCELLED = "cancelled"
@@ -50,6 +50,7 @@ class Record:
 def generation(deployment: str, task: AnyTask, ledger: Ledger) -> Generator[Record]:
     """Records the generation that the block makes, when it ends; not one that no engine began."""
     record = Record()
+    logs.current_traceparent.set(task.traceparent)  # of the task that runs this, and so of all that it logs
     outcome: str | None = COMPLETED
     began_at = task.submitted_at or time.time()
     try:
@@ -74,7 +75,7 @@ def generation(deployment: str, task: AnyTask, ledger: Ledger) -> Generator[Reco
 def _note(deployment: str, task: AnyTask, ledger: Ledger, record: Record, began_at: float, outcome: str) -> None:
     kind = kind_of(task)
     ledger.add(_row(deployment, task, record, outcome))
-    telemetry.observe_generation(
+    metrics.observe_generation(
         kind,
         task.model,
         record.timing,
@@ -85,11 +86,11 @@ def _note(deployment: str, task: AnyTask, ledger: Ledger, record: Record, began_
         pixels=record.pixels,
         frames=record.frames,
     )
-    telemetry.trace_generation(
+    tracing.trace_generation(
         kind, task.traceparent, record.timing, began_at, model=task.model, outcome=outcome, steps=record.steps
     )
     for each in record.objects:
-        telemetry.count_media(kind, each.content_type, each.size)
+        metrics.count_media(kind, each.content_type, each.size)
 
 
 def _row(deployment: str, task: AnyTask, record: Record, outcome: str) -> Row:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from serve_app import demo, scratch, telemetry
+from serve_app import demo, scratch
 from serve_app.engines.base import Engine
 from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
 from serve_app.model_settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
 from serve_app.tasks import Timing
+from serve_app.telemetry import metrics
 
 E = TypeVar("E", bound=Engine)
 M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)
@@ -122,9 +123,7 @@ class Slot(Generic[E]):
                         await self._probe()
                     await self.engine.warm_up()
                     self._warm = True
-                    telemetry.observe_start(
-                        self.engine.card.kind, self.engine.card.model, time.monotonic() - self._made
-                    )
+                    metrics.observe_start(self.engine.card.kind, self.engine.card.model, time.monotonic() - self._made)
             await self.engine.check_health()
         except EngineDied as error:
             self._note_death(error)

@@ -18,6 +18,7 @@ from serve_app.handles import Handle, VideoHandle
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings
 from serve_app.storage import ObjectStore, open_store
+from serve_app.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Sweep:
         if self._renewed_at is None:
             await self.keep_lease_once()
         scan = await self._jobs.scan(own=self.id, held=self._held.keys())
-        telemetry.set_jobs(scan.states)
+        metrics.set_jobs(scan.states)
         if self._may_judge():
             orphans = [orphan for orphan in scan.orphans if orphan.model in self._models]
             for owner, job_id, model in orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
@@ -110,7 +111,7 @@ class Sweep:
     async def _have_run(self, run: Run, owner: str, job_id: str) -> None:
         """One dispatch; a job that has not finished by it is an orphan again at the next sweep."""
         logger.info("sweep: job %s is dispatched again", job_id)
-        telemetry.count_retry("dispatch")
+        metrics.count_retry("dispatch")
         try:
             await self._jobs.dispatched(owner, job_id, self.id)
             await run(owner, job_id)

@@ -37,6 +37,7 @@ from serve_app.model_settings import VideoSettings
 from serve_app.settings import Settings
 from serve_app.storage import check_store, open_store
 from serve_app.tasks import ModelCard, StoredObject, VideoResult, VideoTask
+from serve_app.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class VideoDeployment:
             if attempt is None:
                 return
             if attempt.number > 1:
-                telemetry.count_retry("attempt")
+                metrics.count_retry("attempt")
             with generation(self._name, attempt.task, self._ledger) as record:
                 record.timing = turn.timing(attempt.task.submitted_at)
                 await self._attempt(owner, attempt, record, turn, holding)

@@ -16,6 +16,7 @@ from serve_app.ingress.services import KIND_OF, Services, served
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings
 from serve_app.storage import LocalStore, check_store, open_store
+from serve_app.telemetry import metrics
 
 CLIENTS = {"text": TextHandle, "image": ImageHandle, "video": VideoHandle}
 
@@ -48,7 +49,7 @@ class Ingress:
         models = self._services.models.values()
         demands = {model.name: model.load.demand() for model in models}
         for model in models:
-            telemetry.set_work(KIND_OF[type(model)], model.id, demands[model.name].replica_s)
+            metrics.set_work(KIND_OF[type(model)], model.id, demands[model.name].replica_s)
         return report(demands)
 
     async def drain(self) -> int:

@@ -17,9 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app import telemetry
 from serve_app.ingress.errors import as_serve_error, error_response
 from serve_app.ingress.services import PUBLIC
+from serve_app.telemetry import logs, metrics, tracing
 
 logger = logging.getLogger("serve_app.ingress")
 access_log = logging.getLogger("serve_app.access")
@@ -78,9 +78,9 @@ class Envelope:
                 logger.debug("request %s: its client is gone: %r", request_id, error)
                 return {"type": "http.disconnect"}
 
-        token = telemetry.request_id.set(request_id)
+        tokens = logs.request_id.set(request_id), logs.current_traceparent.set(traceparent)
         try:
-            with telemetry.span("http", traceparent, method=scope["method"]) as below:
+            with tracing.span("http", traceparent, method=scope["method"]) as below:
                 state["traceparent"] = below
                 if CONTROL.search(scope["path"]):
                     raise HTTPException(404)
@@ -96,12 +96,13 @@ class Envelope:
             await error_response(error, allow=_allow(raised))(scope, receive, send_marked)
         finally:
             self._note(scope, status or CLIENT_CLOSED, time.perf_counter() - began)
-            telemetry.request_id.reset(token)
+            logs.request_id.reset(tokens[0])
+            logs.current_traceparent.reset(tokens[1])
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = self._templates.get(scope.get("endpoint"), "other")
         state = scope["state"]
-        telemetry.count_request(route, scope["method"], status, seconds, state["error_code"])
+        metrics.count_request(route, scope["method"], status, seconds, state["error_code"])
         level = logging.DEBUG if scope["path"] in PROBES and status < 400 else logging.INFO
         if access_log.isEnabledFor(level):
             # quoted, or a line break in a path would forge a line of the log
@@ -118,7 +119,7 @@ def _ids(scope: Scope) -> tuple[str, str]:
             request_id = value.decode()
         elif name == b"traceparent":
             traceparent = value.decode("latin-1")
-    return request_id, telemetry.make_traceparent(traceparent)
+    return request_id, tracing.make_traceparent(traceparent)
 
 
 def _allow(error: Exception) -> str | None:

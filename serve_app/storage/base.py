@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from serve_app.errors import ObjectNotFound
 from serve_app.tasks import StoredObject
-from serve_app.telemetry import timed_storage
+from serve_app.telemetry.metrics import timed_storage
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem

@@ -13,8 +13,8 @@ import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as UnreachableError
 
-from serve_app import telemetry
 from serve_app.errors import AlreadyExists, ObjectNotFound, ServeError, StorageFailed
+from serve_app.telemetry import metrics
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -79,6 +79,6 @@ async def retried(what: str, call: Callable[[], Awaitable[T]], patience_s: float
             if not passing(exc) or clock() + wait > deadline:
                 raise translated(exc, what) from exc
             log.warning("storage: %s: attempt %d failed, again in %.1f s: %s", what, attempt + 1, wait, exc)
-            telemetry.count_retry("storage")
+            metrics.count_retry("storage")
             await asyncio.sleep(wait)
     raise AssertionError("itertools.count ended")

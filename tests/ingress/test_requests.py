@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from serve_app.ingress.asgi import create_http_app
+from serve_app.telemetry.logs import JSONFormatter
 from tests.ingress.conftest import Running, Serving, with_client
 
 CHAT = "/v1/chat/completions"
@@ -346,3 +347,24 @@ async def test_a_mistake_of_ours_is_500_without_internals(serving: Serving) -> N
             assert "secret" not in answer.text
             assert "find-me" in error["message"]
             error_of(await client.post(CHAT, json=HELLO | {"stream": True}), 500)
+
+
+async def test_a_log_line_of_a_request_names_its_trace(serving: Serving) -> None:
+    lines: list[dict[str, Any]] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(self.format(record)))
+
+    kept, logger = Kept(), logging.getLogger("serve_app")
+    kept.setFormatter(JSONFormatter())
+    logger.addHandler(kept)
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    try:
+        with serving(lambda own: with_client(own, "text", object())) as running:
+            async with running.client() as client:
+                headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "x-request-id": "find-me"}
+                assert (await client.post(CHAT, json=HELLO, headers=headers)).status_code == 500
+    finally:
+        logger.removeHandler(kept)
+    assert (trace_id, "find-me") in [(line.get("trace_id"), line.get("request_id")) for line in lines]

@@ -14,7 +14,7 @@ import httpx
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
-from serve_app.telemetry import METRICS
+from serve_app.telemetry.metrics import METRICS
 from tests.jobs.conftest import make_task
 from tests.serve.conftest import Served
 

@@ -1,0 +1,84 @@
+"""Log lines with the ids of the request and the trace that they belong to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextvars import ContextVar
+from typing import Any, Literal
+
+from serve_app.telemetry.tracing import parse_traceparent
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that the running task serves; each log line of ours carries it."""
+current_traceparent: ContextVar[str] = ContextVar("current_traceparent", default="")
+"""The trace that the running task belongs to; each JSON log line of ours carries its id."""
+PRIVATE = frozenset({"prompt", "negative_prompt", "messages", "text", "authorization", "api_key"})
+"""Extra fields that a JSON log line leaves out, should someone ever pass them."""
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, request_id, trace_id, then the record's extra fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request := request_id.get():
+            line["request_id"] = request
+        if trace := parse_traceparent(current_traceparent.get()):
+            line["trace_id"] = trace.trace_id
+        extra = vars(record).keys() - _STANDARD - PRIVATE
+        line |= {key: getattr(record, key) for key in sorted(extra) if not key.startswith("_")}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """For people: time, level, logger, message and the request id where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        request = request_id.get()
+        return super().format(record) + (f" [{request}]" if request else "")
+
+
+class _Refusals(logging.Filter):
+    """Serve writes a traceback for whatever a replica raises. Where that is an answer to the caller, a line will do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        status: int = getattr(error, "status", 500)
+        if status < 500 or status in (503, 504):
+            record.msg, record.args = f"{record.getMessage()} {status} {type(error).__name__}: {error}", ()
+            record.exc_info = record.exc_text = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True
+
+
+class _OurHandler(logging.StreamHandler[Any]):
+    """Marks the handler that `set_up` made, so that a second call replaces it."""
+
+
+def set_up(level: str, form: Literal["text", "json"]) -> None:
+    """Sets up the loggers below `serve_app`. What Serve logs of a request that was refused becomes one line."""
+    ours = logging.getLogger("serve_app")
+    for handler in [handler for handler in ours.handlers if isinstance(handler, _OurHandler)]:
+        ours.removeHandler(handler)
+    handler = _OurHandler()
+    handler.setFormatter(JSONFormatter() if form == "json" else TextFormatter())
+    ours.addHandler(handler)
+    ours.setLevel(level)
+    # SGLang sets up the root logger, which would print each of our lines again
+    ours.propagate = False
+    serves = logging.getLogger("ray.serve")
+    if not any(isinstance(one, _Refusals) for one in serves.filters):
+        serves.addFilter(_Refusals())

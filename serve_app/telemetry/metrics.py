@@ -1,0 +1,189 @@
+"""The metrics, and the small calls by which ingress and deployments count.
+
+They go through `ray.serve.metrics`, which adds deployment, replica and application labels; the metrics agent of each
+node exports them for Prometheus as `ray_diffusion_serve_...`. Without a Ray runtime every call is harmless. What is
+summed has a counter of its own, because the agent guesses a histogram's `_sum` from its buckets (tried, Ray 2.60).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from serve_app.errors import AlreadyExists, ObjectNotFound
+from serve_app.tasks import Kind, Timing
+
+PREFIX = "diffusion_serve_"
+SHORT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LONG_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """`name` lacks PREFIX. Ray's exporter appends `_total` to a counter; a histogram gives `_bucket` and `_count`."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def exported(self) -> str:
+        """The name of its family as a Prometheus server sees it."""
+        return f"ray_{PREFIX}{self.name}" + ("_total" if self.type == "counter" else "")
+
+
+_BY_MODEL = ("kind", "model")
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("requests", "counter", "HTTP requests answered.", ("route", "method", "status")),
+        Metric("errors", "counter", "HTTP requests answered with an error, by error code.", ("route", "code")),
+        Metric("request_duration_seconds", "histogram", "From request to last byte.", ("route",), LONG_S),
+        Metric("generations", "counter", "Generations ended.", (*_BY_MODEL, "outcome")),
+        Metric("queue_seconds", "histogram", "From acceptance until the engine began.", _BY_MODEL, LONG_S),
+        Metric("engine_seconds", "histogram", "Engine time of one generation.", _BY_MODEL, LONG_S),
+        Metric("queued_seconds", "counter", "Sum of the seconds that generations queued.", _BY_MODEL),
+        Metric("engine_busy_seconds", "counter", "Sum of engine seconds.", _BY_MODEL),
+        Metric("encode_seconds", "counter", "Sum of the seconds spent encoding media.", _BY_MODEL),
+        Metric("gpu_seconds", "counter", "Engine seconds times GPUs held.", _BY_MODEL),
+        Metric("denoising_steps", "counter", "Denoising steps done, where the engine tells.", _BY_MODEL),
+        Metric("prompt_tokens", "counter", "Tokens read.", _BY_MODEL),
+        Metric("completion_tokens", "counter", "Tokens written.", _BY_MODEL),
+        Metric(
+            "tokens_per_step", "histogram", "Completion tokens per denoising step, where the engine tells.", _BY_MODEL,
+            (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0),
+        ),
+        Metric("pixels", "counter", "Pixels delivered, over all images and frames.", _BY_MODEL),
+        Metric("frames", "counter", "Video frames delivered.", _BY_MODEL),
+        Metric("media_bytes", "counter", "Encoded media delivered.", ("kind", "content_type")),
+        Metric("storage_seconds", "histogram", "One object store operation.", ("operation", "outcome"), SHORT_S),
+        Metric("jobs", "gauge", "Video jobs that one scan of the store found, by state.", ("state",)),
+        Metric("retries", "counter", "Work done again: storage calls, job attempts, dispatches.", ("what",)),
+        Metric("start_seconds", "histogram", "Loading and warming up of one replica.", _BY_MODEL, LONG_S),
+        Metric("work_under_way_seconds", "gauge", "Replica seconds of accepted work.", _BY_MODEL),
+    )
+}  # fmt: skip
+
+
+def count_request(route: str, method: str, status: int, seconds: float, code: str | None = None) -> None:
+    """One HTTP request answered. `route` is the template (`/v1/videos/{id}`), never the path; `code` of an error."""
+    _add("requests", 1, route=route, method=method, status=str(status))
+    _observe("request_duration_seconds", seconds, route=route)
+    if code is not None:
+        _add("errors", 1, route=route, code=code)
+
+
+def observe_generation(
+    kind: Kind,
+    model: str,
+    timing: Timing,
+    outcome: str = "completed",
+    *,
+    steps: int = 0,
+    prompt_tokens: int = 0,
+    completion_tokens: int = 0,
+    pixels: int = 0,
+    frames: int = 0,
+) -> None:
+    """One generation ended: completed, failed or cancelled. `steps` are denoising steps over all that it made."""
+    of = {"kind": kind, "model": model}
+    _add("generations", 1, outcome=outcome, **of)
+    _observe("queue_seconds", timing.queue_s, **of)
+    _observe("engine_seconds", timing.engine_s, **of)
+    _add("queued_seconds", timing.queue_s, **of)
+    _add("engine_busy_seconds", timing.engine_s, **of)
+    _add("encode_seconds", timing.encode_s, **of)
+    _add("gpu_seconds", timing.gpu_s, **of)
+    _add("denoising_steps", steps, **of)
+    _add("prompt_tokens", prompt_tokens, **of)
+    _add("completion_tokens", completion_tokens, **of)
+    if steps and completion_tokens:
+        _observe("tokens_per_step", completion_tokens / steps, **of)
+    _add("pixels", pixels, **of)
+    _add("frames", frames, **of)
+
+
+def count_media(kind: Kind, content_type: str, size: int) -> None:
+    """Encoded media of `size` bytes was stored or sent."""
+    _add("media_bytes", size, kind=kind, content_type=content_type)
+
+
+@contextmanager
+def timed_storage(operation: str) -> Generator[None]:
+    """Times one object store operation (put, get, stat, list, delete) and notes whether it failed.
+
+    That there is no such object, or one already, is an answer.
+    """
+    began = time.perf_counter()
+    outcome = "failed"
+    try:
+        yield
+        outcome = "ok"
+    except (ObjectNotFound, AlreadyExists):
+        outcome = "ok"
+        raise
+    finally:
+        _observe("storage_seconds", time.perf_counter() - began, operation=operation, outcome=outcome)
+
+
+def set_jobs(states: dict[str, int]) -> None:
+    """How many jobs there are in each state, as one scan of the store found them."""
+    for state, number in states.items():
+        _set("jobs", number, state=state)
+
+
+def count_retry(what: str) -> None:
+    """Something was done again: storage, attempt, dispatch."""
+    _add("retries", 1, what=what)
+
+
+def observe_start(kind: Kind, model: str, seconds: float) -> None:
+    """A replica loaded and warmed up its model."""
+    _observe("start_seconds", seconds, kind=kind, model=model)
+
+
+def set_work(kind: Kind, model: str, seconds: float) -> None:
+    """The replica seconds of a model's work that this ingress has under way."""
+    _set("work_under_way_seconds", seconds, kind=kind, model=model)
+
+
+def _add(name: str, value: float, **labels: str) -> None:
+    if value > 0 and _in_ray():  # Ray refuses to add nothing
+        _instrument(name).inc(value, tags=labels)
+
+
+def _set(name: str, value: float, **labels: str) -> None:
+    if _in_ray():
+        _instrument(name).set(value, tags=labels)
+
+
+def _observe(name: str, value: float, **labels: str) -> None:
+    if _in_ray():
+        _instrument(name).observe(value, tags=labels)
+
+
+def _in_ray() -> bool:
+    """Whether this may be a replica: a process that never imported Ray Serve should not take seconds to do so now."""
+    return "ray.serve" in sys.modules
+
+
+@cache
+def _instrument(name: str) -> Any:
+    # imported and made at the first use: importing Ray takes seconds, and the labels of a replica are read when a
+    # metric is made, so it has to be made inside the replica
+    from ray.serve import metrics
+
+    metric = METRICS[name]
+    labels: Any = metric.labels  # annotated as a tuple of one by Ray
+    if metric.type == "counter":
+        return metrics.Counter(PREFIX + name, metric.help, labels)
+    if metric.type == "gauge":
+        return metrics.Gauge(PREFIX + name, metric.help, labels)
+    return metrics.Histogram(PREFIX + name, metric.help, list(metric.buckets), labels)
