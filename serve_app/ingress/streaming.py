@@ -49,11 +49,9 @@ class EventStream:
         self,
         events: AsyncGenerator[bytes, None],
         *,
-        headers: list[tuple[bytes, bytes]] | None = None,
         keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         self._events = events
-        self._headers = [*HEADERS, *(headers or [])]
         self._keep_alive_s = keep_alive_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,7 +77,7 @@ class EventStream:
                     following = None
                 if not started:
                     started = True
-                    await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+                    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
                 await send({"type": "http.response.body", "body": chunk, "more_body": not ended})
                 if ended:
                     return

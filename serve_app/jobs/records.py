@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 from pydantic import TypeAdapter
@@ -59,7 +59,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """request.json. `details` are the ingress's own words about the request, given back as they are."""
+    """request.json."""
 
     task: VideoTask
     owner: str
@@ -68,7 +68,6 @@ class Request:
     expires_at: float
     remixed_from: str | None = None
     user: str | None = None
-    details: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +125,6 @@ class Job:
     result: VideoResult | None
     remixed_from: str | None
     user: str | None
-    details: dict[str, Any]
     seen_at: float = field(default=0.0, compare=False)
     attempt_key: str | None = None
 
@@ -203,7 +201,6 @@ def job_of(objects: Objects, now: float, rules: Rules) -> Job:
         result=completed.result if completed else None,
         remixed_from=request.remixed_from,
         user=request.user,
-        details=request.details,
         seen_at=now,
         attempt_key=objects.newest,
     )

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import orjson
 from pydantic import TypeAdapter
@@ -104,7 +104,6 @@ class JobStore:
         dispatcher: str,
         remixed_from: str | None = None,
         user: str | None = None,
-        details: dict[str, Any] | None = None,
     ) -> Job:
         """Stores a new job, durably, under the id that `task` has (see `new_job_id`): one write."""
         now = await self.now()
@@ -116,7 +115,6 @@ class JobStore:
             expires_at=now + self._ttl_s,
             remixed_from=remixed_from,
             user=user,
-            details=details or {},
         )
         await self._store.put(_request_key(owner, task.id), records.dumps(request), JSON)
         return records.job_of(Objects(request=request), now, self._rules)
@@ -194,13 +192,12 @@ class JobStore:
         fingerprint: str,
         job_id: str,
         *,
-        max_age_s: float | None = None,
         failed: Callable[[Claim], Awaitable[bool]] | None = None,
     ) -> Claim:
         """Claims an idempotency key for `job_id`, or tells who holds it.
 
-        A holder older than `max_age_s`, or one whose job has `failed` (by default: failed or deleted), is passed over:
-        the next link of the chain is claimed, by create-if-absent again, so that of two retries one wins.
+        A holder whose job has `failed` (by default: failed or deleted) is passed over: the next link of the chain is
+        claimed, by create-if-absent again, so that of two retries one wins.
         """
         now = await self.now()
         mine = Claim(job_id=job_id, fingerprint=fingerprint, created_at=now)
@@ -220,8 +217,7 @@ class JobStore:
                 held = _CLAIM.validate_json(await self._store.get(name))
             except ObjectNotFound:
                 continue  # expired between the two
-            is_old = max_age_s is not None and now - held.created_at > max_age_s
-            if not is_old and not await (failed(held) if failed else self._has_failed(owner, held)):
+            if not await (failed(held) if failed else self._has_failed(owner, held)):
                 return held
             # a request that failed often has left a chain behind: from its first link straight to its newest
             link = _next_link(link, held) if jumped else await self._newest(owner, key) or _next_link(link, held)
@@ -261,10 +257,6 @@ class JobStore:
         name = f"{int(now * 1000):013d}-{secrets.token_hex(4)}.json"
         record = Dispatch(dispatcher=dispatcher, at=now)
         await self._store.put(f"{_folder(owner, job_id)}/dispatch/{name}", records.dumps(record), JSON)
-
-    async def orphans(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> list[tuple[str, str]]:
-        """(owner, id) of the jobs that should be dispatched again, oldest first; see `scan`."""
-        return [(each.owner, each.job_id) for each in (await self.scan(own=own, held=held)).orphans]
 
     async def scan(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> Scan:
         """Looks at every job that has not finished.

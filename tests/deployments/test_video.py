@@ -18,7 +18,7 @@ from serve_app.media.videos import probe
 from serve_app.settings import Settings
 from serve_app.storage import ObjectStore, open_store
 from tests.deployments.conftest import Configure, eventually, ledger_rows, open_jobs
-from tests.jobs.conftest import make_task
+from tests.jobs.conftest import make_task, orphans
 from tests.s3_server import S3Server
 
 LONG: dict[str, Any] = {"width": 256, "height": 256, "num_frames": 17, "num_inference_steps": 100}
@@ -130,7 +130,7 @@ async def test_progress_rises_and_a_heartbeat_goes_on(video: VideoDeployment, jo
     while not run.done():
         await asyncio.sleep(0.05)
         seen.append((await jobs.get("public", job.id)).progress)
-        assert await jobs.orphans() == []
+        assert await orphans(jobs) == []
         await jobs.renew("d1")
     assert seen == sorted(seen)
     assert len(set(seen)) > 2

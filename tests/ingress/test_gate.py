@@ -11,6 +11,7 @@ from serve_app.ingress.gate import Gate
 from serve_app.ingress.services import Services
 from serve_app.tasks import ModelCard
 from tests.ingress.conftest import Running, Serving, with_client
+from tests.jobs.conftest import orphans
 
 CHAT = {"model": "demo/llada2-tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32}
 VIDEO = {"prompt": "A raccoon", "model": "demo/wan-tiny", "size": "64x64", "seconds": "1"}
@@ -64,8 +65,8 @@ async def test_an_application_that_ends_gives_up_its_jobs_at_once(serving: Servi
     with serving(with_a_replica_that_is_gone, jobs={"stale_s": 600}) as running:
         async with running.client() as client:
             job_id = (await client.post("/v1/videos", json=VIDEO, headers={"Prefer": "respond-async"})).json()["id"]
-        assert ("public", job_id) not in await running.services.jobs.orphans()
-    assert ("public", job_id) in await running.services.jobs.orphans()
+        assert ("public", job_id) not in await orphans(running.services.jobs)
+    assert ("public", job_id) in await orphans(running.services.jobs)
     await running.services.jobs.delete("public", job_id)
 
 

@@ -70,6 +70,11 @@ def impatient(settings: Settings) -> JobStore:
     return JobStore(open_store(short), short)
 
 
+async def orphans(jobs: JobStore, **scan: Any) -> list[tuple[str, str]]:
+    """(owner, id) of the jobs that no one looks after."""
+    return [(orphan.owner, orphan.job_id) for orphan in (await jobs.scan(**scan)).orphans]
+
+
 @pytest.fixture
 def create(jobs: JobStore) -> Callable[..., Any]:
     """Creates a job of one task of its own."""
