@@ -362,6 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finally:
         for worker in workers:
             worker.terminate()
+            worker.wait()
 
 
 if __name__ == "__main__":
