@@ -158,8 +158,8 @@ def test_node(served: Served, request: pytest.FixtureRequest, package: str) -> N
 def test_vercels_sdk(served: Served, request: pytest.FixtureRequest) -> None:
     gave = run_node(request, VERCEL_PACKAGES, "client_vercel.mjs", served)
     assert Image.open(io.BytesIO(base64.b64decode(gave["image"]))).size == (64, 64)
-    assert gave["tokens"] == 32
-    assert gave["finish"] in ("length", "stop")
+    assert 0 < gave["tokens"] <= 32
+    assert gave["finish"] == "stop"
 
 
 # --- LiteLLM --------------------------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ class TestDynamosLines:
     def test_chat(self, served: Served) -> None:
         gave = run_line(CHAT, served, model=("inclusionAI/LLaDA2.0-mini-preview", "demo/llada2-tiny"))
         assert gave["choices"][0]["finish_reason"] == "stop"
-        assert "How are you?" in gave["choices"][0]["message"]["content"]
+        assert gave["choices"][0]["message"]["content"].endswith("you?")  # as the question was
 
     def test_image(self, served: Served) -> None:
         model, size = ("black-forest-labs/FLUX.1-dev", "demo/flux-tiny"), ("1024x1024", "256x192")
