@@ -83,11 +83,17 @@ class Node:
         self._process.stdin.close()
         self._process.stdout.close()
 
+    def restart_if_ended(self) -> None:
+        """As Kubernetes does: Ray gives its raylet 30 s to start, which a machine that is busy with more may need."""
+        if self._process is not None and self._process.poll() is not None:
+            self.kill()
+            self.start()
+
     def kill(self) -> None:
         """Pulls the plug: no packet leaves the node any more, and everything on it is gone."""
         if self._process is None:
             return
-        _ip("link", "delete", self._cable)
+        subprocess.run(["ip", "link", "delete", self._cable], check=False)  # gone already where the node ended itself
         self._process.kill()
         self._process.wait()
         self._process = None

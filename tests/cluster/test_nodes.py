@@ -76,7 +76,7 @@ class Cluster:
         self.head.start()
         for node in self.workers.values():
             node.start()
-        wait_until(lambda: len(self.nodes()) == 5, START_S, "five nodes in the cluster")
+        wait_until(self.is_whole, START_S, "five nodes in the cluster")
 
     def close(self) -> None:
         self._client.close()
@@ -87,6 +87,11 @@ class Cluster:
         """As the operator of KubeRay does."""
         self.config = config
         self._dashboard("PUT", "/api/serve/applications/", json=config)
+
+    def is_whole(self) -> bool:
+        for node in (self.head, *self.workers.values()):
+            node.restart_if_ended()
+        return len(self.nodes()) == 5
 
     def nodes(self) -> set[str]:
         """The addresses of the nodes that live."""
@@ -268,7 +273,7 @@ def test_the_job_of_a_lost_node_is_done_on_the_other(cluster: Cluster) -> None:
     assert {place, other} == VIDEO_NODES
     assert probe(cluster.content(job_id)).frames == LONG_VIDEO["nvext"]["num_frames"]
     cluster.workers[place].start()
-    wait_until(lambda: len(cluster.nodes()) == 5, START_S, "the node back")
+    wait_until(cluster.is_whole, START_S, "the node back")
 
 
 def test_the_proxy_of_every_node_answers(cluster: Cluster) -> None:
@@ -296,7 +301,7 @@ def test_the_head_is_lost_and_comes_back(cluster: Cluster) -> None:
         for job_id in (running, meanwhile):
             wait_for_job(cluster, job_id, "completed")
         cluster.head.start()
-        wait_until(lambda: len(cluster.nodes()) == 5, START_S, "the head back")
+        wait_until(cluster.is_whole, START_S, "the head back")
         wait_until(lambda: cluster.application()["status"] == "RUNNING", START_S, "the application back")
         traffic.another_round()
         assert {name: cluster.places(name) for name in DEPLOYMENTS} == before
