@@ -155,8 +155,8 @@ class TestServed:
     def test_text(self) -> None:
         text = answer("/v1/chat/completions")
         [choice] = text["choices"]
-        assert choice["message"]["content"].isprintable()
-        assert text["usage"]["completion_tokens"] == 512
+        assert choice["message"]["content"].endswith("you?")  # it asks back
+        assert choice["finish_reason"] == "stop"
         assert text["nvext"]["denoising_steps"] > 0
 
     def test_image(self) -> None:

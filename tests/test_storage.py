@@ -397,16 +397,22 @@ def test_kill_in_the_middle_of_puts_leaves_no_half_object(tmp_path: Path) -> Non
         process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(0.11 + 0.07 * round_)
+        deadline = time.monotonic() + 60
+        while not (files := _videos_in(tmp_path)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert files
+        time.sleep(0.07 * round_)  # a moment of its own for each kill
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        files = [path for path in tmp_path.rglob("*.mp4") if ".meta" not in path.parts]
-        assert files
-        for path in files:
+        for path in _videos_in(tmp_path):
             content = path.read_bytes()
             assert len(content) == (1000003 if path.name == "same.mp4" else size)
             assert content == content[:1] * len(content)
+
+
+def _videos_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.mp4") if ".meta" not in path.parts]
 
 
 # --- S3 ---
