@@ -14,6 +14,16 @@ def home_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion-serve"
 
 
+def keep_compiled(home: Path) -> None:
+    """Names folders below `home` to SGLang, where it keeps what FlashInfer, Triton, Inductor, deep_gemm and its own
+    compilers made, so that the next start compiles nothing. A variable that is set already stays. Call it before
+    sglang is imported.
+    """
+    folder = home.absolute() / "compiled"
+    os.environ.setdefault("SGLANG_CACHE_DIR", str(folder))
+    os.environ.setdefault("SGLANG_JIT_CACHE_DIR", str(folder / "jit"))
+
+
 def secret(variable: str | None) -> str | None:
     """The value of an environment variable that the settings name; None where unnamed, unset or empty."""
     return (os.environ.get(variable) or None) if variable else None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,9 @@ pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1200), pytest.mark.filterwarn
 TASK = ImageTask(
     id="i", model="flux", prompt="a boat", width=128, height=96, num_inference_steps=4, guidance_scale=3.5, seed=5
 )
+
+LONG = 3000
+"""Steps of a generation that is still under way when something happens to it."""
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +87,22 @@ async def test_it_does_not_edit(engine: SGLangImageEngine) -> None:
         await engine.generate(replace(TASK, input_image=b"x"), lambda _: None)
 
 
-async def test_a_cancelled_call_ends_when_the_worker_is_free(engine: SGLangImageEngine) -> None:
-    work = asyncio.create_task(engine.generate(replace(TASK, num_inference_steps=100), lambda _: None))
-    await asyncio.sleep(0.05)
-    work.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await work
-    await engine.check_health()
-    assert len(await draw(engine, TASK)) == 1
+async def test_a_cancel_stops_the_worker_at_its_step(engine: SGLangImageEngine) -> None:
+    rng = random.Random(1)
+    for _ in range(50):
+        work = asyncio.create_task(engine.generate(replace(TASK, num_inference_steps=LONG), lambda _: None))
+        await asyncio.sleep(rng.uniform(0, 0.4))
+        work.cancel()
+        asked = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert time.monotonic() - asked < 1
+        await engine.check_health()
+    assert await draw(engine, TASK) == await draw(engine, TASK)
 
 
 async def test_a_killed_worker_fails_its_request(engine: SGLangImageEngine) -> None:
-    work = asyncio.create_task(engine.generate(replace(TASK, num_inference_steps=3000), lambda _: None))
+    work = asyncio.create_task(engine.generate(replace(TASK, num_inference_steps=LONG), lambda _: None))
     await asyncio.sleep(0.5)
     os.kill(workers()[0], signal.SIGKILL)
     with pytest.raises(EngineDied):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -47,6 +48,10 @@ async def events(engine: SGLangTextEngine, task: TextTask) -> list[TextEvent]:
     return [event async for event in engine.generate(task)]
 
 
+def texts(found: list[TextEvent]) -> list[str]:
+    return [event.text for event in found if isinstance(event, TextBlock)]
+
+
 async def test_blocks_then_the_end(engine: SGLangTextEngine) -> None:
     *blocks, end = await events(engine, TASK)
     assert all(isinstance(block, TextBlock) and block.text for block in blocks)
@@ -54,7 +59,7 @@ async def test_blocks_then_the_end(engine: SGLangTextEngine) -> None:
     assert isinstance(end, TextEnd)
     assert (end.finish_reason, end.completion_tokens, end.algorithm) == ("length", 96, "LowConfidence")
     assert end.prompt_tokens > 0
-    assert end.denoising_steps >= len(blocks)
+    assert len(blocks) <= 4  # blocks of 32 tokens, and not an answer for each step
     assert end.ignored == ()
 
 
@@ -64,7 +69,7 @@ async def test_the_whole_text_is_what_a_stream_gives(engine: SGLangTextEngine) -
     assert isinstance(whole, TextBlock)
     assert whole.text == "".join(block.text for block in blocks if isinstance(block, TextBlock))
     assert isinstance(end, TextEnd)
-    assert (end.finish_reason, end.completion_tokens, end.denoising_steps) == ("length", 96, 0)
+    assert (end.finish_reason, end.completion_tokens) == ("length", 96)
 
 
 async def test_the_first_block_comes_before_the_last_is_computed(engine: SGLangTextEngine) -> None:
@@ -135,6 +140,30 @@ async def test_a_caller_who_gives_up_the_whole_text_frees_the_engine(engine: SGL
 async def test_many_at_once(engine: SGLangTextEngine) -> None:
     found = await asyncio.gather(*(events(engine, replace(TASK, prompt=f"{i} boats")) for i in range(16)))
     assert all(isinstance(each[-1], TextEnd) and each[-1].completion_tokens == 96 for each in found)
+
+
+async def test_aborts_at_random_leak_nothing(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    # SGLang's own check ends the scheduler at a leaked block; prompts that share their beginning use the prefix cache
+    monkeypatch.setenv("SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE", "1")
+    engine, rng = SGLangTextEngine(settings(checkpoints["llada"])), random.Random(2)
+    try:
+        await engine.warm_up()
+        before = await events(engine, TASK)
+
+        async def give_up(i: int) -> None:
+            task = replace(TASK, prompt=f"{'A long tale of boats. ' * rng.randrange(20)} {i}", max_tokens=512)
+            work = asyncio.create_task(events(engine, replace(task, in_blocks=bool(rng.randrange(2)))))
+            await asyncio.sleep(rng.uniform(0, 0.5))
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+        for _ in range(25):
+            await asyncio.gather(*(give_up(i) for i in range(8)))
+        await asyncio.sleep(3)
+        await engine.check_health()
+        assert texts(await events(engine, TASK)) == texts(before)
+    finally:
+        engine.close()
 
 
 async def test_a_killed_worker_fails_its_requests(engine: SGLangTextEngine) -> None:

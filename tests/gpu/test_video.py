@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -100,3 +102,15 @@ async def test_an_image_begins_the_video_at_the_asked_size(engine: SGLangVideoEn
 async def test_what_it_lacks_is_refused(engine: SGLangVideoEngine) -> None:
     with pytest.raises(UnsupportedParameter, match="second expert"):
         await engine.generate(replace(TASK, boundary_ratio=0.9), None, lambda _: None)
+
+
+async def test_a_cancel_stops_the_worker_at_its_step(engine: SGLangVideoEngine) -> None:
+    for image in (None, png((200, 30, 30))):
+        work = asyncio.create_task(engine.generate(replace(TASK, num_inference_steps=3000), image, lambda _: None))
+        await asyncio.sleep(0.5)
+        work.cancel()
+        asked = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert time.monotonic() - asked < 1
+    assert await frames(engine, CUT) == await frames(engine, CUT)

@@ -1,6 +1,6 @@
-"""Finished blocks out of a completion that is told anew, whole, at every denoising step. Pure.
+"""Finished blocks out of a completion that is told anew, whole, at every block. Pure.
 
-SGLang answers each step with all the text so far; most steps add none. It applies stop strings and the end-of-sequence
+SGLang answers each block with all the text so far, which may add none. It applies stop strings and the end-of-sequence
 token block by block, and in the block that reaches max_tokens not at all: what comes after them is cut here.
 """
 

@@ -56,7 +56,7 @@ class SGLangDiffusion:
         self._generator.close()
 
     def _capabilities(self) -> set[str]:
-        return {"progress"} if self._generator.reports_progress else set()
+        return {"progress", "cancel"}
 
     async def _run(self, request: Any, shape: Shape, steps: int, progress: Progress, on_step: OnStep) -> Any:
         expected = self._times.expected(shape, steps)
@@ -81,7 +81,7 @@ class SGLangImageEngine(SGLangDiffusion):
     kind = "image"
 
     def __init__(self, settings: ImageSettings) -> None:
-        # the guidance that the model takes as an input is fixed per engine in every version
+        # the guidance that the model takes as an input is fixed per engine
         super().__init__(settings, {"embedded_cfg_scale": settings.defaults.guidance_scale})
         self._settings = settings
 

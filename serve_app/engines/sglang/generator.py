@@ -2,7 +2,7 @@
 
 This is the layer below `DiffGenerator.generate`, which logs what went wrong and returns None: the scheduler's own reply
 carries the true text of an error. Each request has a socket of its own on the caller's event loop, so nothing here
-needs a thread. A worker cannot be stopped within a generation: whoever cancels waits until it has ended.
+needs a thread. Whoever cancels waits until the worker has ended its step (see stopping.py).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import os
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
+from serve_app.engines.sglang import stopping
 from serve_app.engines.sglang.ports import free_ports
 from serve_app.engines.sglang.processes import Processes
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
@@ -41,6 +43,7 @@ class Generator:
         # memory where there is such a place: media cross to us through it
         self._scratch = Scratch(memory())
         self.folder = self._scratch.path
+        os.environ[stopping.FOLDER] = str(self.folder)  # the workers inherit it
         try:
             self._generator = DiffGenerator.from_pretrained(**(self._defaults(allow_fallback) | arguments))
         except BaseException:
@@ -54,15 +57,10 @@ class Generator:
         self._client.initialize(self.args)
         self._one_at_a_time = asyncio.Lock()
         self._died: str | None = None
-        self._reports = _progress_socket(self.args)
+        self._reports = _progress_socket(self.args.progress_endpoint)
         if not allow_fallback and (native := self._pipeline_class()) == "DiffusersPipeline":
             self.close()
             raise GenerationFailed(f"SGLang has no native pipeline for this model and fell back to {native}.")
-
-    @property
-    def reports_progress(self) -> bool:
-        """True from sglang 0.5.23 on."""
-        return self._reports is not None
 
     def request(self, arguments: dict[str, Any]) -> Any:
         """SGLang's request object. Raises InvalidRequest with SGLang's words for what this model refuses."""
@@ -70,8 +68,9 @@ class Generator:
         from sglang.multimodal_gen.runtime.entrypoints.utils import prepare_request
 
         try:
+            # the workers report the steps of a request that has an id, and of no other
             params = SamplingParams.from_user_sampling_params_args(
-                self.args.model_path, server_args=self.args, **arguments
+                self.args.model_path, server_args=self.args, request_id=uuid.uuid4().hex, **arguments
             )
             return prepare_request(server_args=self.args, sampling_params=params)
         except ValueError as error:
@@ -80,13 +79,14 @@ class Generator:
     async def ask(self, request: Any, on_tick: OnTick) -> Any:
         """SGLang's OutputBatch. Raises GenerationFailed with the worker's own words, EngineDied when one is gone.
 
-        A cancel takes effect when the worker is done, with its result dropped.
+        A cancel ends the generation at its next step and returns when the worker is free.
         """
         work = asyncio.ensure_future(self._ask(request, on_tick))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait({work})
+            with stopping.asked(self.folder, request.request_id):
+                await asyncio.wait({work})
             if not work.cancelled():
                 work.exception()  # seen, so that asyncio does not report it as forgotten
             raise
@@ -111,9 +111,7 @@ class Generator:
         if (context := self._client.context) is not None:
             context.destroy(linger=0)
             self._client.context = None
-        if self._reports is not None:
-            self._reports.close(linger=0)
-            self._reports = None
+        self._reports.close(linger=0)
         self._scratch.close()
 
     def _defaults(self, allow_fallback: bool) -> dict[str, Any]:
@@ -143,14 +141,13 @@ class Generator:
     async def _ask(self, request: Any, on_tick: OnTick) -> Any:
         async with self._one_at_a_time:
             self._check_alive()
-            if self.reports_progress:
-                request.report_progress = True
+            request.report_progress = True
             started, fraction = time.monotonic(), None
             reply = asyncio.ensure_future(self._client.forward([request]))
             try:
                 while not (await asyncio.wait({reply}, timeout=WATCH_S))[0]:
                     self._check_alive()
-                    fraction = self._reported() or fraction
+                    fraction = self._reported(request.request_id) or fraction
                     on_tick(time.monotonic() - started, fraction)
             finally:
                 if not reply.done():
@@ -174,20 +171,18 @@ class Generator:
             self._died = f"The GPU worker cannot go on: {error}"
             raise EngineDied(self._died)
 
-    def _reported(self) -> float | None:
-        """The newest fraction that the workers sent since the last look."""
+    def _reported(self, request_id: str) -> float | None:
+        """The newest fraction sent since the last look; the last ones of the request before may wait there too."""
         fraction = None
-        while self._reports is not None and self._reports.poll(0):
-            _, completed, total = self._reports.recv_json()
-            fraction = completed / total if total else None
+        while self._reports.poll(0):
+            reported, completed, total = self._reports.recv_json()
+            if reported == request_id and total:
+                fraction = completed / total
         return fraction
 
 
-def _progress_socket(args: Any) -> Any:
-    """The socket that sglang 0.5.23's workers report their steps to; None before that version."""
-    endpoint = getattr(args, "progress_endpoint", None)
-    if endpoint is None:
-        return None
+def _progress_socket(endpoint: str) -> Any:
+    """The socket that the workers report their steps to."""
     import zmq
 
     socket = zmq.Context.instance().socket(zmq.PULL)

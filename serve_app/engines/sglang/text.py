@@ -4,8 +4,8 @@ SGLang computes in processes of its own; its Python side lives on the replica's 
 shown, so there are no TextStep events (`steps` is not among the capabilities), and the algorithms take the most likely
 token: what would change the sampling is named in `TextEnd.ignored`.
 
-A stream makes SGLang's scheduler tell of every step, which costs an eighth of the speed of a request that runs alone
-(benchmarks/README.md). Who asks for the whole text is therefore not streamed, and its steps are not counted.
+SGLang's scheduler would tell a stream of every step, new tokens or not, which costs an eighth of the speed of a request
+that runs alone: it is asked to tell of finished blocks only. The steps are therefore not counted.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ from serve_app.tasks import FinishReason, ModelCard, TextEnd, TextEvent, TextTas
 WATCH_S = 0.2
 ABORT_S = 5.0
 """How long an aborted request may take to leave the engine: it does so at the next denoising step."""
+UNSENT_TOKENS = 2
+"""How many a stream's next answer has at least: at 1, SGLang answers every step; a block brings all of its own."""
 WARM_UP_TOKENS = 64
 
 Chunk = dict[str, Any]
-"""SGLang's answer after a denoising step: text and output_ids so far, and meta_info."""
+"""SGLang's answer after a block: text and output_ids so far, and meta_info."""
 
 
 class SGLangTextEngine:
@@ -80,10 +82,9 @@ class SGLangTextEngine:
         self._check_alive()
         prompt = self._prompt(task)
         task = fitted(task, self._count_tokens(prompt), self._context)
-        blocks, steps, started = Blocks(task.stop), 0, time.monotonic()
+        blocks, started = Blocks(task.stop), time.monotonic()
         async with aclosing(self._chunks(task, prompt)) as chunks:
             async for chunk in chunks:
-                steps += task.in_blocks
                 finish = _finish_reason(chunk)
                 text, tokens = chunk["text"], len(chunk["output_ids"])
                 if finish == "length" and not task.ignore_eos:
@@ -97,7 +98,7 @@ class SGLangTextEngine:
                         prompt_tokens=chunk["meta_info"]["prompt_tokens"],
                         completion_tokens=tokens,
                         algorithm=self._algorithm,
-                        denoising_steps=steps,
+                        denoising_steps=0,
                         ignored=_ignored(task),
                         timing=Timing(engine_s=time.monotonic() - started),
                     )
@@ -144,8 +145,10 @@ class SGLangTextEngine:
             self._open.discard(queue)
             given_up = time.monotonic() + ABORT_S
             while not pump.done() and self._died is None and time.monotonic() < given_up:
-                # asked again, because a request that was never handed on cannot be aborted yet
-                self._engine.tokenizer_manager.abort_request(request_id)
+                # a request that was never handed on cannot be aborted yet, and the scheduler is asked once only
+                state = self._engine.tokenizer_manager.rid_to_state.get(request_id)
+                if getattr(state, "dispatched", True):
+                    self._engine.tokenizer_manager.abort_request(request_id)
                 await asyncio.wait({pump}, timeout=WATCH_S)
             pump.cancel()
 
@@ -223,9 +226,6 @@ def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
         "attention_backend": "flashinfer",
         "cuda_graph_backend_prefill": "disabled",
         "grammar_backend": "none",
-        # with it, a request aborted within a block leaks that block (0.5.17: RadixCache.cache_finished_req looks no
-        # further than the tokens told so far), and at the next idle moment SGLang's leak check ends the scheduler
-        "disable_radix_cache": True,
         "skip_server_warmup": True,
         "port": free_ports(1)[0],
         "log_level": "warning",
@@ -256,6 +256,7 @@ def _sampling_parameters(task: TextTask) -> dict[str, Any]:
         "stop": list(task.stop) or None,
         "ignore_eos": task.ignore_eos,
         "temperature": 0.0,
+        "stream_interval": UNSENT_TOKENS,
     }
 
 

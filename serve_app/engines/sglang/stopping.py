@@ -1,0 +1,60 @@
+"""Stops a generation that nobody waits for: at the next denoising step, in the worker process.
+
+SGLang (0.5.23) has no call for it, but calls plugins: its workers run `register` (pyproject.toml, entry points), which
+puts `look` before each step. The wish crosses as an empty file in the folder that both sides share. With several GPUs
+the first one looks for all: a rank that went on alone would wait in its next collective for ever.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FOLDER = "DIFFUSION_SERVE_STOPS"
+"""The environment variable that tells a worker where to look."""
+STEP = "sglang.multimodal_gen.runtime.pipelines_core.stages.denoising.DenoisingStage._prepare_step_state"
+WORDS = "stopped: nobody waits for it"
+
+
+class Stopped(Exception):
+    """SGLang answers the request with these words as its error and takes the next one."""
+
+
+def register() -> None:
+    """Called by SGLang in each worker process before it loads the model."""
+    from sglang.multimodal_gen.runtime.platforms.plugins import HookRegistry, HookType
+
+    if FOLDER in os.environ:
+        HookRegistry.register(STEP, look, HookType.BEFORE)
+
+
+def look(stage: object, ctx: object, batch: Any, *args: object, **kwargs: object) -> None:
+    """Raises Stopped where the request of `batch` is to end, on all ranks at the same step."""
+    if _for_all(path(Path(os.environ[FOLDER]), str(batch.request_id)).exists()):
+        raise Stopped(WORDS)
+
+
+def path(folder: Path, request_id: str) -> Path:
+    return folder / f"{request_id}.stop"
+
+
+@contextmanager
+def asked(folder: Path, request_id: str) -> Generator[None]:
+    """The wish to stop stands while the block runs."""
+    file = path(folder, request_id)
+    file.touch()
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _for_all(wish: bool) -> bool:
+    """The first rank's wish, on every rank."""
+    from sglang.multimodal_gen.runtime.distributed.parallel_state import get_world_group
+
+    world = get_world_group()
+    return wish if world.world_size == 1 else bool(world.broadcast_object(wish))
