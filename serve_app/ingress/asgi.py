@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from serve_app.ingress.auth import AuthMiddleware, Keys
 from serve_app.ingress.bodies import BodiesMiddleware, Budget
+from serve_app.ingress.endpoints import Endpoint, routes_of
 from serve_app.ingress.gate import GateMiddleware
 from serve_app.ingress.middleware import Envelope
 from serve_app.ingress.origins import OriginHeaders, Origins, OriginsMiddleware
@@ -45,6 +46,12 @@ def _lifespan(services: Services) -> Callable[[object], AbstractAsyncContextMana
     return life
 
 
+def endpoints_of(services: Services) -> list[Endpoint]:
+    """The whole API. What is not in it are the pages for people, and /openapi.json."""
+    modules = (chat, completions, images, videos, models, health, media)
+    return [endpoint for module in modules for endpoint in module.endpoints(services)]
+
+
 def _routes(services: Services) -> list[BaseRoute]:
-    modules = (chat, completions, images, videos, models, health, media, docs, page)
-    return [route for module in modules for route in module.routes(services)]
+    endpoints = endpoints_of(services)
+    return [*videos.dead_ends(), *routes_of(endpoints), *docs.routes(services, endpoints), *page.routes(services)]

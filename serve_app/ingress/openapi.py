@@ -7,236 +7,26 @@ dict out. What the running code does beyond the models (an even width) stands in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from serve_app.model_settings import (
-    ImageDefaults,
-    ImageLimits,
-    ImageSettings,
-    TextSettings,
-    VideoDefaults,
-    VideoLimits,
-    VideoSettings,
-)
-from serve_app.protocol.chat import ChatCompletion, ChatRequest
-from serve_app.protocol.completions import Completion, CompletionRequest
+from serve_app.ingress.endpoints import JSON, Endpoint, Tag
+from serve_app.model_settings import AnyModel, TextSettings
+from serve_app.protocol.common import Bound, extension_of
 from serve_app.protocol.errors import ErrorResponse
-from serve_app.protocol.images import EditRequest, GenerationRequest, ImagesResponse
-from serve_app.protocol.models import Model, ModelList
-from serve_app.protocol.videos import (
-    ContentQuery,
-    ListQuery,
-    RemixRequest,
-    Video,
-    VideoDeleted,
-    VideoList,
-    VideoRequest,
-)
 from serve_app.settings import Settings
 from serve_app.tasks import Kind
 
 Json = dict[str, Any]
-M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)
-EVENTS = "text/event-stream"
-JSON = "application/json"
 BOOLEAN = "^([01tTfFyYnN]|[oO][nN]|[nN][oO]|[oO][fF][fF]|[yY][eE][sS]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"
 """A boolean in a form, as pydantic reads it."""
-SUNSET = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQMAAAAlPW0iAAAABlBMVEUoWqDmeDwUttOQAAAAEklEQVR42mNgwA4Y/zMwMWBB"
-    "ABfZAQ/GgRizAAAAAElFTkSuQmCC"
-)
-"""A picture to edit: 16 x 16 pixels, blue above orange."""
-ONLY_NULL: Json = {"type": "null", "description": "Accepted as null only."}
 BINARY: Json = {"type": "string", "format": "binary"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One row of the API. `answers` maps content types of the 200 to a model, or to None for bytes and text.
-
-    `example` is a body that works as it stands, where the path has no id; the model's name is put into it.
-    """
-
-    method: Literal["get", "post", "delete"]
-    path: str
-    summary: str
-    tag: str
-    answers: dict[str, Any]
-    body: type[BaseModel] | None = None
-    example: Json = field(default_factory=Json)
-    files: tuple[str, ...] = ()
-    query: type[BaseModel] | None = None
-    headers: tuple[str, ...] = ()
-    errors: tuple[int, ...] = ()
-    also: dict[int, str] = field(default_factory=dict[int, str])
-
-
+KIND_OF: dict[Tag, Kind] = {"Text": "text", "Images": "image", "Videos": "video"}
 MAKES = (400, 404, 413, 415, 429, 500, 503, 504)
-READS = (400, 404, 500, 503)
-TEXT = (
-    Operation(
-        method="post",
-        path="/v1/chat/completions",
-        summary="A chat completion, whole or block by block",
-        tag="Text",
-        body=ChatRequest,
-        example={"messages": [{"role": "user", "content": "Hello! How are you?"}]},
-        answers={JSON: ChatCompletion, EVENTS: None},
-        headers=("Idempotency-Key",),
-        errors=MAKES,
-    ),
-    Operation(
-        method="post",
-        path="/v1/completions",
-        summary="A completion, whole or block by block",
-        tag="Text",
-        body=CompletionRequest,
-        example={"prompt": "Once upon a time"},
-        answers={JSON: Completion, EVENTS: None},
-        headers=("Idempotency-Key",),
-        errors=MAKES,
-    ),
-)
-IMAGES = (
-    Operation(
-        method="post",
-        path="/v1/images/generations",
-        summary="Images from a prompt",
-        tag="Images",
-        body=GenerationRequest,
-        example={"prompt": "A sunset over the ocean"},
-        files=("input_reference",),
-        answers={JSON: ImagesResponse, EVENTS: None},
-        headers=("Idempotency-Key",),
-        errors=MAKES,
-    ),
-    Operation(
-        method="post",
-        path="/v1/images/edits",
-        summary="Images from an image and a prompt",
-        tag="Images",
-        body=EditRequest,
-        example={"prompt": "A sunset over the ocean", "image": SUNSET},
-        files=("image", "mask"),
-        answers={JSON: ImagesResponse, EVENTS: None},
-        headers=("Idempotency-Key",),
-        errors=MAKES,
-    ),
-)
-ONE = "/v1/videos/{id}"
-VIDEOS = (
-    Operation(
-        method="post",
-        path="/v1/videos",
-        summary="A video: as a job, or synchronously",
-        tag="Videos",
-        body=VideoRequest,
-        example={"prompt": "A sunset over the ocean", "response_format": "url"},
-        files=("input_reference",),
-        answers={JSON: Video, EVENTS: None},
-        headers=("Prefer", "Idempotency-Key"),
-        errors=MAKES,
-    ),
-    Operation(
-        method="post",
-        path="/v1/videos/sync",
-        summary="A video: the MP4 itself",
-        tag="Videos",
-        body=VideoRequest,
-        example={"prompt": "A sunset over the ocean"},
-        files=("input_reference",),
-        answers={"video/mp4": None, JSON: Video},
-        headers=("Prefer", "Idempotency-Key"),
-        errors=MAKES,
-    ),
-    Operation(
-        method="get",
-        path="/v1/videos",
-        summary="The caller's videos, newest first",
-        tag="Videos",
-        query=ListQuery,
-        answers={JSON: VideoList},
-        errors=READS,
-    ),
-    Operation(method="get", path=ONE, summary="A video's job", tag="Videos", answers={JSON: Video}, errors=READS),
-    Operation(
-        method="delete",
-        path=ONE,
-        summary="Delete a video's job and files; one that still runs is cancelled",
-        tag="Videos",
-        answers={JSON: VideoDeleted},
-        errors=READS,
-    ),
-    Operation(
-        method="get",
-        path=f"{ONE}/content",
-        summary="The file: the video, its thumbnail or its spritesheet",
-        tag="Videos",
-        query=ContentQuery,
-        answers={"video/mp4": None, "image/webp": None, "image/jpeg": None},
-        headers=("Range",),
-        errors=(*READS, 416),
-        also={206: "A part of the file", 304: "Not modified", 307: "Where the file lies"},
-    ),
-    Operation(
-        method="post",
-        path=f"{ONE}/cancel",
-        summary="Cancel a video; one that has ended stays as it is",
-        tag="Videos",
-        answers={JSON: Video},
-        errors=READS,
-    ),
-    Operation(
-        method="post",
-        path=f"{ONE}/remix",
-        summary="The same parameters with another prompt",
-        tag="Videos",
-        body=RemixRequest,
-        example={"prompt": "A sunrise over the ocean"},
-        answers={JSON: Video},
-        headers=("Idempotency-Key",),
-        errors=MAKES,
-    ),
-    Operation(
-        method="get",
-        path=f"{ONE}/events",
-        summary="Progress until the end, as server-sent events",
-        tag="Videos",
-        answers={EVENTS: None},
-        errors=READS,
-    ),
-)
-OTHERS = (
-    Operation(method="get", path="/v1/models", summary="The models served", tag="Models", answers={JSON: ModelList}),
-    Operation(
-        method="get", path="/v1/models/{model}", summary="One model", tag="Models", answers={JSON: Model}, errors=(404,)
-    ),
-    Operation(
-        method="get",
-        path="/v1/media/{key}",
-        summary="A result in local storage, by the URL that an answer gave",
-        tag="Media",
-        answers=dict.fromkeys(("image/png", "image/jpeg", "image/webp", "video/mp4")),
-        headers=("Range",),
-        errors=(403, 404, 416, 500, 503),
-        also={206: "A part of the file", 304: "Not modified"},
-    ),
-    Operation(method="get", path="/health", summary="Whether this process lives", tag="Health", answers={JSON: Json}),
-    Operation(
-        method="get",
-        path="/ready",
-        summary="Whether the models that should run are warmed up",
-        tag="Health",
-        answers={JSON: Json},
-        errors=(503,),
-    ),
-    Operation(method="get", path="/metrics", summary="Prometheus metrics", tag="Health", answers={"text/plain": None}),
-)
+"""What every endpoint that has a body may answer."""
 ERRORS = {
     400: "A bad value; `param` names the field",
     401: "No valid API key",
@@ -277,13 +67,10 @@ PATH_PARAMETERS: dict[str, Json] = {
 }
 
 
-def document(settings: Settings) -> Json:
+def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
     """The whole document, for an app with these settings."""
     kinds = {model.kind for model in settings.served.values()}
-    operations: list[Operation] = []
-    for kind, of_kind in (("text", TEXT), ("image", IMAGES), ("video", VIDEOS)):
-        operations += of_kind if kind in kinds else ()
-    operations += OTHERS
+    operations = [each for each in endpoints if KIND_OF.get(each.tag) in (None, *kinds)]
     schemas, refs = _schemas(operations)
     if "EditRequest" in schemas:
         # optional in the model, for a form has it among its files
@@ -291,13 +78,15 @@ def document(settings: Settings) -> Json:
         for name in ("image", "images"):
             schemas["EditRequest"]["properties"][name] = _without_null(schemas["EditRequest"]["properties"][name])
     schemas["ModelId"] = {"type": "string", "enum": [model.id for model in settings.served.values()]}
-    for component, bounds in _bounds(settings).items():
-        if component in schemas:
-            _narrow(schemas[component], bounds)
+    for operation in operations:
+        for model in (operation.body, operation.body and extension_of(operation.body)):
+            if model is not None:
+                _narrow(schemas[model.__name__], _bounds(model, KIND_OF[operation.tag], settings))
     has_keys = bool(settings.access.keys_env or settings.access.keys_file)
     paths: dict[str, Json] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schemas, refs, has_keys)
+        methods = paths.setdefault(_path(operation), {})
+        methods[operation.method.lower()] = _operation(operation, schemas, refs, has_keys)
     made: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -328,16 +117,16 @@ Refs = dict[Any, Json]
 
 
 KEYWORDS = {
-    "integer": ("minimum", "maximum", "enum"),
-    "number": ("maximum", "enum"),
-    "boolean": ("enum",),
+    "integer": ("minimum", "maximum"),
+    "number": ("maximum",),
     "string": ("maxLength", "pattern", "enum"),
-    "array": ("items", "minItems", "maxItems"),
-    "object": ("maxProperties",),
+    "array": ("maxItems",),
 }
+LENGTHS = {"prompt_chars": "maxLength", "messages": "maxItems"}
+"""How limits are called that count no value but the parts of one."""
 
 
-def _schemas(operations: Sequence[Operation]) -> tuple[dict[str, Json], Refs]:
+def _schemas(operations: Sequence[Endpoint]) -> tuple[dict[str, Json], Refs]:
     asked: dict[Any, Literal["validation", "serialization"]] = {ErrorResponse: "serialization"}
     for operation in operations:
         asked |= {model: "serialization" for model in operation.answers.values() if model not in (None, Json)}
@@ -354,9 +143,6 @@ def _schemas(operations: Sequence[Operation]) -> tuple[dict[str, Json], Refs]:
 def _narrow(schema: Json, bounds: dict[str, Json]) -> None:
     """Lays keywords over the properties of an object: bounds over the member that is not null, where one may be."""
     for name, keywords in bounds.items():
-        if keywords is ONLY_NULL:
-            schema["properties"][name] = keywords
-            continue
         written = schema["properties"][name]
         for member in written.get("anyOf", [written]):
             if member.get("type") != "null":
@@ -370,56 +156,36 @@ def _applicable(member: Json, keywords: Json) -> Json:
     return {key: value for key, value in keywords.items() if key in own}
 
 
-def _bounds(settings: Settings) -> dict[str, dict[str, Json]]:
-    """The running limits and defaults, by component and property."""
-    text = _widest(settings, TextSettings)
-    image, video = _widest(settings, ImageSettings), _widest(settings, VideoSettings)
-    return {
-        "ChatRequest": _text_bounds(text, settings)
-        | {
-            "messages": {"maxItems": text.limits.messages},
-            "max_completion_tokens": {"maximum": text.limits.max_tokens},
-            "logprobs": {"enum": [False]},
-            "top_logprobs": {"maximum": 0},
-            "tool_choice": {"enum": ["none", "auto"]},
-            "function_call": {"enum": ["none", "auto"]},
-            "modalities": {"items": {"enum": ["text"]}, "minItems": 1, "maxItems": 1},
-        },
-        "CompletionRequest": _text_bounds(text, settings)
-        | {
-            "logprobs": ONLY_NULL,
-            "best_of": {"maximum": text.limits.n},
-            "echo": {"enum": [False]},
-            "suffix": {"maxLength": 0},
-        },
-        "ResponseFormat": {"type": {"enum": ["text"]}},
-        "GenerationRequest": _image_bounds(image, settings),
-        "EditRequest": _image_bounds(image, settings),
-        "ImageExtension": {
-            "width": {"minimum": image.limits.min_side, "maximum": image.limits.max_side},
-            "height": {"minimum": image.limits.min_side, "maximum": image.limits.max_side},
-            "num_inference_steps": _most(image.limits.steps, image.defaults.num_inference_steps),
-            "guidance_scale": {"default": image.defaults.guidance_scale},
-            "negative_prompt": {"maxLength": image.limits.prompt_chars},
-        },
-        "VideoRequest": _video_bounds(video, settings),
-        "RemixRequest": {"prompt": {"maxLength": video.limits.prompt_chars}},
-        "VideoNvExt": {
-            "width": {"minimum": video.limits.min_side, "maximum": video.limits.max_side},
-            "height": {"minimum": video.limits.min_side, "maximum": video.limits.max_side},
-            "fps": _most(video.limits.fps, video.defaults.fps),
-            "num_frames": _most(video.limits.frames, video.defaults.num_frames),
-            "num_inference_steps": _most(video.limits.steps, video.defaults.num_inference_steps),
-            "guidance_scale": {"default": video.defaults.guidance_scale},
-            "negative_prompt": {"maxLength": video.limits.prompt_chars},
-        },
-    }
+def _bounds(model: type[BaseModel], kind: Kind, settings: Settings) -> dict[str, Json]:
+    """The running limits and defaults of a body's fields, or of those of its `nvext`."""
+    own = _widest(settings, kind)
+    bounds: dict[str, Json] = {}
+    for name, field in model.model_fields.items():
+        if name == "model":
+            bounds[name] = _choice(settings, kind)
+        elif name == "size":
+            bounds[name] = _size(own)
+        for bound in field.metadata:
+            if isinstance(bound, Bound):
+                bounds[name] = _keywords(bound, own)
+    return bounds
 
 
-def _widest(settings: Settings, cls: type[M]) -> M:
+def _keywords(bound: Bound, model: AnyModel) -> Json:
+    made: Json = {}
+    if bound.most:
+        made[LENGTHS.get(bound.most, "maximum")] = int(getattr(model.limits, bound.most))
+    if bound.least:
+        made["minimum"] = getattr(model.limits, bound.least)
+    if bound.default is not None:
+        made["default"] = getattr(model.defaults, bound.default) if isinstance(bound.default, str) else bound.default
+    return made
+
+
+def _widest(settings: Settings, kind: Kind) -> AnyModel:
     """The defaults of the default model of one kind, with limits that no model of the kind goes beyond."""
-    models = [model for model in settings.served.values() if isinstance(model, cls)] or [cls()]
-    default = next((model for model in models if model is settings.default_model(model.kind)), models[0])
+    models = [model for model in settings.served.values() if model.kind == kind]
+    default = settings.default_model(kind) or models[0]
     limits: dict[str, Any] = {
         name: (min if name.startswith("min_") else max)(getattr(model.limits, name) for model in models)
         for name in type(default.limits).model_fields
@@ -434,45 +200,13 @@ def _choice(settings: Settings, kind: Kind) -> Json:
     return {"enum": ids} | ({"default": default.id} if default else {})
 
 
-def _text_bounds(text: TextSettings, settings: Settings) -> dict[str, Json]:
-    return {
-        "model": _choice(settings, "text"),
-        "max_tokens": _most(text.limits.max_tokens, text.defaults.max_tokens),
-        "n": _most(text.limits.n, 1),
-        # what no diffusion language model can do is refused, but for the value that asks for nothing
-        "presence_penalty": {"enum": [0]},
-        "frequency_penalty": {"enum": [0]},
-        "logit_bias": {"maxProperties": 0},
-    }
-
-
-def _image_bounds(image: ImageSettings, settings: Settings) -> dict[str, Json]:
-    return {
-        "prompt": {"maxLength": image.limits.prompt_chars},
-        "model": _choice(settings, "image"),
-        "n": _most(image.limits.n, 1),
-        "size": _size(image.limits, image.defaults),
-        "output_format": {"default": image.defaults.output_format},
-    }
-
-
-def _video_bounds(video: VideoSettings, settings: Settings) -> dict[str, Json]:
-    return {
-        "prompt": {"maxLength": video.limits.prompt_chars},
-        "model": _choice(settings, "video"),
-        "seconds": {"maximum": int(video.limits.seconds)},
-        "size": _size(video.limits, video.defaults, "even, "),
-    }
-
-
-def _most(maximum: int, default: int) -> Json:
-    return {"maximum": maximum, "default": default}
-
-
-def _size(limits: ImageLimits | VideoLimits, defaults: ImageDefaults | VideoDefaults, also: str = "") -> Json:
+def _size(model: AnyModel) -> Json:
+    assert not isinstance(model, TextSettings), "texts have no size"
+    limits, defaults = model.limits, model.defaults
+    even = "even, " if model.kind == "video" else ""
     return {
         "pattern": "^([1-9][0-9]{0,4}x[1-9][0-9]{0,4}|auto)$",
-        "description": f"WIDTHxHEIGHT, each {also}{limits.min_side} to {limits.max_side} pixels; or auto.",
+        "description": f"WIDTHxHEIGHT, each {even}{limits.min_side} to {limits.max_side} pixels; or auto.",
         "default": f"{defaults.width}x{defaults.height}",
     }
 
@@ -480,7 +214,7 @@ def _size(limits: ImageLimits | VideoLimits, defaults: ImageDefaults | VideoDefa
 # --- operations -----------------------------------------------------------------------------------------------------
 
 
-def _operation(operation: Operation, schemas: dict[str, Json], refs: Refs, has_keys: bool) -> Json:
+def _operation(operation: Endpoint, schemas: dict[str, Json], refs: Refs, has_keys: bool) -> Json:
     made: Json = {
         "operationId": _name(operation),
         "summary": operation.summary,
@@ -495,15 +229,20 @@ def _operation(operation: Operation, schemas: dict[str, Json], refs: Refs, has_k
     return made
 
 
-def _name(operation: Operation) -> str:
-    words = operation.path.replace("/v1", "").replace("{", "").replace("}", "").strip("/").split("/")
-    return "_".join([operation.method, *words])
+def _path(operation: Endpoint) -> str:
+    return operation.path.replace(":path}", "}")
 
 
-def _parameters(operation: Operation, schemas: dict[str, Json], refs: Refs) -> list[Json]:
-    names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+def _name(operation: Endpoint) -> str:
+    words = _path(operation).replace("/v1", "").replace("{", "").replace("}", "").strip("/").split("/")
+    return "_".join([operation.method.lower(), *words])
+
+
+def _parameters(operation: Endpoint, schemas: dict[str, Json], refs: Refs) -> list[Json]:
+    names = [part[1:-1] for part in _path(operation).split("/") if part.startswith("{")]
     made: list[Json] = [{"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]} for name in names]
-    made += [{"name": name, "in": "header", "required": False, **HEADERS[name]} for name in operation.headers]
+    headers = [*operation.headers, *(["Idempotency-Key"] if operation.body else [])]
+    made += [{"name": name, "in": "header", "required": False, **HEADERS[name]} for name in headers]
     if operation.query is not None:
         properties = _resolved(refs[operation.query], schemas)["properties"]
         made += [
@@ -513,13 +252,13 @@ def _parameters(operation: Operation, schemas: dict[str, Json], refs: Refs) -> l
     return made
 
 
-def _body(operation: Operation, schemas: dict[str, Json], refs: Refs) -> Json:
+def _body(operation: Endpoint, schemas: dict[str, Json], refs: Refs) -> Json:
     ref = refs[operation.body]
     properties = _resolved(ref, schemas)["properties"]
     model = {"model": _example(properties["model"])} if "model" in properties else {}
     content: Json = {JSON: {"schema": ref, "example": {**model, **operation.example}}}
-    if operation.files:
-        content["multipart/form-data"] = {"schema": _form(_resolved(ref, schemas), operation.files, schemas)}
+    if operation.body is not None and operation.body.FILES:
+        content["multipart/form-data"] = {"schema": _form(_resolved(ref, schemas), operation.body.FILES, schemas)}
     return content
 
 
@@ -576,13 +315,17 @@ def _resolved(schema: Json, schemas: dict[str, Json]) -> Json:
 # --- responses ------------------------------------------------------------------------------------------------------
 
 
-def _responses(operation: Operation, refs: Refs, has_keys: bool) -> Json:
+def _responses(operation: Endpoint, refs: Refs, has_keys: bool) -> Json:
     content = {each: {"schema": refs[model]} if model else {} for each, model in operation.answers.items()}
     made: Json = {"200": {"description": operation.summary, "content": content}}
     files = {each: {} for each, model in operation.answers.items() if model is None}
     for status, description in operation.also.items():
         made[str(status)] = {"description": description, **({"content": files} if status == 206 else {})}
-    errors = {*operation.errors, *((401, 429) if has_keys and operation.path.startswith("/v1/") else ())}
+    errors = {
+        *operation.errors,
+        *(MAKES if operation.body else ()),
+        *((401, 429) if has_keys and operation.path.startswith("/v1/") else ()),
+    }
     for status in sorted(errors):
         made[str(status)] = {"$ref": f"#/components/responses/{status}"}
     return made

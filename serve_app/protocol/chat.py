@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from serve_app.errors import InvalidRequest
 from serve_app.model_settings import MAX_MESSAGES, TextSettings
-from serve_app.protocol.common import Count, Whole, check_text, refuse
+from serve_app.protocol.common import Bound, Count, Whole, check_text, refuse
 from serve_app.protocol.text import (
     MAX_PARTS,
     NO_LOGPROBS,
@@ -47,35 +46,42 @@ class ChatMessage(BaseModel):
     content: Annotated[str, BeforeValidator(text_parts, json_schema_input_type=str | Parts | None)] = ""
 
 
+NoCall = Annotated[str | dict[str, Any], WithJsonSchema({"type": "string", "enum": ["none", "auto"]})]
+Modalities = Annotated[
+    list[str],
+    Field(max_length=8, fail_fast=True),
+    WithJsonSchema({"type": "array", "items": {"enum": ["text"]}, "minItems": 1, "maxItems": 1}),
+]
+
+
 class ChatRequest(TextRequest):
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
-    max_completion_tokens: Count | None = Field(default=None, description="Wins over max_tokens.")
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
+    messages: Annotated[list[ChatMessage], Bound("messages")] = Field(
+        min_length=1, max_length=MAX_MESSAGES, fail_fast=True
+    )
+    max_completion_tokens: Annotated[Count | None, Bound("max_tokens")] = Field(
+        default=None, description="Wins over max_tokens."
+    )
+    logprobs: Annotated[bool, WithJsonSchema({"type": "boolean", "enum": [False]})] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), Whole, WithJsonSchema({"type": "integer", "enum": [0]})] | None = (
+        None
+    )
     tools: list[Any] | None = Field(default=None, max_length=1024, description="Accepted; the model calls none.")
-    tool_choice: str | dict[str, Any] | None = None
-    function_call: str | dict[str, Any] | None = None
-    modalities: Annotated[list[str], Field(max_length=8, fail_fast=True)] | None = None
+    tool_choice: NoCall | None = None
+    function_call: NoCall | None = None
+    modalities: Modalities | None = None
 
     @property
-    def most_tokens(self) -> tuple[str, int | None]:
-        if self.max_completion_tokens is None:
-            return super().most_tokens
-        return "max_completion_tokens", self.max_completion_tokens
+    def most_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
 
     def to_tasks(
         self, settings: TextSettings, *, id: str, caller: str, submitted_at: float, traceparent: str = ""
     ) -> list[TextTask]:
         """A task for each of the n choices. Raises InvalidRequest for what is beyond a limit or cannot be done."""
         self._refuse()
-        most = settings.limits.messages  # the template writes some tokens for each, also for an empty one
-        if len(self.messages) > most:
-            raise InvalidRequest(
-                f"'messages' has {len(self.messages)} items; at most {most} are allowed here (limits.messages).",
-                param="messages",
-            )
+        # among them that of messages: the template writes some tokens for each, also for an empty one
+        self.check_bounds(settings.limits)
         check_text("messages", [message.content for message in self.messages], settings.limits.prompt_chars)
-        n = self.n or 1
         task = TextTask(
             id=id,
             model=settings.id,
@@ -85,7 +91,7 @@ class ChatRequest(TextRequest):
             submitted_at=submitted_at,
             traceparent=traceparent,
         )
-        return fan_out(self.sampled(task, settings, n), n)
+        return fan_out(self.sampled(task, settings), self.n or 1)
 
     def _refuse(self) -> None:
         self.refuse_unsupported()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
@@ -45,6 +46,34 @@ Whole = BeforeValidator(_whole)
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="The same seed gives the same result."), Whole]
 Label = Annotated[str, Field(max_length=512)]
 """A caller's own word that is stored as it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Marks a field that a model's settings bound, by `limits.<most>`, or fill in, from `defaults.<default>`.
+
+    `Wire.check_bounds` holds requests to it and /openapi.json shows it. A `default` that is a number stands for itself.
+    """
+
+    most: str = ""
+    least: str = ""
+    default: str | int | None = None
+
+    def check(self, param: str, value: Any, limits: BaseModel) -> None:
+        """Raises InvalidRequest that names the limit."""
+        if not self.most:
+            return
+        most, name = getattr(limits, self.most), f"limits.{self.most}"
+        if self.least:
+            check_side(param, value, str(value), least=getattr(limits, self.least), most=most)
+        elif isinstance(value, str):
+            _check_length(param, len(value), "characters", most, name)
+        elif isinstance(value, list):
+            _check_length(param, len(cast("list[Any]", value)), "items", most, name)
+        else:
+            at_most(param, value, most, name)
+
+
 Annotations = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=16, fail_fast=True)]
 
 
@@ -66,6 +95,13 @@ class Wire(BaseModel):
     def place(self, name: str) -> str:
         """Where the caller wrote the `nvext` field of this name, for the `param` of an error."""
         return self._moved.get(name, f"nvext.{name}")
+
+    def check_bounds(self, limits: BaseModel) -> None:
+        """Raises InvalidRequest that names the first field beyond its limit, and the limit."""
+        _check_bounds(self, limits, str)
+        extension = getattr(self, "nvext", None)
+        if extension is not None:
+            _check_bounds(extension, limits, self.place)
 
     @property
     def ignored(self) -> list[str]:
@@ -176,21 +212,29 @@ def at_most(param: str, value: int, limit: float, name: str) -> None:
         raise InvalidRequest(f"'{param}' is {shown}; at most {limit:.15g} is allowed here ({name}).", param=param)
 
 
-def checked_prompt(param: str, prompt: str, limit: int) -> str:
-    """The prompt; raises InvalidRequest where it is blank or longer than `limit` characters."""
-    check_text(param, [prompt], limit)
-    return prompt
-
-
 def check_text(param: str, texts: Sequence[str], limit: int) -> None:
     """Raises InvalidRequest where the texts are all blank, or together longer than `limit` characters."""
-    length = sum(map(len, texts))
-    if length > limit:
-        raise InvalidRequest(
-            f"'{param}' has {length} characters; at most {limit} are allowed here (limits.prompt_chars).", param=param
-        )
+    _check_length(param, sum(map(len, texts)), "characters", limit, "limits.prompt_chars")
+    check_not_blank(param, *texts)
+
+
+def check_not_blank(param: str, *texts: str) -> None:
+    """Raises InvalidRequest where none of the texts holds more than white space."""
     if not any(text.strip() for text in texts):
         raise InvalidRequest(f"'{param}' holds no text.", param=param)
+
+
+def _check_length(param: str, length: int, what: str, most: int, name: str) -> None:
+    if length > most:
+        raise InvalidRequest(f"'{param}' has {length} {what}; at most {most} are allowed here ({name}).", param=param)
+
+
+def _check_bounds(part: BaseModel, limits: BaseModel, place: Callable[[str], str]) -> None:
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        for bound in field.metadata:
+            if isinstance(bound, Bound) and value is not None:
+                bound.check(place(name), value, limits)
 
 
 def parse_size(param: str, size: str, *, least: int, most: int) -> tuple[int, int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.model_settings import TextSettings
-from serve_app.protocol.common import Count, Whole, at_most, checked_prompt, refuse
+from serve_app.protocol.common import Bound, Count, Whole, at_most, check_text, refuse
 from serve_app.protocol.text import (
     NO_LOGPROBS,
     TextReport,
@@ -43,31 +43,36 @@ Prompts = Annotated[
 
 class CompletionRequest(TextRequest):
     prompt: Prompts
-    logprobs: Annotated[int, Field(ge=0, le=5), Whole] | None = None
-    best_of: Count | None = None
-    echo: bool | None = None
-    suffix: str | None = None
+    logprobs: Annotated[
+        Annotated[int, Field(ge=0, le=5), Whole] | None,
+        WithJsonSchema({"type": "null", "description": "Accepted as null only."}),
+    ] = None
+    best_of: Annotated[Count | None, Bound("n")] = None
+    echo: Annotated[bool, WithJsonSchema({"type": "boolean", "enum": [False]})] | None = None
+    suffix: Annotated[str, WithJsonSchema({"type": "string", "maxLength": 0})] | None = None
 
     def to_tasks(
         self, settings: TextSettings, *, id: str, caller: str, submitted_at: float, traceparent: str = ""
     ) -> list[TextTask]:
         """A task for each choice of each prompt. Raises InvalidRequest for what is beyond a limit or cannot be done."""
         self._refuse()
+        self.check_bounds(settings.limits)
         n = self.n or 1
         at_most("n", n * len(self.prompt), settings.limits.n, "limits.n, over all prompts")
         tasks: list[TextTask] = []
         for i, prompt in enumerate(self.prompt):
+            check_text("prompt", [prompt], settings.limits.prompt_chars)
             task = TextTask(
                 id=id if i == 0 else f"{id}-p{i}",
                 model=settings.id,
                 max_tokens=1,
                 caller=caller,
-                prompt=checked_prompt("prompt", prompt, settings.limits.prompt_chars),
+                prompt=prompt,
                 raw_prompt=True,
                 submitted_at=submitted_at,
                 traceparent=traceparent,
             )
-            tasks += fan_out(self.sampled(task, settings, n), n)
+            tasks += fan_out(self.sampled(task, settings), n)
         return tasks
 
     def _refuse(self) -> None:

@@ -17,15 +17,14 @@ from serve_app.model_settings import ImageSettings
 from serve_app.protocol.common import (
     MAX_SEED,
     Annotations,
+    Bound,
     Count,
     Label,
     NvExt,
     Seed,
     Whole,
     Wire,
-    at_most,
-    check_side,
-    checked_prompt,
+    check_not_blank,
     draw_seed,
     parse_size,
 )
@@ -41,17 +40,20 @@ GPT_IMAGE = ("gpt-image-", "chatgpt-image-")
 GPT_IMAGE_FIELDS = ("output_format", "output_compression", "background", "moderation", "input_fidelity", "images")
 """Fields that only those models have."""
 Quality = Literal["standard", "hd", "low", "medium", "high", "xhigh", "max", "auto"]
+Guidance = Annotated[float, Field(ge=0, le=100)]
+SIDE = Bound("max_side", least="min_side")
+STEPS = Bound("steps", default="num_inference_steps")
 URLOf = Callable[[StoredObject], str]
 
 
 class ImageExtension(NvExt):
     """`nvext` of image requests."""
 
-    negative_prompt: str | None = None
-    width: Count | None = Field(default=None, description="Pixels; with height it wins over size.")
-    height: Count | None = None
-    num_inference_steps: Count | None = Field(default=None, description="Denoising steps.")
-    guidance_scale: Annotated[float, Field(ge=0, le=100)] | None = None
+    negative_prompt: Annotated[str | None, Bound("prompt_chars")] = None
+    width: Annotated[Count | None, SIDE] = Field(default=None, description="Pixels; with height it wins over size.")
+    height: Annotated[Count | None, SIDE] = None
+    num_inference_steps: Annotated[Count | None, STEPS] = Field(default=None, description="Denoising steps.")
+    guidance_scale: Annotated[Guidance | None, Bound(default="guidance_scale")] = None
     seed: Seed | None = Field(default=None, description="Image i is drawn with seed + i.")
     annotations: Annotations | None = Field(default=None, description="Accepted and ignored.")
 
@@ -94,15 +96,15 @@ EditImage = Annotated[
 class ImageRequest(Wire):
     """What generations and edits have in common; unknown top-level fields are ignored."""
 
-    prompt: str = Field(min_length=1)
+    prompt: Annotated[str, Bound("prompt_chars")] = Field(min_length=1)
     model: str | None = Field(default=None, description="May be left out where one image model is served.")
-    n: Annotated[int, Field(ge=1, le=10), Whole] | None = None
+    n: Annotated[Annotated[int, Field(ge=1, le=10), Whole] | None, Bound("n", default=1)] = None
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, or auto.")
     response_format: Literal["url", "b64_json"] | None = Field(
         default=None,
         description="url by default, but b64_json in a stream and in requests that use a field only gpt-image has.",
     )
-    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_format: Annotated[ImageFormat | None, Bound(default="output_format")] = None
     output_compression: Annotated[int, Field(ge=0, le=100), Whole] | None = Field(
         default=None, description="Quality of JPEG and WebP, 100 by default; PNG is lossless."
     )
@@ -142,27 +144,24 @@ class ImageRequest(Wire):
         """The task with every default filled and the seed drawn. Raises InvalidRequest that names the limit."""
         limits, defaults = settings.limits, settings.defaults
         ext = self.nvext or NO_EXTENSION
+        self.check_bounds(limits)
+        check_not_blank("prompt", self.prompt)
         n = self.n or 1
-        at_most("n", n, limits.n, "limits.n")
-        steps = ext.num_inference_steps or min(defaults.num_inference_steps, limits.steps)
-        at_most(self.place("num_inference_steps"), steps, limits.steps, "limits.steps")
-        negative = ext.negative_prompt or None
-        if negative is not None and (len(negative) > limits.prompt_chars or negative.strip()):
-            checked_prompt(self.place("negative_prompt"), negative, limits.prompt_chars)
+        negative = ext.negative_prompt or ""
         output_format = self.output_format or defaults.output_format
         width, height = self._size(settings, inputs)
         return ImageTask(
             id=id,
             model=settings.id,
-            prompt=checked_prompt("prompt", self.prompt, limits.prompt_chars),
+            prompt=self.prompt,
             width=width,
             height=height,
-            num_inference_steps=steps,
+            num_inference_steps=ext.num_inference_steps or min(defaults.num_inference_steps, limits.steps),
             guidance_scale=defaults.guidance_scale if ext.guidance_scale is None else ext.guidance_scale,
             seed=_seed(ext.seed, n, self.place("seed")),
             caller=caller,
             n=n,
-            negative_prompt=negative if negative and negative.strip() else None,
+            negative_prompt=negative if negative.strip() else None,
             output_format=output_format,
             output_compression=None if output_format == "png" else self.output_compression,
             return_bytes=self.wants_bytes(settings),
@@ -183,9 +182,6 @@ class ImageRequest(Wire):
             width, height = _fitted(inputs.width, inputs.height, limits.min_side, limits.max_side)
         else:
             width, height = defaults.width, defaults.height
-        for name, side in (("width", ext.width), ("height", ext.height)):
-            if side is not None:
-                check_side(self.place(name), side, str(side), least=limits.min_side, most=limits.max_side)
         return ext.width or width, ext.height or height
 
 

@@ -6,12 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.model_settings import TextSettings
-from serve_app.protocol.common import Annotations, Count, Label, NvExt, Whole, Wire, at_most, at_most_items, refuse
+from serve_app.protocol.common import (
+    Annotations,
+    Bound,
+    Count,
+    Label,
+    NvExt,
+    Whole,
+    Wire,
+    at_most_items,
+    refuse,
+)
 from serve_app.tasks import TextEnd, TextStep, TextTask
 
 MAX_STOPS = 4
@@ -54,6 +64,17 @@ class DynamoHints(NvExt):
 HINTS = tuple(DynamoHints.model_fields)
 
 
+# What no diffusion language model can do is refused. /openapi.json shows only the value that asks for nothing.
+ONLY_TEXT = WithJsonSchema({"type": "string", "enum": ["text"]})
+Penalty = Annotated[float, Field(ge=-2, le=2), WithJsonSchema({"type": "number", "enum": [0]})]
+Biases = Annotated[
+    dict[str, float],
+    Field(max_length=MAX_BIASES),
+    at_most_items(MAX_BIASES),
+    WithJsonSchema({"type": "object", "maxProperties": 0}),
+]
+
+
 class TextExtension(DynamoHints):
     """`nvext` of chat and completions."""
 
@@ -77,7 +98,7 @@ class StreamOptions(BaseModel):
 class ResponseFormat(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    type: Literal["text", "json_object", "json_schema"]
+    type: Annotated[Literal["text", "json_object", "json_schema"], ONLY_TEXT]
 
 
 def as_list(value: Any) -> Any:
@@ -99,17 +120,17 @@ class TextRequest(Wire):
     """The fields that chat and completions have in common."""
 
     model: str | None = Field(default=None, description="May be left out where one text model is served.")
-    max_tokens: Count | None = None
+    max_tokens: Annotated[Count | None, Bound("max_tokens", default="max_tokens")] = None
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Count | None = None
+    n: Annotated[Count | None, Bound("n", default=1)] = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Whole] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=MAX_BIASES), at_most_items(MAX_BIASES)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Biases | None = None
     response_format: ResponseFormat | None = None
     user: Label | None = None
     nvext: TextExtension | None = None
@@ -125,9 +146,9 @@ class TextRequest(Wire):
         return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
-    def most_tokens(self) -> tuple[str, int | None]:
-        """The field that says how long the text may get, and its value."""
-        return "max_tokens", self.max_tokens
+    def most_tokens(self) -> int | None:
+        """How long the text may get."""
+        return self.max_tokens
 
     def ignored_hints(self) -> list[str]:
         """What was sent and does nothing here: Dynamo's keys, and fields that nobody knows."""
@@ -145,17 +166,13 @@ class TextRequest(Wire):
         if self.response_format is not None and self.response_format.type != "text":
             raise refuse("response_format", "blocks follow no grammar; only {'type': 'text'} is allowed.")
 
-    def sampled(self, task: TextTask, settings: TextSettings, choices: int) -> TextTask:
-        """`task` with the sampling fields of this request; raises InvalidRequest that names the limit."""
-        limits = settings.limits
-        at_most("n", choices, limits.n, "limits.n")
-        field, max_tokens = self.most_tokens
-        if max_tokens is not None:
-            at_most(field, max_tokens, limits.max_tokens, "limits.max_tokens")
+    def sampled(self, task: TextTask, settings: TextSettings) -> TextTask:
+        """`task` with the sampling fields of this request."""
+        max_tokens = self.most_tokens
         ext = self.nvext or NO_EXTENSION
         return replace(
             task,
-            max_tokens=max_tokens or min(settings.defaults.max_tokens, limits.max_tokens),
+            max_tokens=max_tokens or min(settings.defaults.max_tokens, settings.limits.max_tokens),
             fewer_tokens=max_tokens is None,
             stop=tuple(self.stop or ()),
             temperature=0.0 if ext.greed_sampling else self.temperature,

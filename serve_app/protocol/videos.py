@@ -11,42 +11,58 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
 from serve_app.jobs import Job, Page, Status
 from serve_app.model_settings import VideoLimits, VideoSettings
 from serve_app.protocol.common import (
     Annotations,
+    Bound,
     Count,
     Label,
     NvExt,
     Seed,
     Wire,
     at_most,
+    check_not_blank,
     check_side,
-    checked_prompt,
+    check_text,
     parse_size,
     refuse,
 )
-from serve_app.protocol.images import Quality, Reference, URLOf
+from serve_app.protocol.images import SIDE, STEPS, Guidance, Quality, Reference, URLOf
 from serve_app.tasks import ModelCard, VideoTask
 
-Guidance = Annotated[float, Field(ge=0, le=100)]
 NOT_SERVED = "The model '{model}' is not served at present. The job waits for it until it expires."
-WholeSeconds = Count | Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
+Digits = Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
+
+
+def _as_number(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,4}", value) else value
+
+
+WholeSeconds = Annotated[
+    Count | None,
+    BeforeValidator(_as_number, json_schema_input_type=Count | Digits | None),
+    Bound("seconds"),
+]
 
 
 class VideoNvExt(NvExt):
     """Dynamo's `nvext` of a video request."""
 
-    width: Count | None = Field(default=None, description="Pixels, even; with height it wins over size.")
-    height: Count | None = None
-    fps: Count | None = Field(default=None, description="Frames a second.")
-    num_frames: Count | None = Field(default=None, description="Exact number of frames; wins over seconds x fps.")
-    num_inference_steps: Count | None = Field(default=None, description="Denoising steps.")
-    guidance_scale: Guidance | None = None
-    negative_prompt: str | None = None
+    width: Annotated[Count | None, SIDE] = Field(
+        default=None, description="Pixels, even; with height it wins over size."
+    )
+    height: Annotated[Count | None, SIDE] = None
+    fps: Annotated[Count | None, Bound("fps", default="fps")] = Field(default=None, description="Frames a second.")
+    num_frames: Annotated[Count | None, Bound("frames", default="num_frames")] = Field(
+        default=None, description="Exact number of frames; wins over seconds x fps."
+    )
+    num_inference_steps: Annotated[Count | None, STEPS] = Field(default=None, description="Denoising steps.")
+    guidance_scale: Annotated[Guidance | None, Bound(default="guidance_scale")] = None
+    negative_prompt: Annotated[str | None, Bound("prompt_chars")] = None
     seed: Seed | None = None
     annotations: Annotations | None = Field(default=None, description="Accepted and ignored.")
     boundary_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -67,9 +83,9 @@ class VideoRequest(Wire):
         "video": "no model here changes a video.",
     }
 
-    prompt: str = Field(min_length=1)
+    prompt: Annotated[str, Bound("prompt_chars")] = Field(min_length=1)
     model: str | None = None
-    seconds: WholeSeconds | None = Field(default=None, description="Length in whole seconds, as a number or a string.")
+    seconds: WholeSeconds = Field(default=None, description="Length in whole seconds, as a number or a string.")
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, both even; or auto.")
     input_reference: Reference | None = Field(
         default=None, description="The first frame: an https or data URL, or in multipart an upload."
@@ -90,23 +106,21 @@ class VideoRequest(Wire):
         """A task with every default filled; `seed` is used where the caller gave none. InvalidRequest names limits."""
         limits, defaults = settings.limits, settings.defaults
         asked = self.nvext or VideoNvExt()
-        prompt = checked_prompt("prompt", self.prompt, limits.prompt_chars)
+        self.check_bounds(limits)
+        check_not_blank("prompt", self.prompt)
         if asked.negative_prompt:
-            checked_prompt(self.place("negative_prompt"), asked.negative_prompt, limits.prompt_chars)
+            check_not_blank(self.place("negative_prompt"), asked.negative_prompt)
         width, height = self._size(asked, settings)
         fps = asked.fps or min(defaults.fps, limits.fps)
-        at_most(self.place("fps"), fps, limits.fps, "limits.fps")
-        steps = asked.num_inference_steps or min(defaults.num_inference_steps, limits.steps)
-        at_most(self.place("num_inference_steps"), steps, limits.steps, "limits.steps")
         return VideoTask(
             id=id,
             model=settings.id,
-            prompt=prompt,
+            prompt=self.prompt,
             width=width,
             height=height,
             num_frames=self._frames(fps, limits) or min(defaults.num_frames, limits.frames),
             fps=fps,
-            num_inference_steps=steps,
+            num_inference_steps=asked.num_inference_steps or min(defaults.num_inference_steps, limits.steps),
             guidance_scale=defaults.guidance_scale if asked.guidance_scale is None else asked.guidance_scale,
             seed=seed if asked.seed is None else asked.seed,
             caller=caller,
@@ -124,24 +138,18 @@ class VideoRequest(Wire):
             _check_even("size", width, height, limits)
         for name, side in (("width", asked.width), ("height", asked.height)):
             if side is not None:
-                check_side(self.place(name), side, str(side), least=limits.min_side, most=limits.max_side)
                 _check_even(self.place(name), side, side, limits)
         return asked.width or width, asked.height or height
 
     def _frames(self, fps: int, limits: VideoLimits) -> int:
         """0 where the caller named neither a number of frames nor seconds."""
-        seconds = int(self.seconds) if self.seconds is not None else None
-        if seconds == 0:
-            raise InvalidRequest("'seconds' must be at least 1, not '0'.", param="seconds")
-        at_most("seconds", seconds or 0, limits.seconds, "limits.seconds")
         if self.nvext and self.nvext.num_frames:
-            at_most(self.place("num_frames"), self.nvext.num_frames, limits.frames, "limits.frames")
             return self.nvext.num_frames
-        frames = (seconds or 0) * fps
+        frames = (self.seconds or 0) * fps
         if frames > limits.frames:
             raise InvalidRequest(
-                f"'seconds' is {seconds}, which are {frames} frames at {fps} a second; at most {limits.frames} are "
-                "allowed here (limits.frames).",
+                f"'seconds' is {self.seconds}, which are {frames} frames at {fps} a second; at most {limits.frames} "
+                "are allowed here (limits.frames).",
                 param="seconds",
             )
         return frames
@@ -166,7 +174,7 @@ class ContentQuery(Wire):
 class RemixRequest(Wire):
     """The body of POST /v1/videos/{id}/remix."""
 
-    prompt: str = Field(min_length=1)
+    prompt: Annotated[str, Bound("prompt_chars")] = Field(min_length=1)
 
 
 def sounds_synchronous(data: Mapping[str, Any]) -> bool:
@@ -181,7 +189,7 @@ def check_limits(task: VideoTask, limits: VideoLimits) -> None:
     at_most("num_frames", task.num_frames, limits.frames, "limits.frames")
     at_most("fps", task.fps, limits.fps, "limits.fps")
     at_most("num_inference_steps", task.num_inference_steps, limits.steps, "limits.steps")
-    checked_prompt("prompt", task.prompt, limits.prompt_chars)
+    check_text("prompt", [task.prompt], limits.prompt_chars)
 
 
 def check_capabilities(task: VideoTask, card: ModelCard, *, has_image: bool) -> None:

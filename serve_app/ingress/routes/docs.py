@@ -6,18 +6,21 @@ style, @scalar/api-reference 1.46.4 3.6 MB, this 12 KB; and it shows what an ans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from serve_app.ingress.endpoints import Endpoint
 from serve_app.ingress.openapi import document
 from serve_app.ingress.services import Services
 from serve_app.ingress.static import page_routes
 
 
-def routes(services: Services) -> list[BaseRoute]:
-    described = orjson.dumps(document(services.settings))
+def routes(services: Services, endpoints: Sequence[Endpoint]) -> list[BaseRoute]:
+    described = orjson.dumps(document(services.settings, endpoints))
 
     async def openapi(request: Request) -> Response:
         del request

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from serve_app.errors import Unavailable
 from serve_app.ingress.answers import json_answer
+from serve_app.ingress.endpoints import JSON, Endpoint
 from serve_app.ingress.errors import error_response
 from serve_app.ingress.services import AnyServed, ModelState, Services
 from serve_app.scrape import CONTENT_TYPE, Metrics
@@ -19,7 +21,7 @@ IN_PROCESS = ModelState("ready", 1)
 """The state of a model that lives in this process."""
 
 
-def routes(services: Services) -> list[BaseRoute]:
+def endpoints(services: Services) -> list[Endpoint]:
     scraped = Metrics()
 
     async def health(request: Request) -> Response:
@@ -40,9 +42,31 @@ def routes(services: Services) -> list[BaseRoute]:
         return Response(await scraped(), headers={"content-type": CONTENT_TYPE})
 
     return [
-        Route("/health", health, methods=["GET"]),
-        Route("/ready", ready, methods=["GET"]),
-        Route("/metrics", metrics, methods=["GET"]),
+        Endpoint(
+            method="GET",
+            path="/health",
+            handler=health,
+            summary="Whether this process lives",
+            tag="Health",
+            answers={JSON: dict[str, Any]},
+        ),
+        Endpoint(
+            method="GET",
+            path="/ready",
+            handler=ready,
+            summary="Whether the models that should run are warmed up",
+            tag="Health",
+            answers={JSON: dict[str, Any]},
+            errors=(503,),
+        ),
+        Endpoint(
+            method="GET",
+            path="/metrics",
+            handler=metrics,
+            summary="Prometheus metrics",
+            tag="Health",
+            answers={"text/plain": None},
+        ),
     ]
 
 

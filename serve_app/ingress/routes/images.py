@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from serve_app.autoscaling import work_of
@@ -18,6 +17,7 @@ from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import Asked, read_request
+from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.inputs import InputImage, read_image
 from serve_app.ingress.load import Load
 from serve_app.ingress.services import ImageClient, ServedImage, Services
@@ -26,6 +26,7 @@ from serve_app.protocol.images import (
     EditRequest,
     GenerationRequest,
     ImageRequest,
+    ImagesResponse,
     Inputs,
     URLOf,
     completed_events,
@@ -37,9 +38,14 @@ from serve_app.tasks import ImageEvent, ImagePreview, ImageResult, ImageTask
 
 INPUT_IMAGES = 1
 """How many images a model of today edits at a time."""
+SUNSET = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQMAAAAlPW0iAAAABlBMVEUoWqDmeDwUttOQAAAAEklEQVR42mNgwA4Y/zMwMWBB"
+    "ABfZAQ/GgRizAAAAAElFTkSuQmCC"
+)
+"""A picture to edit: 16 x 16 pixels, blue above orange."""
 
 
-def routes(services: Services) -> list[BaseRoute]:
+def endpoints(services: Services) -> list[Endpoint]:
     settings = services.settings
 
     async def generate(request: Request) -> ASGIApp:
@@ -58,8 +64,26 @@ def routes(services: Services) -> list[BaseRoute]:
         return await _answer(services, model, request, body, asked, inputs)
 
     return [
-        Route("/v1/images/generations", generate, methods=["POST"]),
-        Route("/v1/images/edits", edit, methods=["POST"]),
+        Endpoint(
+            method="POST",
+            path="/v1/images/generations",
+            handler=generate,
+            summary="Images from a prompt",
+            tag="Images",
+            body=GenerationRequest,
+            example={"prompt": "A sunset over the ocean"},
+            answers={JSON: ImagesResponse, EVENTS: None},
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/images/edits",
+            handler=edit,
+            summary="Images from an image and a prompt",
+            tag="Images",
+            body=EditRequest,
+            example={"prompt": "A sunset over the ocean", "image": SUNSET},
+            answers={JSON: ImagesResponse, EVENTS: None},
+        ),
     ]
 
 

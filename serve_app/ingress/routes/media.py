@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from serve_app.errors import ObjectNotFound
+from serve_app.ingress.endpoints import Endpoint
 from serve_app.ingress.files import file_answer
 from serve_app.ingress.services import PUBLIC, Services
 from serve_app.storage import check_key
@@ -15,7 +15,7 @@ MEDIA = "media/"
 """Jobs, keys of idempotency and the ledger lie beside it in the store, and are nobody's to fetch."""
 
 
-def routes(services: Services) -> list[BaseRoute]:
+def endpoints(services: Services) -> list[Endpoint]:
     async def fetch(request: Request) -> Response:
         key = f"{MEDIA}{request.path_params['key']}"
         if not services.store.local:
@@ -27,4 +27,16 @@ def routes(services: Services) -> list[BaseRoute]:
             services.signer.verify(key, request.query_params)
         return await file_answer(request, services.store, await services.store.stat(key))
 
-    return [Route("/v1/media/{key:path}", fetch, methods=["GET", "HEAD"])]
+    return [
+        Endpoint(
+            method="GET",
+            path="/v1/media/{key:path}",
+            handler=fetch,
+            summary="A result in local storage, by the URL that an answer gave",
+            tag="Media",
+            answers=dict.fromkeys(("image/png", "image/jpeg", "image/webp", "video/mp4")),
+            headers=("Range",),
+            errors=(403, 404, 416, 500, 503),
+            also={206: "A part of the file", 304: "Not modified"},
+        )
+    ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from serve_app.ingress.answers import json_answer
+from serve_app.ingress.endpoints import JSON, Endpoint
 from serve_app.ingress.services import Services
-from serve_app.protocol.models import find_model, list_models
+from serve_app.protocol.models import Model, ModelList, find_model, list_models
 
 
-def routes(services: Services) -> list[BaseRoute]:
+def endpoints(services: Services) -> list[Endpoint]:
     created = int(services.started_at)
 
     async def every(request: Request) -> Response:
@@ -19,10 +19,24 @@ def routes(services: Services) -> list[BaseRoute]:
         return json_answer(list_models(services.settings, created))
 
     async def one(request: Request) -> Response:
-        return json_answer(find_model(request.path_params["id"], services.settings, created))
+        return json_answer(find_model(request.path_params["model"], services.settings, created))
 
     return [
-        Route("/v1/models", every, methods=["GET"]),
-        # ids are hub names, which hold slashes
-        Route("/v1/models/{id:path}", one, methods=["GET"]),
+        Endpoint(
+            method="GET",
+            path="/v1/models",
+            handler=every,
+            summary="The models served",
+            tag="Models",
+            answers={JSON: ModelList},
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/models/{model:path}",  # ids are hub names, which hold slashes
+            handler=one,
+            summary="One model",
+            tag="Models",
+            answers={JSON: Model},
+            errors=(404,),
+        ),
     ]

@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import read_request
 from serve_app.ingress.completing import Chunks, Collector, Named, complete, replay, run, stream, together
+from serve_app.ingress.endpoints import Handler
 from serve_app.ingress.services import ServedText, Services
 from serve_app.ingress.streaming import EventStream
 from serve_app.protocol.chat import ChatRequest
@@ -24,16 +24,15 @@ from serve_app.tasks import TextResult
 R = TypeVar("R", ChatRequest, CompletionRequest)
 
 
-def text_route(
+def text_handler(
     services: Services,
-    path: str,
     prefix: str,
     request_model: type[R],
     *,
     chunks: Callable[[R, Named], Chunks],
     answer: Callable[[R, Sequence[TextResult], Named], Any],
-) -> Route:
-    """The route of a text endpoint, whose ids begin with `prefix`."""
+) -> Handler:
+    """The handler of a text endpoint, whose ids begin with `prefix`."""
     settings = services.settings
 
     async def create(request: Request) -> ASGIApp:
@@ -62,4 +61,4 @@ def text_route(
         named = Named(id=made.id, created=int(made.created_at), model=model.id, hints=hints)
         return json_answer(answer(asked, made.result, named), timing=together(made.result))
 
-    return Route(path, create, methods=["POST"])
+    return create

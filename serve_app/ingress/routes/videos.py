@@ -6,14 +6,13 @@ import asyncio
 import base64
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.errors import InvalidRequest, NotFound, ObjectNotFound, TimedOut
@@ -21,6 +20,7 @@ from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer, server_timing
 from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.dispatch import Dispatcher, NewJob
+from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.files import file_answer
 from serve_app.ingress.inputs import read_image
 from serve_app.ingress.query import read_query
@@ -47,24 +47,112 @@ from serve_app.protocol.videos import (
 from serve_app.tasks import VideoResult, VideoTask
 
 EVENTS_POLL_S = 0.5
+READS = (400, 404, 500, 503)
 NOT_HERE = ("edits", "extensions", "characters", "generations")
 """Words of OpenAI's own paths, and of other servers', that are no id of a video."""
 ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
-def routes(services: Services) -> list[BaseRoute]:
+def endpoints(services: Services) -> list[Endpoint]:
     videos = Videos(services)
     one = "/v1/videos/{id}"
     return [
-        Route("/v1/videos", by_method(POST=videos.create, GET=videos.list), methods=["POST", "GET"]),
-        Route("/v1/videos/sync", by_method(POST=videos.create_sync), methods=ANY),  # "sync" is the id of no video
-        *(Route(f"/v1/videos/{word}", not_here, methods=ANY) for word in NOT_HERE),
-        Route(one, by_method(GET=videos.get, DELETE=videos.delete), methods=["GET", "DELETE"]),
-        Route(f"{one}/content", videos.content, methods=["GET"]),
-        Route(f"{one}/cancel", videos.cancel, methods=["POST"]),
-        Route(f"{one}/remix", videos.remix, methods=["POST"]),
-        Route(f"{one}/events", videos.events, methods=["GET"]),
+        Endpoint(
+            method="POST",
+            path="/v1/videos",
+            handler=videos.create,
+            summary="A video: as a job, or synchronously",
+            tag="Videos",
+            body=VideoRequest,
+            example={"prompt": "A sunset over the ocean", "response_format": "url"},
+            answers={JSON: Video, EVENTS: None},
+            headers=("Prefer",),
+        ),
+        Endpoint(
+            method="POST",
+            path="/v1/videos/sync",
+            handler=videos.create_sync,
+            summary="A video: the MP4 itself",
+            tag="Videos",
+            body=VideoRequest,
+            example={"prompt": "A sunset over the ocean"},
+            answers={"video/mp4": None, JSON: Video},
+            headers=("Prefer",),
+        ),
+        Endpoint(
+            method="GET",
+            path="/v1/videos",
+            handler=videos.list,
+            summary="The caller's videos, newest first",
+            tag="Videos",
+            query=ListQuery,
+            answers={JSON: VideoList},
+            errors=READS,
+        ),
+        Endpoint(
+            method="GET",
+            path=one,
+            handler=videos.get,
+            summary="A video's job",
+            tag="Videos",
+            answers={JSON: Video},
+            errors=READS,
+        ),
+        Endpoint(
+            method="DELETE",
+            path=one,
+            handler=videos.delete,
+            summary="Delete a video's job and files; one that still runs is cancelled",
+            tag="Videos",
+            answers={JSON: VideoDeleted},
+            errors=READS,
+        ),
+        Endpoint(
+            method="GET",
+            path=f"{one}/content",
+            handler=videos.content,
+            summary="The file: the video, its thumbnail or its spritesheet",
+            tag="Videos",
+            query=ContentQuery,
+            answers={"video/mp4": None, "image/webp": None, "image/jpeg": None},
+            headers=("Range",),
+            errors=(*READS, 416),
+            also={206: "A part of the file", 304: "Not modified", 307: "Where the file lies"},
+        ),
+        Endpoint(
+            method="POST",
+            path=f"{one}/cancel",
+            handler=videos.cancel,
+            summary="Cancel a video; one that has ended stays as it is",
+            tag="Videos",
+            answers={JSON: Video},
+            errors=READS,
+        ),
+        Endpoint(
+            method="POST",
+            path=f"{one}/remix",
+            handler=videos.remix,
+            summary="The same parameters with another prompt",
+            tag="Videos",
+            body=RemixRequest,
+            example={"prompt": "A sunrise over the ocean"},
+            answers={JSON: Video},
+        ),
+        Endpoint(
+            method="GET",
+            path=f"{one}/events",
+            handler=videos.events,
+            summary="Progress until the end, as server-sent events",
+            tag="Videos",
+            answers={EVENTS: None},
+            errors=READS,
+        ),
     ]
+
+
+def dead_ends() -> list[Route]:
+    """Paths of OpenAI's own and of other servers, which would else be read as ids of videos."""
+    return [Route(f"/v1/videos/{word}", not_here, methods=ANY) for word in NOT_HERE]
 
 
 class Videos:
@@ -268,15 +356,3 @@ def _facts(job: Job, result: VideoResult) -> dict[str, str]:
         "x-job-inference-time-s": f"{result.timing.engine_s:.3f}",
         "server-timing": server_timing(result.timing),
     }
-
-
-def by_method(**handlers: Callable[[Request], Awaitable[ASGIApp]]) -> Callable[[Request], Awaitable[ASGIApp]]:
-    """One endpoint for the methods of one path, so that a 405 lists all of them."""
-
-    async def handle(request: Request) -> ASGIApp:
-        handler = handlers.get("GET" if request.method == "HEAD" else request.method)
-        if handler is None:
-            raise HTTPException(405, headers={"Allow": ", ".join(handlers)})
-        return await handler(request)
-
-    return handle
