@@ -126,7 +126,7 @@ def _sweeper(settings: Settings, models: Mapping[str, Application]) -> Applicati
     deployment = _deployment(served(Sweeper)).options(
         name="sweeper", ray_actor_options=_actor(0.05, settings.ingress.labels)
     )
-    videos = {model.id: models[name] for name, model in settings.served.items() if model.kind == "video"}
+    videos = {id: models[name] for name, model in settings.served.items() if model.kind == "video" for id in model.ids}
     return deployment.bind(settings, videos)
 
 

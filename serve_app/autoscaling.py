@@ -49,9 +49,10 @@ def work_of(task: TextTask | ImageTask | VideoTask) -> Work:
         return Work("text", "tokens", float(task.max_tokens))
     pixels = task.width * task.height / MEGA
     size = f"{task.width}x{task.height}"
+    caching = f" {task.step_caching.method}" if task.step_caching else ""
     if isinstance(task, ImageTask):
-        return Work("image", f"{size}x{task.num_inference_steps}", pixels * task.num_inference_steps * task.n)
-    shape = f"{size}x{task.num_frames}x{task.num_inference_steps}"
+        return Work("image", f"{size}x{task.num_inference_steps}{caching}", pixels * task.num_inference_steps * task.n)
+    shape = f"{size}x{task.num_frames}x{task.num_inference_steps}{caching}"
     return Work("video", shape, pixels * task.num_frames * task.num_inference_steps)
 
 

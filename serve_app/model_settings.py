@@ -6,12 +6,17 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from serve_app.tasks import ImageFormat
+from serve_app.tasks import Adapter, ImageFormat, Precision, StepCaching
 
 EngineName = Literal["auto", "diffusers", "sglang"]
 Parallel = Literal["auto", "tensor", "cfg", "sequence"]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Guidance = Annotated[float, Field(ge=0)]
+Scale = Annotated[float, Field(ge=-10, le=10)]
+AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,119}$")]
+PresetName = Literal["low", "medium", "high", "standard", "hd", "xhigh", "max"]
+"""The words of OpenAI's clients for `quality`, but `auto`."""
 
 
 class Strict(BaseModel):
@@ -88,6 +93,11 @@ class ModelSettings(Strict):
         """The model id that callers ask for."""
         return self.served_name or self.model
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Everything that callers may ask this model for: `id` comes first."""
+        return (self.id,)
+
 
 MAX_MESSAGES = 4096
 """What `limits.messages` may be at most: no more are looked at."""
@@ -120,6 +130,70 @@ class TextSettings(ModelSettings):
     defaults: TextDefaults = TextDefaults()
 
 
+class AdapterSettings(Strict):
+    """A LoRA: a small file of changes to a model's weights."""
+
+    path: str
+    """a .safetensors file: a path, or owner/repository/file on the hub"""
+    scale: Scale = 1.0
+    """its strength where a caller names none"""
+
+    @field_validator("path")
+    @classmethod
+    def _is_safetensors(cls, path: str) -> str:
+        if not path.endswith(".safetensors"):
+            raise ValueError(f"'{path}': an adapter is a .safetensors file")
+        return path
+
+
+class StepCachingSettings(BaseModel):
+    """How denoising steps reuse what earlier ones computed; every key but `method` is a parameter of the method."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    method: str
+    """diffusers: first_block; sglang: cache_dit or teacache"""
+
+    def to_task(self) -> StepCaching:
+        return StepCaching(method=self.method, parameters=self.model_extra or {})
+
+
+class PresetSettings(Strict):
+    """What a `quality` of callers stands for; the model's default where a key is null."""
+
+    num_inference_steps: Positive | None = None
+    guidance_scale: Guidance | None = None
+    step_caching: StepCachingSettings | None = None
+    """skips work that hardly changes from step to step, at some loss"""
+    precision: Precision | None = None
+    """of SGLang's kernels; the diffusers engine is always exact"""
+
+
+class DiffusionSettings(ModelSettings):
+    """What image and video models share."""
+
+    adapters: dict[AdapterName, AdapterSettings] = {}
+    """LoRA by the model id that callers ask for, such as {pixel-art: {path: /loras/pixel.safetensors, scale: 0.9}}"""
+    quality: dict[PresetName, PresetSettings | None] = {}
+    """presets of `quality`: low, medium, high, standard, hd, xhigh, max; null or not here: as auto"""
+    allow_fallback: bool = False
+    """SGLang without a native pipeline for the model: false stops, true runs it slowly"""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Each adapter is asked for by its own name."""
+        return (self.id, *self.adapters)
+
+    def preset(self, quality: str | None) -> PresetSettings | None:
+        """The preset of that name; None where the model has none, whose exact defaults then count."""
+        return next((preset for name, preset in self.quality.items() if name == quality), None)
+
+    def adapters_of(self, id: str) -> tuple[Adapter, ...]:
+        """What the model id `id` itself applies: the adapter of that name, or none for the model's own id."""
+        adapter = self.adapters.get(id)
+        return () if adapter is None else (Adapter(name=id, scale=adapter.scale),)
+
+
 class ImageLimits(Strict):
     prompt_chars: Positive = 32000
     n: Annotated[int, Field(ge=1, le=10)] = 10
@@ -134,13 +208,13 @@ class ImageDefaults(Strict):
     width: Positive = 1024
     height: Positive = 1024
     num_inference_steps: Positive = 28
-    guidance_scale: Annotated[float, Field(ge=0)] = 3.5
+    guidance_scale: Guidance = 3.5
     output_format: ImageFormat = "png"
     response_format: Literal["url", "b64_json"] | None = None
     """null: as OpenAI does"""
 
 
-class ImageSettings(ModelSettings):
+class ImageSettings(DiffusionSettings):
     """A model of images."""
 
     kind: Literal["image"] = "image"
@@ -148,8 +222,6 @@ class ImageSettings(ModelSettings):
     defaults: ImageDefaults = ImageDefaults()
     warm_up_sizes: tuple[tuple[Positive, Positive], ...] = ()
     """[width, height] pairs that run once before a replica is ready; empty: the default size"""
-    allow_fallback: bool = False
-    """SGLang without a native pipeline for the model: false stops, true runs it slowly"""
 
 
 class VideoLimits(Strict):
@@ -168,11 +240,11 @@ class VideoDefaults(Strict):
     num_frames: Positive = 81
     fps: Positive = 16
     num_inference_steps: Positive = 50
-    guidance_scale: Annotated[float, Field(ge=0)] = 5.0
+    guidance_scale: Guidance = 5.0
     negative_prompt: str | None = None
 
 
-class VideoSettings(ModelSettings):
+class VideoSettings(DiffusionSettings):
     """A model of videos."""
 
     kind: Literal["video"] = "video"
@@ -180,8 +252,6 @@ class VideoSettings(ModelSettings):
     defaults: VideoDefaults = VideoDefaults()
     warm_up_sizes: tuple[tuple[Positive, Positive, Positive], ...] = ()
     """[width, height, frames] triples; empty: the default size"""
-    allow_fallback: bool = False
-    """SGLang without a native pipeline for the model: false stops, true runs it slowly"""
     time_limit_s: Seconds = 1800.0
     """of one generation"""
 

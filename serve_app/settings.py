@@ -279,10 +279,20 @@ def _model_problems(models: Mapping[str, AnyModel | None]) -> Iterator[str]:
             yield f"{name}: a model of this name is of kind {name}, not {model.kind}"
         if name not in KINDS and not model.model:
             yield f"{name}: state its model, a hub id or a local folder"
-        if model.id and (other := ids.setdefault(model.id, name)) != name:
-            yield f"{name}: callers would ask for it as '{model.id}', as for {other}: give it another served_name"
+        for place, id in _asked_for(name, model):
+            if (other := ids.setdefault(id, place)) != place:
+                remedy = "give it another served_name" if place == name else "give the adapter another name"
+                yield f"{place}: callers would ask for it as '{id}', as for {other}: {remedy}"
     if all(kind in models for kind in KINDS) and not any(models.values()):
         yield "all of them are null: nothing to serve"
+
+
+def _asked_for(name: str, model: AnyModel) -> Iterator[tuple[str, str]]:
+    """Where the settings give callers an id to ask for, and the id."""
+    own, *adapters = model.ids
+    if own:  # the profile names the model where the operator does not
+        yield name, own
+    yield from ((f"{name}.adapters.{id}", id) for id in adapters)
 
 
 def resolve(written: Settings, profile: Literal["demo", "gpu"]) -> Settings:

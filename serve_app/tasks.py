@@ -6,12 +6,14 @@ limits, so that running a task again gives the same bytes. Knows no HTTP, no eng
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["text", "image", "video"]
 KINDS: tuple[Kind, ...] = ("text", "image", "video")
 ImageFormat = Literal["png", "jpeg", "webp"]
+Precision = Literal["exact", "lossless", "approximate"]
 FinishReason = Literal["stop", "length"]
 PUBLIC_CALLER = "public"
 """The caller of every request while no API keys are set."""
@@ -138,6 +140,25 @@ class TextResult:
     end: TextEnd
 
 
+# --- images and video ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A LoRA of the model by the name that its settings give it, and how strongly it is applied."""
+
+    name: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCaching:
+    """How denoising steps reuse what earlier ones computed; the engine knows the methods and their parameters."""
+
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
 # --- images ---------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +188,10 @@ class ImageTask:
     input_image: bytes | None = None
     mask: bytes | None = None
     strength: float = 0.8
+    adapters: tuple[Adapter, ...] = ()
+    quality: str | None = None
+    step_caching: StepCaching | None = None
+    precision: Precision | None = None
     safety_identifier: str | None = None
     submitted_at: float = 0.0
     traceparent: str = ""
@@ -193,11 +218,14 @@ class ImagePreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageResult:
+    """`step_caching` is the method that was used; an edit may not know one that drawing knows."""
+
     images: tuple[GeneratedImage, ...]
     width: int
     height: int
     num_inference_steps: int
     guidance_scale: float
+    step_caching: str | None = None
     timing: Timing = field(default_factory=Timing)
 
 
@@ -229,6 +257,10 @@ class VideoTask:
     guidance_scale_2: float | None = None
     boundary_ratio: float | None = None
     input_key: str | None = None
+    adapters: tuple[Adapter, ...] = ()
+    quality: str | None = None
+    step_caching: StepCaching | None = None
+    precision: Precision | None = None
     submitted_at: float = 0.0
     traceparent: str = ""
 

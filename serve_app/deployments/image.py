@@ -97,6 +97,7 @@ class ImageDeployment:
                 height=task.height,
                 num_inference_steps=output.num_inference_steps,
                 guidance_scale=output.guidance_scale,
+                step_caching=output.step_caching.method if output.step_caching else None,
                 timing=record.timing,
             )
 
@@ -133,9 +134,7 @@ class ImageDeployment:
     def _facts(self, task: ImageTask, output: ImageOutput, seed: int) -> dict[str, str] | None:
         if not self._provenance:
             return None
-        return provenance.of_image(
-            task, seed=seed, steps=output.num_inference_steps, guidance_scale=output.guidance_scale
-        )
+        return provenance.of_image(task, output, model=self._slot.engine.card.model, seed=seed)
 
 
 def _ignore(step: Step) -> None:

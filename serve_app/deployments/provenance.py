@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 
-from serve_app.tasks import ImageTask, VideoTask
+from serve_app.engines.base import ImageOutput
+from serve_app.tasks import ImageTask, StepCaching, VideoTask
 
 SOFTWARE = "diffusion-serve"
 
 
-def of_image(task: ImageTask, *, seed: int, steps: int, guidance_scale: float) -> dict[str, str]:
-    """The parameters of the one image that was drawn with `seed`; the same whether it came alone or among n."""
+def of_image(task: ImageTask, output: ImageOutput, *, model: str, seed: int) -> dict[str, str]:
+    """The parameters of the one image that was drawn with `seed`; the same whether it came alone or among n.
+
+    `model` is the deployment's own id, so that an adapter asked for by its model id leaves the same file as one that
+    was named beside the model.
+    """
     facts = {
         "software": SOFTWARE,
-        "model": task.model,
+        "model": model,
         "prompt": task.prompt,
         "negative_prompt": task.negative_prompt,
         "seed": seed,
-        "steps": steps,
-        "guidance_scale": guidance_scale,
+        "steps": output.num_inference_steps,
+        "guidance_scale": output.guidance_scale,
         "size": f"{task.width}x{task.height}",
+        **_shared(task, output.step_caching),
     }
     if task.input_image is not None:
         facts["input_sha256"] = hashlib.sha256(task.input_image).hexdigest()
@@ -28,12 +34,12 @@ def of_image(task: ImageTask, *, seed: int, steps: int, guidance_scale: float) -
     return _written(facts)
 
 
-def of_video(task: VideoTask, *, image: bytes | None) -> dict[str, str]:
+def of_video(task: VideoTask, *, model: str, image: bytes | None) -> dict[str, str]:
     """The parameters of a video; `image` is its encoded first frame, told by its digest."""
     return _written(
         {
             "software": SOFTWARE,
-            "model": task.model,
+            "model": model,
             "prompt": task.prompt,
             "negative_prompt": task.negative_prompt,
             "seed": task.seed,
@@ -44,9 +50,21 @@ def of_video(task: VideoTask, *, image: bytes | None) -> dict[str, str]:
             "size": f"{task.width}x{task.height}",
             "frames": task.num_frames,
             "fps": task.fps,
+            **_shared(task, task.step_caching),
             "input_sha256": hashlib.sha256(image).hexdigest() if image is not None else None,
         }
     )
+
+
+def _shared(task: ImageTask | VideoTask, caching: StepCaching | None) -> dict[str, str | None]:
+    """What changes the pixels beside the parameters that a caller names."""
+    adapters = ", ".join(f"{adapter.name}={adapter.scale:g}" for adapter in task.adapters)
+    parameters = [] if caching is None else [f"{name}={value}" for name, value in sorted(caching.parameters.items())]
+    return {
+        "adapters": adapters or None,
+        "step_caching": None if caching is None else " ".join([caching.method, *parameters]),
+        "precision": task.precision,
+    }
 
 
 def _written(facts: dict[str, str | int | float | None]) -> dict[str, str]:

@@ -119,7 +119,7 @@ def _parameters(task: AnyTask) -> dict[str, Any]:
     return {
         name: value
         for name in task.__dataclass_fields__
-        if name not in _LEFT_OUT and (value := getattr(task, name)) is not None
+        if name not in _LEFT_OUT and (value := getattr(task, name)) not in (None, ())
     }
 
 

@@ -153,7 +153,8 @@ class VideoDeployment:
     async def _deliver(
         self, owner: str, task: VideoTask, image: bytes | None, output: VideoOutput, record: Record
     ) -> VideoResult:
-        facts = provenance.of_video(task, image=image) if self._settings.media.provenance else None
+        model = self._slot.engine.card.model
+        facts = provenance.of_video(task, model=model, image=image) if self._settings.media.provenance else None
         began = time.monotonic()
         files = await _encoded(task, output, facts)
         encoded = time.monotonic()

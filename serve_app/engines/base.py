@@ -24,7 +24,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_app.tasks import ImageTask, ModelCard, TextEvent, TextTask, VideoTask
+from serve_app.tasks import ImageTask, ModelCard, StepCaching, TextEvent, TextTask, VideoTask
 
 Pixels = NDArray[np.uint8]
 """uint8, RGB: (height, width, 3) for an image, (frames, height, width, 3) for a video."""
@@ -47,13 +47,17 @@ OnStep = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageOutput:
-    """`pixels` holds n images of (height, width, 3); image i was drawn with `seeds[i]`."""
+    """`pixels` holds n images of (height, width, 3); image i was drawn with `seeds[i]`.
+
+    `step_caching` is the task's where it was used: a pipeline that edits may lack it.
+    """
 
     pixels: list[Pixels]
     seeds: list[int]
     num_inference_steps: int
     guidance_scale: float
     engine_s: float
+    step_caching: StepCaching | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
         schemas["EditRequest"]["anyOf"] = [{"required": ["image"]}, {"required": ["images"]}]
         for name in ("image", "images"):
             schemas["EditRequest"]["properties"][name] = _without_null(schemas["EditRequest"]["properties"][name])
-    schemas["ModelId"] = {"type": "string", "enum": [model.id for model in settings.served.values()]}
+    schemas["ModelId"] = {"type": "string", "enum": [id for model in settings.served.values() for id in model.ids]}
     for operation in operations:
         for model in (operation.body, operation.body and extension_of(operation.body)):
             if model is not None:
@@ -196,7 +196,7 @@ def _widest(settings: Settings, kind: Kind) -> AnyModel:
 def _choice(settings: Settings, kind: Kind) -> Json:
     """The ids of the models of one kind, and which of them a request means that names none."""
     default = settings.default_model(kind)
-    ids = [model.id for model in settings.served.values() if model.kind == kind]
+    ids = [id for model in settings.served.values() if model.kind == kind for id in model.ids]
     return {"enum": ids} | ({"default": default.id} if default else {})
 
 

@@ -148,7 +148,7 @@ async def always_ready() -> Mapping[str, ModelState]:
 
 @dataclass(kw_only=True)
 class Services:
-    """`models` by model id. `closing` is called when the application ends."""
+    """`models` by their own ids, without those of adapters. `closing` is called when the application ends."""
 
     settings: Settings
     store: ObjectStore
@@ -165,8 +165,9 @@ class Services:
         self.once = Idempotency(self.store, self.jobs, self.settings.jobs)
 
     def of(self, served: type[M]) -> dict[str, M]:
-        """The models of one kind, by id."""
-        return {id: model for id, model in self.models.items() if isinstance(model, served)}
+        """The models of one kind by every id that callers may ask for: an adapter's leads to its model."""
+        models = [model for model in self.models.values() if isinstance(model, served)]
+        return {id: model for model in models for id in model.settings.ids}
 
     def choose(self, served: type[M], asked: str | None) -> M:
         """The model that a request means: the one it asks for, else the only one, else the one named after the kind.
@@ -179,7 +180,6 @@ class Services:
             asked = default.id if default else ""
         if asked in models:
             return models[asked]
-        if asked in self.models:
-            kind = KIND_OF[type(self.models[asked])]
-            raise InvalidRequest(f"'{asked}' {WHAT_IT_MAKES[kind]}.", param="model")
+        if other := next((model for model in self.models.values() if asked in model.settings.ids), None):
+            raise InvalidRequest(f"'{asked}' {WHAT_IT_MAKES[KIND_OF[type(other)]]}.", param="model")
         raise ModelNotFound.of(asked[:SHOWN_CHARS], models)

@@ -16,21 +16,24 @@ from serve_app.errors import InvalidRequest
 from serve_app.model_settings import ImageSettings
 from serve_app.protocol.common import (
     MAX_SEED,
-    Annotations,
     Bound,
-    Count,
     Label,
-    NvExt,
     Seed,
     Whole,
-    Wire,
     check_not_blank,
     draw_seed,
     parse_size,
 )
-from serve_app.tasks import GeneratedImage, ImageFormat, ImagePreview, ImageResult, ImageTask, StoredObject
+from serve_app.protocol.diffusion import (
+    AUTO,
+    AdapterReport,
+    DiffusionExtension,
+    DiffusionRequest,
+    quality_used,
+    report_adapters,
+)
+from serve_app.tasks import GeneratedImage, ImageFormat, ImagePreview, ImageResult, ImageTask, Precision, StoredObject
 
-AUTO = "auto"
 PATCH = 16
 """Pixels of a side of what FLUX calls an image token; `usage` counts these."""
 MAX_INPUT_IMAGES = 16
@@ -39,23 +42,13 @@ GPT_IMAGE = ("gpt-image-", "chatgpt-image-")
 """How the names of the models begin whose clients read nothing but base64."""
 GPT_IMAGE_FIELDS = ("output_format", "output_compression", "background", "moderation", "input_fidelity", "images")
 """Fields that only those models have."""
-Quality = Literal["standard", "hd", "low", "medium", "high", "xhigh", "max", "auto"]
-Guidance = Annotated[float, Field(ge=0, le=100)]
-SIDE = Bound("max_side", least="min_side")
-STEPS = Bound("steps", default="num_inference_steps")
 URLOf = Callable[[StoredObject], str]
 
 
-class ImageExtension(NvExt):
+class ImageExtension(DiffusionExtension):
     """`nvext` of image requests."""
 
-    negative_prompt: Annotated[str | None, Bound("prompt_chars")] = None
-    width: Annotated[Count | None, SIDE] = Field(default=None, description="Pixels; with height it wins over size.")
-    height: Annotated[Count | None, SIDE] = None
-    num_inference_steps: Annotated[Count | None, STEPS] = Field(default=None, description="Denoising steps.")
-    guidance_scale: Annotated[Guidance | None, Bound(default="guidance_scale")] = None
     seed: Seed | None = Field(default=None, description="Image i is drawn with seed + i.")
-    annotations: Annotations | None = Field(default=None, description="Accepted and ignored.")
 
 
 class ImageReference(BaseModel):
@@ -93,11 +86,9 @@ EditImage = Annotated[
 ]
 
 
-class ImageRequest(Wire):
+class ImageRequest(DiffusionRequest):
     """What generations and edits have in common; unknown top-level fields are ignored."""
 
-    prompt: Annotated[str, Bound("prompt_chars")] = Field(min_length=1)
-    model: str | None = Field(default=None, description="May be left out where one image model is served.")
     n: Annotated[Annotated[int, Field(ge=1, le=10), Whole] | None, Bound("n", default=1)] = None
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, or auto.")
     response_format: Literal["url", "b64_json"] | None = Field(
@@ -112,9 +103,7 @@ class ImageRequest(Wire):
     partial_images: Annotated[int, Field(ge=0, le=3), Whole] | None = Field(
         default=None, description="Previews in a stream."
     )
-    user: Label | None = None
     safety_identifier: Label | None = None
-    quality: Quality | None = Field(default=None, description="Accepted; nvext.num_inference_steps decides.")
     style: Literal["vivid", "natural"] | None = Field(default=None, description="Accepted and ignored.")
     background: Literal["transparent", "opaque", "auto"] | None = Field(
         default=None, description="Accepted; images are opaque."
@@ -151,13 +140,11 @@ class ImageRequest(Wire):
         output_format = self.output_format or defaults.output_format
         width, height = self._size(settings, inputs)
         return ImageTask(
+            **self.shared_fields(settings, ext),
             id=id,
-            model=settings.id,
             prompt=self.prompt,
             width=width,
             height=height,
-            num_inference_steps=ext.num_inference_steps or min(defaults.num_inference_steps, limits.steps),
-            guidance_scale=defaults.guidance_scale if ext.guidance_scale is None else ext.guidance_scale,
             seed=_seed(ext.seed, n, self.place("seed")),
             caller=caller,
             n=n,
@@ -278,6 +265,9 @@ class ImageReport(TypedDict):
     seeds: list[int]
     num_inference_steps: int
     guidance_scale: float
+    step_caching: str | None
+    precision: Precision | None
+    adapters: list[AdapterReport]
     inference_time_s: float
     queue_time_s: float
     ignored: list[str]
@@ -348,7 +338,7 @@ def _family(asked: ImageRequest) -> str:
 def _description(asked: ImageRequest, task: ImageTask) -> Description:
     description: Description = {
         "size": f"{task.width}x{task.height}",
-        "quality": asked.quality or AUTO,
+        "quality": quality_used(task),
         "background": "opaque",
         "output_format": task.output_format,
     }
@@ -387,6 +377,9 @@ def _report(
         "seeds": [image.seed for image in images],
         "num_inference_steps": result.num_inference_steps,
         "guidance_scale": result.guidance_scale,
+        "step_caching": result.step_caching,
+        "precision": task.precision,
+        "adapters": report_adapters(task.adapters),
         "inference_time_s": round(result.timing.engine_s, 4),
         "queue_time_s": round(result.timing.queue_s, 4),
         "ignored": asked.ignored,

@@ -7,16 +7,20 @@ from typing import Literal
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import ModelNotFound
+from serve_app.model_settings import AnyModel
 from serve_app.settings import Settings
 from serve_app.tasks import Kind
 
 
 class Model(TypedDict):
+    """`parent` is the id of the model that an adapter belongs to."""
+
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
     kind: Kind
+    parent: str | None
 
 
 class ModelList(TypedDict):
@@ -25,13 +29,19 @@ class ModelList(TypedDict):
 
 
 def list_models(settings: Settings, created: int) -> ModelList:
-    """Every model that is served; `created` is when this server started."""
+    """Every model that is served, and its adapters after it; `created` is when this server started."""
+    models = settings.served.values()
+    return {"object": "list", "data": [_describe(id, model, created) for model in models for id in model.ids]}
+
+
+def _describe(id: str, model: AnyModel, created: int) -> Model:
     return {
-        "object": "list",
-        "data": [
-            {"id": model.id, "object": "model", "created": created, "owned_by": "diffusion-serve", "kind": model.kind}
-            for model in settings.served.values()
-        ],
+        "id": id,
+        "object": "model",
+        "created": created,
+        "owned_by": "diffusion-serve",
+        "kind": model.kind,
+        "parent": None if id == model.id else model.id,
     }
 
 

@@ -17,12 +17,8 @@ from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
 from serve_app.jobs import Job, Page, Status
 from serve_app.model_settings import VideoLimits, VideoSettings
 from serve_app.protocol.common import (
-    Annotations,
     Bound,
     Count,
-    Label,
-    NvExt,
-    Seed,
     Wire,
     at_most,
     check_not_blank,
@@ -31,8 +27,18 @@ from serve_app.protocol.common import (
     parse_size,
     refuse,
 )
-from serve_app.protocol.images import SIDE, STEPS, Guidance, Quality, Reference, URLOf
-from serve_app.tasks import ModelCard, VideoTask
+from serve_app.protocol.diffusion import (
+    SIDE,
+    AdapterReport,
+    DiffusionExtension,
+    DiffusionRequest,
+    Guidance,
+    check_adapter,
+    quality_used,
+    report_adapters,
+)
+from serve_app.protocol.images import Reference, URLOf
+from serve_app.tasks import ModelCard, Precision, VideoTask
 
 NOT_SERVED = "The model '{model}' is not served at present. The job waits for it until it expires."
 Digits = Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
@@ -49,22 +55,16 @@ WholeSeconds = Annotated[
 ]
 
 
-class VideoNvExt(NvExt):
+class VideoNvExt(DiffusionExtension):
     """Dynamo's `nvext` of a video request."""
 
     width: Annotated[Count | None, SIDE] = Field(
         default=None, description="Pixels, even; with height it wins over size."
     )
-    height: Annotated[Count | None, SIDE] = None
     fps: Annotated[Count | None, Bound("fps", default="fps")] = Field(default=None, description="Frames a second.")
     num_frames: Annotated[Count | None, Bound("frames", default="num_frames")] = Field(
         default=None, description="Exact number of frames; wins over seconds x fps."
     )
-    num_inference_steps: Annotated[Count | None, STEPS] = Field(default=None, description="Denoising steps.")
-    guidance_scale: Annotated[Guidance | None, Bound(default="guidance_scale")] = None
-    negative_prompt: Annotated[str | None, Bound("prompt_chars")] = None
-    seed: Seed | None = None
-    annotations: Annotations | None = Field(default=None, description="Accepted and ignored.")
     boundary_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="Where a two-expert model changes expert; 400 for others."
     )
@@ -73,7 +73,7 @@ class VideoNvExt(NvExt):
     )
 
 
-class VideoRequest(Wire):
+class VideoRequest(DiffusionRequest):
     """The body of POST /v1/videos and /v1/videos/sync."""
 
     FILES = ("input_reference",)
@@ -83,8 +83,6 @@ class VideoRequest(Wire):
         "video": "no model here changes a video.",
     }
 
-    prompt: Annotated[str, Bound("prompt_chars")] = Field(min_length=1)
-    model: str | None = None
     seconds: WholeSeconds = Field(default=None, description="Length in whole seconds, as a number or a string.")
     size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, both even; or auto.")
     input_reference: Reference | None = Field(
@@ -93,8 +91,6 @@ class VideoRequest(Wire):
     response_format: Literal["url", "b64_json"] | None = None
     output_format: Literal["mp4"] | None = None
     stream: bool | None = None
-    user: Label | None = None
-    quality: Quality | None = Field(default=None, description="Accepted; nvext.num_inference_steps decides.")
     nvext: VideoNvExt | None = None
 
     @property
@@ -113,15 +109,13 @@ class VideoRequest(Wire):
         width, height = self._size(asked, settings)
         fps = asked.fps or min(defaults.fps, limits.fps)
         return VideoTask(
+            **self.shared_fields(settings, asked),
             id=id,
-            model=settings.id,
             prompt=self.prompt,
             width=width,
             height=height,
             num_frames=self._frames(fps, limits) or min(defaults.num_frames, limits.frames),
             fps=fps,
-            num_inference_steps=asked.num_inference_steps or min(defaults.num_inference_steps, limits.steps),
-            guidance_scale=defaults.guidance_scale if asked.guidance_scale is None else asked.guidance_scale,
             seed=seed if asked.seed is None else asked.seed,
             caller=caller,
             negative_prompt=defaults.negative_prompt if asked.negative_prompt is None else asked.negative_prompt,
@@ -182,14 +176,17 @@ def sounds_synchronous(data: Mapping[str, Any]) -> bool:
     return any(data.get(name) is not None for name in ("nvext", "response_format", "stream", "output_format"))
 
 
-def check_limits(task: VideoTask, limits: VideoLimits) -> None:
-    """InvalidRequest for what is beyond the limits of today: of a stored task, which is of another day."""
+def check_stored(task: VideoTask, settings: VideoSettings) -> None:
+    """InvalidRequest for what a stored task, which is of another day, asks beyond the settings of today."""
+    limits = settings.limits
     for name, side in (("width", task.width), ("height", task.height)):
         check_side(name, side, str(side), least=limits.min_side, most=limits.max_side)
     at_most("num_frames", task.num_frames, limits.frames, "limits.frames")
     at_most("fps", task.fps, limits.fps, "limits.fps")
     at_most("num_inference_steps", task.num_inference_steps, limits.steps, "limits.steps")
     check_text("prompt", [task.prompt], limits.prompt_chars)
+    for adapter in task.adapters:
+        check_adapter(settings, adapter.name, "nvext.adapters")
 
 
 def check_capabilities(task: VideoTask, card: ModelCard, *, has_image: bool) -> None:
@@ -294,6 +291,10 @@ class VideoFacts(BaseModel):
     num_frames: int
     num_inference_steps: int
     guidance_scale: float
+    quality: str
+    step_caching: str | None
+    precision: Precision | None
+    adapters: list[AdapterReport]
     queue_time_s: float | None = None
 
 
@@ -353,6 +354,10 @@ class Video(BaseModel):
                 num_frames=task.num_frames,
                 num_inference_steps=task.num_inference_steps,
                 guidance_scale=task.guidance_scale,
+                quality=quality_used(task),
+                step_caching=task.step_caching.method if task.step_caching else None,
+                precision=task.precision,
+                adapters=report_adapters(task.adapters),
                 queue_time_s=round(result.timing.queue_s, 3) if result else None,
             ),
         )

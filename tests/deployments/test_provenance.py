@@ -12,15 +12,39 @@ from PIL import Image
 from serve_app.deployments import provenance
 from serve_app.deployments.image import ImageDeployment
 from serve_app.deployments.video import VideoDeployment
+from serve_app.engines.base import ImageOutput
 from serve_app.storage import open_store
+from serve_app.tasks import Adapter, StepCaching
 from tests.deployments.conftest import Configure, open_jobs
 from tests.deployments.test_image import make_task as make_image_task
 from tests.jobs.conftest import make_task as make_video_task
 
+OUTPUT = ImageOutput(pixels=[], seeds=[], num_inference_steps=2, guidance_scale=3.5, engine_s=0.1)
+
+
+def test_adapters_and_step_caching_are_told_with_the_model_that_they_belong_to() -> None:
+    caching = StepCaching(method="first_block", parameters={"threshold": 0.1})
+    adapters = (Adapter(name="pixel-art", scale=0.9), Adapter(name="sketch", scale=-1.0))
+    task = make_image_task(model="pixel-art", adapters=adapters, step_caching=caching, precision="exact")
+    told = provenance.of_image(task, replace(OUTPUT, step_caching=caching), model="demo/flux-tiny", seed=8)
+    assert told["model"] == "demo/flux-tiny"
+    assert told["adapters"] == "pixel-art=0.9, sketch=-1"
+    assert (told["step_caching"], told["precision"]) == ("first_block threshold=0.1", "exact")
+    assert "step_caching" not in provenance.of_image(task, OUTPUT, model="demo/flux-tiny", seed=8)
+    video = replace(make_video_task(), adapters=adapters, step_caching=caching)
+    assert (
+        told.items()
+        >= {
+            name: value
+            for name, value in provenance.of_video(video, model="wan", image=None).items()
+            if name in ("adapters", "step_caching")
+        }.items()
+    )
+
 
 def test_an_image_tells_its_parameters() -> None:
     task = make_image_task(negative_prompt="rain")
-    assert provenance.of_image(task, seed=8, steps=2, guidance_scale=3.5) == {
+    assert provenance.of_image(task, OUTPUT, model="demo/flux-tiny", seed=8) == {
         "software": "diffusion-serve",
         "model": "demo/flux-tiny",
         "prompt": "a river",
@@ -35,19 +59,21 @@ def test_an_image_tells_its_parameters() -> None:
 def test_two_runs_of_one_request_tell_the_same() -> None:
     task = make_image_task(n=1)
     again = replace(task, id="img_2", n=4, caller="alice", submitted_at=99.0, traceparent="00-ff")
-    facts = [provenance.of_image(each, seed=8, steps=2, guidance_scale=3.5) for each in (task, again)]
+    facts = [provenance.of_image(each, OUTPUT, model="flux", seed=8) for each in (task, again)]
     assert facts[0] == facts[1]
     video = make_video_task()
     again_video = replace(make_video_task(), caller="alice", submitted_at=99.0)
-    assert provenance.of_video(video, image=None) == provenance.of_video(again_video, image=None)
+    assert provenance.of_video(video, model="wan", image=None) == provenance.of_video(
+        again_video, model="wan", image=None
+    )
 
 
 def test_an_edit_tells_what_it_began_with() -> None:
-    one = provenance.of_image(make_image_task(input_image=b"a"), seed=8, steps=2, guidance_scale=3.5)
-    other = provenance.of_image(make_image_task(input_image=b"b"), seed=8, steps=2, guidance_scale=3.5)
+    one = provenance.of_image(make_image_task(input_image=b"a"), OUTPUT, model="flux", seed=8)
+    other = provenance.of_image(make_image_task(input_image=b"b"), OUTPUT, model="flux", seed=8)
     assert one["input_sha256"] != other["input_sha256"]
     assert one["strength"] == "0.8"
-    assert provenance.of_video(make_video_task(), image=b"a")["input_sha256"] == one["input_sha256"]
+    assert provenance.of_video(make_video_task(), model="wan", image=b"a")["input_sha256"] == one["input_sha256"]
 
 
 def told(data: bytes) -> str:

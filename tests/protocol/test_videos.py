@@ -108,7 +108,7 @@ def test_frames(body: dict[str, Any], frames: int) -> None:
         ({"size": "514x64"}, "size", "512"),
         ({"size": "0x64"}, "size", "64"),
         ({"seconds": 6}, "seconds", "5"),
-        ({"seconds": "0"}, "seconds", "at least 1"),
+        ({"seconds": "0"}, "seconds", "greater than or equal to 1"),
         ({"seconds": 5, "nvext": {"fps": 30}}, "seconds", "49"),
         ({"nvext": {"num_frames": 50}}, "nvext.num_frames", "49"),
         ({"nvext": {"fps": 31}}, "nvext.fps", "30"),

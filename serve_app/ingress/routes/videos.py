@@ -40,7 +40,7 @@ from serve_app.protocol.videos import (
     VideoProgress,
     VideoRequest,
     check_capabilities,
-    check_limits,
+    check_stored,
     dispatch,
     failure_of,
 )
@@ -211,7 +211,7 @@ class Videos:
         source = await self._job(request)
         asked, _ = await read_request(request, RemixRequest, self._settings.limits)
         model = self._services.choose(ServedVideo, source.task.model)
-        check_limits(replace(source.task, prompt=asked.prompt), model.settings.limits)
+        check_stored(replace(source.task, prompt=asked.prompt), model.settings)
         key = source.task.input_key
         image = await self._services.store.get(key) if key else None
 
