@@ -20,6 +20,7 @@ DEMO: dict[str, Any] = {
             "cpus": 0.2,
             "limits": {"max_side": 512},
             "defaults": {"width": 256, "height": 256, "num_inference_steps": 8},
+            "quality": {"low": {"num_inference_steps": 4}, "high": {"num_inference_steps": 16}},
         },
         "video": {
             "model": "demo/wan-tiny",
@@ -27,6 +28,7 @@ DEMO: dict[str, Any] = {
             "cpus": 0.2,
             "limits": {"max_side": 512, "frames": 49},
             "defaults": {"width": 256, "height": 256, "num_frames": 17, "fps": 8, "num_inference_steps": 4},
+            "quality": {"low": {"num_inference_steps": 2}, "high": {"num_inference_steps": 8}},
         },
     },
 }
@@ -40,8 +42,30 @@ GPU: dict[str, Any] = {
             "gpus": 1,
             "cpus": 4,
         },
-        "image": {"model": "black-forest-labs/FLUX.1-dev", "engine": "sglang", "gpus": 1, "cpus": 4},
-        "video": {"model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "engine": "sglang", "gpus": 1, "cpus": 4},
+        "image": {
+            "model": "black-forest-labs/FLUX.1-dev",
+            "engine": "sglang",
+            "gpus": 1,
+            "cpus": 4,
+            "quality": {
+                "low": {"num_inference_steps": 14, "step_caching": {"method": "cache_dit"}},
+                "medium": {"num_inference_steps": 28, "step_caching": {"method": "cache_dit"}},
+                "high": {"num_inference_steps": 50},
+                "hd": {"num_inference_steps": 50},
+            },
+        },
+        "video": {
+            "model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+            "engine": "sglang",
+            "gpus": 1,
+            "cpus": 4,
+            "quality": {
+                "low": {"num_inference_steps": 25, "step_caching": {"method": "teacache"}},
+                "medium": {"num_inference_steps": 50, "step_caching": {"method": "teacache"}},
+                "high": {"num_inference_steps": 50},
+                "hd": {"num_inference_steps": 50},
+            },
+        },
     },
     "ingress": {"cpus": 1},
 }

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from serve_app.settings import Settings, resolve
 
@@ -52,13 +53,30 @@ def _lines(demo: BaseModel, gpu: BaseModel, indent: str) -> Iterator[str]:
         if isinstance(first, BaseModel):
             yield from _section(name, type(first).__doc__, indent)
             yield from _lines(first, second, f"{indent}  ")
-        elif isinstance(first, dict) and any(isinstance(value, BaseModel) for value in first.values()):
+        elif name == "models":
             yield from _section(name, field.description, indent)
             for key, value in first.items():
                 yield from _section(key, type(value).__doc__, f"{indent}  ")
                 yield from _lines(value, second[key], f"{indent}    ")
         else:
             yield f"{indent}{name}: {_values(first, second)}{_meaning(field)}"
+            for model in _models_in(field.annotation):
+                yield from _keys(model, f"{indent}#   ")
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that the values of a mapping are of, as in `dict[str, Model | None]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _keys(model: type[BaseModel], indent: str) -> Iterator[str]:
+    """What one value of a mapping may hold, behind a comment sign: which names there are, the operator says."""
+    for name, field in model.model_fields.items():
+        default = "" if field.is_required() else f" {_yaml(field.default)}"
+        yield f"{indent}{name}:{default}{_meaning(field)}"
 
 
 def _section(name: str, description: str | None, indent: str) -> Iterator[str]:
@@ -71,7 +89,7 @@ def _values(demo: Any, gpu: Any) -> str:
 
 
 def _yaml(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = to_jsonable_python(value, exclude_none=True)
     text = yaml.safe_dump(plain, default_flow_style=True, width=10**6).strip()
     return text.removesuffix("...").strip()
 

@@ -24,6 +24,8 @@ HOST = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
 ORIGIN = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]{1,5})?|[A-Za-z]+://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
 )
+OF_ONE_MODEL = ("trust_remote_code", "quality")
+"""What a profile says of its own model, and of no other of the kind."""
 RESERVED = ("ingress", "sweeper")
 """The names of the deployments that hold no model."""
 
@@ -316,9 +318,11 @@ def _with_profile(written: dict[str, Any], by_kind: dict[str, Any]) -> dict[str,
             below = by_kind[model.get("kind", name)]
             own_model = {} if name in KINDS else {"model": ""}
             if (below | own_model | model)["model"] != below["model"]:
-                # its trust in a model's code is for its own model: whoever names another says so for that one
-                below = {key: value for key, value in below.items() if key != "trust_remote_code"}
+                # its trust in a model's code and its presets are for its own model: another's must be stated for it
+                below = {key: value for key, value in below.items() if key not in OF_ONE_MODEL}
             models[name] = _laid_over(below | own_model, model)
+            if presets := below.get("quality", {}) | model.get("quality", {}):  # each of them is a whole
+                models[name]["quality"] = presets
     return models
 
 
