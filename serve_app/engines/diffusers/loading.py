@@ -15,6 +15,7 @@ from packaging.version import Version
 from torch import nn
 
 from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
+from serve_app.engines.diffusers.convolutions import use_onednn
 from serve_app.model_settings import ModelSettings
 
 MAX_THREADS = 8
@@ -97,6 +98,8 @@ def load_pipeline(cls: Any, source: Source) -> Any:
         pipeline = cls.from_pretrained(source.model, **source.pipeline_arguments)
     except (OSError, ValueError) as error:
         raise ValueError(f"'{source.model}' could not be loaded as {cls.__name__}: {error}") from error
+    if source.device.type == "cpu":
+        use_onednn(pipeline.vae)
     return pipeline.to(source.device)
 
 
