@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from serve_app import telemetry
 from serve_app.errors import ServeError
 from serve_app.handles import Handle, VideoHandle
-from serve_app.jobs import JobStore
+from serve_app.jobs import JobStore, Lease, Survey
 from serve_app.settings import Settings
 from serve_app.storage import ObjectStore, open_store
 from serve_app.telemetry import metrics
@@ -36,18 +36,15 @@ class Sweep:
     """
 
     def __init__(self, jobs: JobStore, models: Mapping[str, Run], settings: Settings) -> None:
-        self.id = f"sweeper-{secrets.token_hex(8)}"
+        self.lease = Lease(jobs.store, f"sweeper-{secrets.token_hex(8)}", settings.jobs)
         self._jobs = jobs
+        self._survey = Survey(jobs)
         self._models = models
-        self._settings = settings.jobs
+        self._sweep_s = settings.jobs.sweep_s
         # nothing lives shorter than `ttl_s`, so looking more often than a few times in that finds nothing
         self._expire_every_s = min(EXPIRE_EVERY_S, max(settings.media.ttl_s / 4, settings.jobs.sweep_s))
         self._expired_at = float("-inf")
         self._held: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._renewed_at: float | None = None
-        self._patient_until = float("-inf")
-        # when our own lease is that old, one renewed a moment before it may have run out
-        self._cut_off_s = settings.jobs.stale_s - settings.jobs.heartbeat_s
 
     async def run(self) -> None:
         """Sweeps for ever."""
@@ -57,51 +54,24 @@ class Sweep:
                 await self.once()
             except ServeError as error:
                 logger.warning("sweep: %s", error.message)
-            await asyncio.sleep(max(0.0, began + self._settings.sweep_s - time.monotonic()))
-
-    async def keep_lease(self) -> None:
-        """Renews the lease on the jobs in hand, for ever."""
-        while True:
-            try:
-                await self.keep_lease_once()
-            except ServeError as error:
-                logger.warning("sweep: the lease was not renewed: %s", error.message)
-            await asyncio.sleep(self._settings.heartbeat_s)
-
-    async def keep_lease_once(self) -> None:
-        await self._jobs.renew(self.id)
-        now = time.monotonic()
-        if self._renewed_at is not None and now - self._renewed_at > self._cut_off_s:
-            # the store was away: others could not renew theirs either, and get the usual time to do so
-            self._patient_until = now + self._settings.stale_s
-        self._renewed_at = now
-
-    async def resign(self) -> None:
-        """Gives up the jobs in hand to whoever sweeps next."""
-        await self._jobs.resign(self.id)
+            await asyncio.sleep(max(0.0, began + self._sweep_s - time.monotonic()))
 
     async def once(self) -> None:
         """One sweep: dispatches orphans in the background, and removes what has expired where that is due."""
-        if self._renewed_at is None:
-            await self.keep_lease_once()
-        scan = await self._jobs.scan(own=self.id, held=self._held.keys())
+        if self.lease.is_due:
+            await self.lease.renew()
+        scan = await self._survey.scan(own=self.lease.id, held=self._held.keys())
         metrics.set_jobs(scan.states)
-        if self._may_judge():
+        if self.lease.may_judge:
             orphans = [orphan for orphan in scan.orphans if orphan.model in self._models]
             for owner, job_id, model in orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
                 run = self._models[model]
                 self._held[owner, job_id] = asyncio.create_task(self._have_run(run, owner, job_id))
         if time.monotonic() - self._expired_at >= self._expire_every_s:
             self._expired_at = time.monotonic()
-            removed = await self._jobs.expire(await self._jobs.now())
+            removed = await self._survey.expire(await self._jobs.now())
             if removed:
                 logger.info("sweep: %d jobs have expired", removed)
-
-    def _may_judge(self) -> bool:
-        """Whether silence in the store means death: not while, or just after, our own lease ran out as well."""
-        now = time.monotonic()
-        fresh = self._renewed_at is not None and now - self._renewed_at <= self._cut_off_s
-        return fresh and now >= self._patient_until
 
     async def settled(self) -> None:
         """Returns when every dispatch so far has ended."""
@@ -113,7 +83,7 @@ class Sweep:
         logger.info("sweep: job %s is dispatched again", job_id)
         metrics.count_retry("dispatch")
         try:
-            await self._jobs.dispatched(owner, job_id, self.id)
+            await self._survey.take_over(owner, job_id, self.lease.id)
             await run(owner, job_id)
         except ServeError as error:
             logger.warning("sweep: job %s was not run: %s", job_id, error.message)
@@ -132,7 +102,7 @@ class Sweeper:
         store = open_store(settings)
         runs = {id: VideoHandle(handle).run for id, handle in videos.items()}
         self.sweep = Sweep(JobStore(store, settings), runs, settings)
-        work = (self.sweep.keep_lease(), self.sweep.run(), _kept_tidy(store))
+        work = (self.sweep.lease.keep(), self.sweep.run(), _kept_tidy(store))
         self._tasks = [asyncio.ensure_future(each) for each in work]
 
     async def check_health(self) -> None:
@@ -145,7 +115,7 @@ class Sweeper:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
-        await self.sweep.resign()
+        await self.sweep.lease.resign()
 
 
 async def _kept_tidy(store: ObjectStore) -> None:

@@ -29,7 +29,7 @@ from serve_app.errors import (
     Unavailable,
 )
 from serve_app.jobs import Attempt, JobStore, result_keys
-from serve_app.jobs.attempt import patiently
+from serve_app.jobs.attempt import patiently, start
 from serve_app.ledger import Ledger
 from serve_app.media.images import check_encoders
 from serve_app.media.videos import check_encoder, encode_video, remux, spritesheet, thumbnail
@@ -113,7 +113,7 @@ class VideoDeployment:
             turn = await holding.enter_async_context(self._slot.turn())
             if self._leaving.is_set():
                 raise Unavailable("This replica is shutting down.")
-            attempt = await self._jobs.start(owner, job_id)
+            attempt = await start(self._jobs, owner, job_id)
             if attempt is None:
                 return
             if attempt.number > 1:
@@ -127,7 +127,7 @@ class VideoDeployment:
             record.outcome = error.code
             await _end(attempt, error)
 
-        watch = Watch(attempt, self._jobs, owner, self._settings.jobs, self._leaving)
+        watch = Watch(attempt, self._settings.jobs, self._leaving)
         try:
             async with holding:  # the engine: let go as soon as the device is free
                 image = await self._input(attempt.task)

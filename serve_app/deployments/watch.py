@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from serve_app.engines.base import Step
 from serve_app.errors import Cancelled, ServeError, StorageFailed, Unavailable
-from serve_app.jobs import Attempt, JobStore
+from serve_app.jobs import Attempt
 from serve_app.settings import JobSettings
 
 logger = logging.getLogger(__name__)
@@ -26,12 +26,8 @@ PROGRESS_S = 1.0
 class Watch:
     """`leaving` is set when the replica is to give up its work."""
 
-    def __init__(
-        self, attempt: Attempt, jobs: JobStore, owner: str, settings: JobSettings, leaving: asyncio.Event
-    ) -> None:
+    def __init__(self, attempt: Attempt, settings: JobSettings, leaving: asyncio.Event) -> None:
         self._attempt = attempt
-        self._jobs = jobs
-        self._owner = owner
         self._settings = settings
         self._leaving = leaving
         self._progress = 0
@@ -83,7 +79,7 @@ class Watch:
     async def _reason_to_stop(self) -> ServeError | None:
         if self._leaving.is_set():
             return Unavailable("The replica is shutting down; the job will run elsewhere.")
-        if await self._jobs.cancelled(self._owner, self._attempt.task.id):
+        if not await self._attempt.is_wanted():
             return Cancelled("The job was cancelled.")
         return None
 

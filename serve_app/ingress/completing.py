@@ -82,37 +82,12 @@ async def stream(
     yield DONE
 
 
-class Collector:
-    """Puts the events of a run together to its results."""
-
-    def __init__(self, tasks: int) -> None:
-        self._tasks = tasks
-        self._text: dict[int, list[str]] = {}
-        self._ends: dict[int, TextEnd] = {}
-
-    def __call__(self, numbered: tuple[int, TextEvent]) -> list[TextResult] | None:
-        """All results at the last event, None before."""
-        index, one = numbered
-        if isinstance(one, TextBlock):
-            self._text.setdefault(index, []).append(one.text)
-        if not isinstance(one, TextEnd):
-            return None
-        self._ends[index] = one
-        if len(self._ends) < self._tasks:
-            return None
-        return [
-            TextResult(text="".join(self._text.get(index, ())), end=self._ends[index]) for index in range(self._tasks)
-        ]
-
-
-def replay(results: Sequence[TextResult]) -> list[tuple[int, TextEvent]]:
+async def events_of(results: Sequence[TextResult]) -> AsyncGenerator[tuple[int, TextEvent], None]:
     """The events of results that are known already: each text as one block."""
-    events: list[tuple[int, TextEvent]] = []
     for index, result in enumerate(results):
         if result.text:
-            events.append((index, TextBlock(block=0, text=result.text, tokens=result.end.completion_tokens)))
-        events.append((index, result.end))
-    return events
+            yield index, TextBlock(block=0, text=result.text, tokens=result.end.completion_tokens)
+        yield index, result.end
 
 
 def admitted(load: Load, tasks: Sequence[TextTask]) -> ExitStack:

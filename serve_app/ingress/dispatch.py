@@ -8,6 +8,7 @@ takes over. Knows no HTTP.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import math
@@ -16,12 +17,14 @@ import time
 from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from serve_app.autoscaling import work_of
-from serve_app.errors import JobNotFound, ServeError, StorageFailed
+from serve_app.errors import JobNotFound, ServeError, StorageFailed, Unavailable
 from serve_app.ingress.services import ServedVideo
-from serve_app.jobs import Job, JobStore
+from serve_app.jobs import Job, JobStore, Lease
+from serve_app.retry import retry
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 from serve_app.tasks import VideoTask
@@ -53,14 +56,12 @@ class Dispatcher:
     def __init__(
         self, store: ObjectStore, jobs: JobStore, models: Mapping[str, ServedVideo], settings: JobSettings
     ) -> None:
-        self.id = f"ingress-{secrets.token_hex(8)}"
         self._store = store
         self._jobs = jobs
         self._models = models
-        self._settings = settings
+        self._lease = Lease(store, f"ingress-{secrets.token_hex(8)}", settings)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._heart: asyncio.Task[None] | None = None
-        self._renewed_at = float("-inf")
 
     async def create(self, new: NewJob) -> Job:
         """A job that is durable and on its way. QueueFull before anything is stored where too many wait already.
@@ -109,7 +110,7 @@ class Dispatcher:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-            await self._jobs.resign(self.id)
+            await self._lease.resign()
 
     async def _create(self, new: NewJob) -> Job:
         model = self._models[new.task.model]
@@ -133,21 +134,17 @@ class Dispatcher:
             await self._store.put(key, new.image, "application/octet-stream")
             task = replace(task, input_key=key)
         return await self._jobs.create(
-            task, owner=new.owner, dispatcher=self.id, remixed_from=new.remixed_from, user=new.user
+            task, owner=new.owner, dispatcher=self._lease.id, remixed_from=new.remixed_from, user=new.user
         )
 
     async def _discard(self, owner: str, job_id: str) -> None:
-        pause = FIRST_RETRY_S
-        while True:
-            try:
-                await self._jobs.delete(owner, job_id)
-            except JobNotFound:
-                return
-            except StorageFailed:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_RETRY_S)
-            else:
-                return
+        with contextlib.suppress(JobNotFound):
+            await retry(
+                partial(self._jobs.delete, owner, job_id),
+                lambda error, _: isinstance(error, StorageFailed),
+                first_s=FIRST_RETRY_S,
+                longest_s=LONGEST_RETRY_S,
+            )
 
     async def _look_after(self, job: Job, model: ServedVideo, admission: ExitStack) -> None:
         try:
@@ -157,44 +154,35 @@ class Dispatcher:
             del self._running[job.id]
 
     async def _run_to_the_end(self, job: Job, model: ServedVideo) -> None:
-        pause = FIRST_RETRY_S
-        while True:
-            try:
-                await model.client.run(job.owner, job.id)
-                job = await self._jobs.get(job.owner, job.id)
-            except JobNotFound:
-                return  # deleted by its owner
-            except ServeError as error:
-                # a replica died, its queue is full, or storage is away: the job is stored, so it costs time only
-                logger.warning("job %s will be handed on again in %.1f s: %s", job.id, pause, error.message)
-            except Exception:
-                # whatever is broken, an acknowledged job is not dropped for it
-                logger.exception("job %s will be handed on again in %.1f s", job.id, pause)
-            else:
-                if job.finished:
-                    if job.result is not None:
-                        model.load.finished(work_of(job.task), job.result.timing.engine_s)
-                    return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_RETRY_S)
+        async def run() -> None:
+            await model.client.run(job.owner, job.id)
+            ended = await self._jobs.get(job.owner, job.id)
+            if not ended.finished:
+                raise Unavailable("The attempt has ended, but not the job.")
+            if ended.result is not None:
+                model.load.finished(work_of(job.task), ended.result.timing.engine_s)
+
+        def passes(error: Exception, wait_s: float) -> bool:
+            # a replica died, its queue is full, or storage is away: the job is stored, so it costs time only.
+            # whatever else is broken, an acknowledged job is not dropped for it
+            logger.warning(
+                "job %s will be dispatched again in %.1f s: %s",
+                job.id,
+                wait_s,
+                error,
+                exc_info=None if isinstance(error, ServeError) else error,
+            )
+            return not isinstance(error, JobNotFound)
+
+        with contextlib.suppress(JobNotFound):  # deleted by its owner
+            await retry(run, passes, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
 
     async def _renew_lease(self) -> None:
         """Makes sure that the lease in the store is fresh, and stays so while there are jobs to look after."""
-        if time.monotonic() - self._renewed_at > self._settings.heartbeat_s:
-            await self._jobs.renew(self.id)
-            self._renewed_at = time.monotonic()
+        if self._lease.is_due:
+            await self._lease.renew()
         if self._heart is None or self._heart.done():
-            self._heart = _detached(self._beat())
-
-    async def _beat(self) -> None:
-        await asyncio.sleep(self._settings.heartbeat_s)
-        while self._running:
-            try:
-                await self._jobs.renew(self.id)
-                self._renewed_at = time.monotonic()
-            except ServeError as error:
-                logger.warning("the lease of %s was not renewed: %s", self.id, error.message)
-            await asyncio.sleep(self._settings.heartbeat_s)
+            self._heart = _detached(self._lease.keep(lambda: bool(self._running)))
 
 
 def _detached(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

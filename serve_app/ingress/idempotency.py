@@ -2,7 +2,7 @@
 
 Claims lie in the object store, so that any ingress replica finds them. Requests are compared as parsed: validated
 fields and the digest of each file, never bytes, for a client draws a new multipart boundary on each retry. A request
-that failed is run again, not replayed.
+that failed is run again, not replayed. A stream with a key runs whole, and its events are made from its result.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from types import GenericAlias
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -25,12 +25,11 @@ from starlette.requests import Request
 
 from serve_app.errors import InvalidRequest, JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.ingress.body import Upload, off_loop
-from serve_app.jobs import Claim, Job, JobStore, new_job_id
+from serve_app.jobs import Claim, Claims, Job, JobStore, new_job_id
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 
 T = TypeVar("T")
-E = TypeVar("E")
 logger = logging.getLogger("serve_app.ingress")
 
 HEADER = "Idempotency-Key"
@@ -39,7 +38,7 @@ RETRY_HEADER = "x-stainless-retry-count"
 RETRIES = re.compile("[0-9]{1,4}")
 RETRY_WINDOW_S = 600.0
 MAX_KEY_CHARS = 255
-BIRTH_S = 5.0
+ON_ITS_WAY_S = 5.0
 """How long we wait for a job that another request has claimed the key for and is about to store."""
 POLL_S = 0.2
 JSON = "application/json"
@@ -67,11 +66,12 @@ class Made(NamedTuple, Generic[T]):
 
 
 class Idempotency:
-    """One an ingress process; all that it knows lies in the store."""
+    """There is one per ingress process; all that it knows lies in the store."""
 
     def __init__(self, store: ObjectStore, jobs: JobStore, settings: JobSettings) -> None:
         self._store = store
         self._jobs = jobs
+        self._claims = Claims(store, jobs.clock)
         self._settings = settings
 
     async def job(
@@ -83,7 +83,7 @@ class Idempotency:
     ) -> Job:
         """The job of an equal request before this one, else the one that `make` makes under the id it is given."""
         owner: str = request.state.caller.owner
-        if (key := _key(request)) is not None:
+        if (key := key_of(request)) is not None:
             return await self._claimed_job(owner, key, await fingerprint(request, fields, files), make)
         if RETRIES.fullmatch(retries := request.headers.get(RETRY_HEADER, "")):
             print_ = await fingerprint(request, fields, files)
@@ -97,76 +97,77 @@ class Idempotency:
         files: Mapping[str, Sequence[Upload]],
         kind: type[T],
         id: str,
-        make: Callable[[], Coroutine[Any, Any, T]],
+        make: Callable[[], Awaitable[T]],
     ) -> Made[T]:
         """The result of an equal request with the same key, stored or still being made, else that of `make`.
 
         `kind` is a dataclass, or a list of one: it is kept as JSON for as long as media are. Where the request has no
         key this costs nothing.
         """
-        claimed = await self._claimed_answer(request, fields, files, kind, id)
-        if claimed is None:
-            return Made(id, time.time(), await make())
-        claim, answer = claimed.claim, claimed.answer
-        if answer is None:
-            async with self._making(claimed) as keep:
-                answer = await make()
-                await keep(answer)
-        return Made(claim.job_id, claim.created_at, answer)
-
-    async def stream(
-        self,
-        request: Request,
-        fields: BaseModel,
-        files: Mapping[str, Sequence[Upload]],
-        kind: type[T],
-        id: str,
-        live: Callable[[], AsyncGenerator[E, None]],
-        *,
-        collect: Callable[[E], T | None],
-        replay: Callable[[T], Sequence[E]],
-    ) -> Made[AsyncGenerator[E, None]]:
-        """As `result`, for a result that comes in events: those of `live`, else what `replay` makes of a kept result.
-
-        `collect` is shown each event of `live` and gives the whole result at the last one, which is kept before that
-        event goes out.
-        """
-        claimed = await self._claimed_answer(request, fields, files, kind, id)
-        if claimed is None:
-            return Made(id, time.time(), live())
-        claim, answer = claimed.claim, claimed.answer
-        events = self._kept(claimed, live, collect) if answer is None else _each(replay(answer))
-        return Made(claim.job_id, claim.created_at, events)
-
-    async def _claimed_answer(
-        self, request: Request, fields: BaseModel, files: Mapping[str, Sequence[Upload]], kind: type[T], id: str
-    ) -> _Claimed[T] | None:
-        """What the request's key stands for, waited for while another request makes it; None without a key."""
-        key = _key(request)
+        key = key_of(request)
         if key is None:
-            return None
+            return Made(id, time.time(), await make())
         owner: str = request.state.caller.owner
         answers = _Answers(self._store, self._jobs, owner, kind, self._settings)
         print_ = await fingerprint(request, fields, files)
         while True:
             claim = await self._claim(owner, key, print_, id, answers.has_failed)
-            answer = None if claim.fresh else await answers.get(claim.job_id)
-            if claim.fresh or answer is not None:
-                return _Claimed(owner, key, claim, answers, answer)
+            if claim.fresh:
+                async with self._held(owner, key, claim), answers.being_made(id):
+                    result = await make()
+                    await answers.put(id, result)
+                return Made(id, claim.created_at, result)
+            if (kept := await answers.get(claim.job_id)) is not None:
+                return Made(claim.job_id, claim.created_at, kept)
             await asyncio.sleep(POLL_S)
+
+    @asynccontextmanager
+    async def _held(self, owner: str, key: str, claim: Claim) -> AsyncGenerator[None]:
+        """Gives a fresh claim up where the block fails: who waits for its outcome, or asks again, makes it anew."""
+        try:
+            yield
+        except BaseException:  # also where our client went away, for which Serve cancels the handler
+            await asyncio.shield(asyncio.create_task(self._claims.release(owner, key, claim)))
+            raise
+
+    async def _claim(
+        self, owner: str, key: str, print_: str, id: str, has_failed: Callable[[Claim], Awaitable[bool]]
+    ) -> Claim:
+        """InvalidRequest where the key stands for another request, also for one that failed."""
+
+        async def can_be_passed(held: Claim) -> bool:
+            return held.fingerprint == print_ and await has_failed(held)
+
+        claim = await self._claims.claim(owner, key, print_, id, can_be_passed)
+        if claim.fingerprint != print_:
+            raise InvalidRequest(
+                f"This {HEADER} was used for another request; use a new one for each request.", param=HEADER
+            )
+        return claim
 
     # --- jobs ---
 
     async def _claimed_job(self, owner: str, key: str, print_: str, make: Callable[[str], Awaitable[Job]]) -> Job:
+        async def has_failed(held: Claim) -> bool:
+            job = await self._job_of(owner, held)
+            return job is None or job.status == "failed"
+
         job_id = new_job_id()
-        while not (claim := await self._claim(owner, key, print_, job_id, None)).fresh:
-            if (job := await self._born(owner, claim)) is not None:
+        while not (claim := await self._claim(owner, key, print_, job_id, has_failed)).fresh:
+            if (job := await self._job_of(owner, claim)) is not None:
                 return job
-        try:
+        async with self._held(owner, key, claim):
             return await make(job_id)
-        except Exception:
-            await self._jobs.release(owner, key, claim)
-            raise
+
+    async def _job_of(self, owner: str, claim: Claim) -> Job | None:
+        """The job of a claim, which may be about to be stored; None where it was deleted, or never came."""
+        while True:
+            try:
+                return await self._jobs.get(owner, claim.job_id)
+            except JobNotFound:
+                if await self._jobs.now() - claim.created_at > ON_ITS_WAY_S:
+                    return None
+            await asyncio.sleep(POLL_S)
 
     async def _retried_job(self, owner: str, is_retry: bool, print_: str, make: Callable[[str], Awaitable[Job]]) -> Job:
         """The newest equal request is remembered by each first try, and looked up by each retry."""
@@ -180,84 +181,12 @@ class Idempotency:
     async def _remembered(self, owner: str, name: str) -> Job | None:
         try:
             before = orjson.loads(await self._store.get(name))
-        except ObjectNotFound:
-            return None
-        if await self._jobs.now() - before["created_at"] > RETRY_WINDOW_S:
-            return None
-        try:
+            if await self._jobs.now() - before["created_at"] > RETRY_WINDOW_S:
+                return None
             job = await self._jobs.get(owner, before["job_id"])
-        except JobNotFound:
+        except (ObjectNotFound, JobNotFound):
             return None
         return None if job.status == "failed" else job
-
-    async def _born(self, owner: str, claim: Claim) -> Job | None:
-        """The job of a claim, which may be about to be stored; None where it was deleted, or never came."""
-        while True:
-            try:
-                return await self._jobs.get(owner, claim.job_id)
-            except JobNotFound:
-                if await self._jobs.now() - claim.created_at > BIRTH_S:
-                    return None
-            await asyncio.sleep(POLL_S)
-
-    # --- results ---
-
-    async def _kept(
-        self,
-        claimed: _Claimed[T],
-        live: Callable[[], AsyncGenerator[E, None]],
-        collect: Callable[[E], T | None],
-    ) -> AsyncGenerator[E, None]:
-        async with self._making(claimed) as keep, aclosing(live()) as events:
-            async for one in events:
-                if (result := collect(one)) is not None:
-                    await keep(result)
-                yield one
-
-    @asynccontextmanager
-    async def _making(self, claimed: _Claimed[T]) -> AsyncGenerator[Callable[[T], Awaitable[None]]]:
-        """Says that the result is being made, and gives the claim up where the block ends without keeping one."""
-        owner, key, claim, answers, _ = claimed
-        beating = asyncio.create_task(answers.beat(claim.job_id))
-        kept = False
-
-        async def keep(result: T) -> None:
-            nonlocal kept
-            await answers.put(claim.job_id, result)
-            kept = True
-
-        try:
-            yield keep
-        finally:
-            beating.cancel()
-            if not kept:
-                # also when our client went away: who waits for this answer, or asks again, makes it anew
-                await asyncio.shield(asyncio.create_task(self._jobs.release(owner, key, claim)))
-            await asyncio.wait([beating])
-
-    async def _claim(
-        self, owner: str, key: str, print_: str, id: str, failed: Callable[[Claim], Awaitable[bool]] | None
-    ) -> Claim:
-        """InvalidRequest where the key stands for another request, also for one that failed."""
-
-        async def can_be_passed(held: Claim) -> bool:
-            return held.fingerprint == print_ and await (failed or self._job_has_failed(owner))(held)
-
-        claim = await self._jobs.claim(owner, key, print_, id, failed=can_be_passed)
-        if claim.fingerprint != print_:
-            raise InvalidRequest(
-                f"This {HEADER} was used for another request; use a new one for each request.", param=HEADER
-            )
-        return claim
-
-    def _job_has_failed(self, owner: str) -> Callable[[Claim], Awaitable[bool]]:
-        async def has_failed(held: Claim) -> bool:
-            try:
-                return (await self._jobs.get(owner, held.job_id)).status == "failed"
-            except JobNotFound:
-                return await self._jobs.now() - held.created_at > BIRTH_S
-
-        return has_failed
 
 
 class _Answers(Generic[T]):
@@ -282,8 +211,17 @@ class _Answers(Generic[T]):
         except ObjectNotFound:
             return None
 
-    async def beat(self, id: str) -> None:
-        """Says until cancelled that the result is being made."""
+    @asynccontextmanager
+    async def being_made(self, id: str) -> AsyncGenerator[None]:
+        """Says for as long as the block runs that the result is being made."""
+        beating = asyncio.create_task(self._beat(id))
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
+
+    async def _beat(self, id: str) -> None:
         while True:
             await asyncio.sleep(self._settings.heartbeat_s)
             try:
@@ -305,22 +243,8 @@ class _Answers(Generic[T]):
         return f"idempotency/{self._owner}/{id}.json"
 
 
-class _Claimed(NamedTuple, Generic[T]):
-    """A key of one owner and what it stands for; no `answer`: the claim is ours, to make it."""
-
-    owner: str
-    key: str
-    claim: Claim
-    answers: _Answers[T]
-    answer: T | None
-
-
-async def _each(events: Sequence[E]) -> AsyncGenerator[E, None]:
-    for one in events:
-        yield one
-
-
-def _key(request: Request) -> str | None:
+def key_of(request: Request) -> str | None:
+    """The idempotency key of a request; None where it has none. Raises InvalidRequest for one that is too long."""
     key = request.headers.get(HEADER)
     if key is not None and not 1 <= len(key) <= MAX_KEY_CHARS:
         raise InvalidRequest(f"{HEADER} must have 1 to {MAX_KEY_CHARS} characters.", param=HEADER)

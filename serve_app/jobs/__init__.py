@@ -9,12 +9,29 @@ Below `jobs/<owner>/<id>/`, each object has one writer:
 
 Beside them: `dispatchers/<id>.json`, one heartbeat object for each dispatcher, and `idempotency/<owner>/<sha256>.json`.
 Beside those, for a moment, `clock/<id>/now`, by which a reader learns the store's time.
-`records.py` says what the objects mean (no I/O), `store.py` reads and writes them, `attempt.py` is the replica's pen,
-`expiry.py` removes what is past its time.
+`records.py` says what the objects mean (no I/O) and `store.py` reads them for an ingress. Each client has a module of
+its own: `attempt.py` the replica that runs a job, `survey.py` and `expiry.py` the sweeper, `lease.py` whoever
+dispatches jobs, `claims.py` the idempotency of requests.
 """
 
 from serve_app.jobs.attempt import Attempt
+from serve_app.jobs.claims import Claim, Claims
+from serve_app.jobs.lease import Lease
 from serve_app.jobs.records import Job, JobError, Status, new_job_id, result_keys
-from serve_app.jobs.store import Claim, JobStore, Page
+from serve_app.jobs.store import JobStore, Page
+from serve_app.jobs.survey import Survey
 
-__all__ = ["Attempt", "Claim", "Job", "JobError", "JobStore", "Page", "Status", "new_job_id", "result_keys"]
+__all__ = [
+    "Attempt",
+    "Claim",
+    "Claims",
+    "Job",
+    "JobError",
+    "JobStore",
+    "Lease",
+    "Page",
+    "Status",
+    "Survey",
+    "new_job_id",
+    "result_keys",
+]

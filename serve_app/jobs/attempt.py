@@ -1,22 +1,36 @@
-"""The pen of the replica that runs an attempt: the only writer of that attempt's object."""
+"""An attempt at a job. The replica that runs it is the only writer of its object."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
 from serve_app.errors import Cancelled, StorageFailed
-from serve_app.jobs.records import AttemptRecord, JobError, dumps
+from serve_app.jobs.records import (
+    JSON,
+    AttemptRecord,
+    JobError,
+    Request,
+    dumps,
+    folder_of,
+    is_runnable,
+    request_key,
+    result_keys,
+)
+from serve_app.jobs.store import JobStore
+from serve_app.retry import retry
 from serve_app.storage import ObjectStore
-from serve_app.tasks import VideoResult, VideoTask
+from serve_app.tasks import VideoResult
 
 logger = logging.getLogger(__name__)
 
-JSON = "application/json"
+GIVES_WAY_S, LOOK_S = 2.0, 0.05
+"""How long a replica takes at the most to give way to another that began the same attempt, and how often that looks."""
 OUTAGE_S = 600.0
 """How long the end of an attempt is tried to be stored before it is given up."""
 FIRST_PAUSE_S = 0.2
@@ -30,21 +44,12 @@ T = TypeVar("T")
 class Attempt:
     """One run of a job. Writes are in order, one at a time, and none follows the end."""
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        key: str,
-        record: AttemptRecord,
-        task: VideoTask,
-        is_wanted: Callable[[], Awaitable[bool]],
-        discard: Callable[[], Awaitable[None]],
-    ) -> None:
-        self.task = task
+    def __init__(self, jobs: JobStore, key: str, record: AttemptRecord, request: Request) -> None:
+        self.task = request.task
+        self.owner = request.owner
         self.record = record
-        self._store = store
+        self._jobs = jobs
         self._key = key
-        self._is_wanted = is_wanted
-        self._discard = discard
         self._writing = asyncio.Lock()
 
     @property
@@ -65,7 +70,7 @@ class Attempt:
         async with self._writing:
             await patiently(lambda: self._write(ended))
             # after the write: whoever deletes the job either sees our object or has us see that the job is gone
-            if not await patiently(self._is_wanted):
+            if not await patiently(self.is_wanted):
                 await patiently(self._discard)
                 raise Cancelled("The job was cancelled.")
 
@@ -83,24 +88,67 @@ class Attempt:
                 self.record, status="failed", beat_at=now, completed_at=now, error=error, retry=retry, counted=counted
             )
             await patiently(lambda: self._write(ended))
-            if not await patiently(self._is_wanted):
+            if not await patiently(self.is_wanted):
                 await patiently(self._discard)
 
+    async def is_wanted(self) -> bool:
+        """Whether the job was neither cancelled nor deleted."""
+        return not await self._jobs.cancelled(self.owner, self.task.id)
+
+    async def _discard(self) -> None:
+        await self._jobs.store.delete(*result_keys(self.owner, self.task.id))
+        if not await self._jobs.store.exists(request_key(self.owner, self.task.id)):
+            await self._jobs.store.delete(self._key)
+
     async def _write(self, record: AttemptRecord) -> None:
-        await self._store.put(self._key, dumps(record), JSON)
+        await self._jobs.store.put(self._key, dumps(record), JSON)
         self.record = record
+
+
+async def start(jobs: JobStore, owner: str, job_id: str) -> Attempt | None:
+    """The next attempt, recorded as under way; None where there is none to make.
+
+    That is: the job is finished, cancelled or gone, has had all its tries, or another replica is at work on it.
+    """
+    now = await jobs.now()
+    objects = await jobs.find(owner, job_id)
+    if objects is None or not is_runnable(objects, now, jobs.rules):
+        return None
+    number = objects.attempts[-1].number + 1 if objects.attempts else 1
+    record = AttemptRecord(number=number, started_at=time.time(), beat_at=time.time())
+    key = f"{folder_of(owner, job_id)}/attempts/{number:04d}-{secrets.token_hex(4)}.json"
+    await jobs.store.put(key, dumps(record), JSON)
+    if await _came_second(jobs.store, key):
+        await jobs.store.delete(key)
+        return None
+    return Attempt(jobs, key, record, objects.request)
+
+
+async def _came_second(store: ObjectStore, key: str) -> bool:
+    """Whether another replica began the same attempt at the same moment, and goes first: that is one try, not two.
+
+    Each looks after it has written, so that of two at least one sees the other. The later by name gives way to what
+    it sees. The earlier waits for that: another that stays was there before it, saw nobody, and goes first.
+    """
+    folder, _, mine = key.rpartition("/")
+    same_number = mine.partition("-")[0] + "-"
+    deadline = time.monotonic() + GIVES_WAY_S
+    while True:
+        names = await store.list_names(folder)
+        others = [name for name in names if name.startswith(same_number) and name != mine]
+        if not others:
+            return False
+        if min(others) < mine or time.monotonic() > deadline:
+            return True
+        await asyncio.sleep(LOOK_S)
 
 
 async def patiently(call: Callable[[], Awaitable[T]], *, outage_s: float = OUTAGE_S) -> T:
     """`call` again and again until the store takes it; raises StorageFailed after `outage_s` seconds."""
-    deadline = time.monotonic() + outage_s
-    pause = FIRST_PAUSE_S
-    while True:
-        try:
-            return await call()
-        except StorageFailed as error:
-            if time.monotonic() + pause > deadline:
-                raise
-            logger.warning("the store does not answer, trying again in %.1f s: %s", pause, error.message)
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def passes(error: Exception, wait_s: float) -> bool:
+        if isinstance(error, StorageFailed):
+            logger.warning("the store does not answer, trying again in %.1f s: %s", wait_s, error.message)
+        return isinstance(error, StorageFailed)
+
+    return await retry(call, passes, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S, patience_s=outage_s)

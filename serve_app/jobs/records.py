@@ -15,6 +15,7 @@ from serve_app.tasks import VideoResult, VideoTask
 
 Status = Literal["queued", "in_progress", "completed", "failed"]
 AttemptStatus = Literal["in_progress", "completed", "failed"]
+JSON = "application/json"
 CANCELLED = "cancelled"
 LOST = "replica_lost"
 """Error code of a job whose last allowed attempt stopped answering."""
@@ -40,6 +41,19 @@ def is_job_id(text: str) -> bool:
 def id_time(job_id: str) -> float:
     """The Unix time that an id was made at."""
     return int(job_id[len(PREFIX) : len(PREFIX) + 12], 16) / 1000
+
+
+def folder_of(owner: str, job_id: str) -> str:
+    """Where the objects of a job lie."""
+    return f"jobs/{owner}/{job_id}"
+
+
+def request_key(owner: str, job_id: str) -> str:
+    return f"{folder_of(owner, job_id)}/request.json"
+
+
+def cancel_key(owner: str, job_id: str) -> str:
+    return f"{folder_of(owner, job_id)}/cancel.json"
 
 
 def result_keys(owner: str, job_id: str) -> tuple[str, str, str]:

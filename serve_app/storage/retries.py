@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -14,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as UnreachableError
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, ServeError, StorageFailed
+from serve_app.retry import retry
 from serve_app.telemetry import metrics
 
 T = TypeVar("T")
@@ -69,16 +67,15 @@ def translated(exc: BaseException, what: str) -> ServeError:
 
 async def retried(what: str, call: Callable[[], Awaitable[T]], patience_s: float) -> T:
     """What `call` gives; failures that pass are tried again, ever less often, until `patience_s` is over."""
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + patience_s
-    for attempt in itertools.count():
-        try:
-            return await call()
-        except FAILURES as exc:
-            wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
-            if not passing(exc) or clock() + wait > deadline:
-                raise translated(exc, what) from exc
-            log.warning("storage: %s: attempt %d failed, again in %.1f s: %s", what, attempt + 1, wait, exc)
-            metrics.count_retry("storage")
-            await asyncio.sleep(wait)
-    raise AssertionError("itertools.count ended")
+
+    def passes(error: Exception, wait_s: float) -> bool:
+        if not isinstance(error, FAILURES) or not passing(error):
+            return False
+        log.warning("storage: %s failed, again in %.1f s: %s", what, wait_s, error)
+        metrics.count_retry("storage")
+        return True
+
+    try:
+        return await retry(call, passes, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S, patience_s=patience_s)
+    except FAILURES as error:
+        raise translated(error, what) from error

@@ -12,9 +12,10 @@ import pytest
 from serve_app.deployments.sweeper import DISPATCHED_AT_ONCE, Sweep
 from serve_app.errors import JobNotFound, QueueFull
 from serve_app.jobs import Job, JobStore
+from serve_app.jobs.attempt import start
 from serve_app.settings import Settings
 from serve_app.storage import LocalStore, open_store
-from tests.jobs.conftest import JOBS, make_result, make_task
+from tests.jobs.conftest import JOBS, lease, make_result, make_task
 
 MODEL = "demo/wan-tiny"
 
@@ -47,7 +48,7 @@ class Runner:
         self.most_at_once = max(self.at_once, self.most_at_once)
         try:
             async with self._free:
-                attempt = await self._jobs.start(owner, job_id)
+                attempt = await start(self._jobs, owner, job_id)
                 if attempt is not None:
                     await asyncio.sleep(0.02)
                     self.ran.append(job_id)
@@ -58,7 +59,7 @@ class Runner:
 
 @asynccontextmanager
 async def running(*sweeps: Sweep) -> AsyncGenerator[None]:
-    tasks = [asyncio.create_task(work) for sweep in sweeps for work in (sweep.run(), sweep.keep_lease())]
+    tasks = [asyncio.create_task(work) for sweep in sweeps for work in (sweep.run(), sweep.lease.keep())]
     try:
         yield
     finally:
@@ -74,7 +75,7 @@ async def create(jobs: JobStore, number: int, dispatcher: str = "gone") -> list[
 async def orphans(jobs: JobStore, number: int) -> list[Job]:
     """Jobs whose dispatcher has gone."""
     made = await create(jobs, number)
-    await jobs.resign("gone")
+    await lease(jobs, "gone").resign()
     return made
 
 
@@ -97,7 +98,7 @@ async def test_jobs_of_a_dead_dispatcher_are_run_once_each(jobs: JobStore, setti
 
 async def test_jobs_of_a_living_dispatcher_are_left_to_it(jobs: JobStore, settings: Settings) -> None:
     [job] = await create(jobs, 1, dispatcher="alive")
-    await jobs.renew("alive")
+    await lease(jobs, "alive").renew()
     runner = Runner(jobs)
     async with running(Sweep(jobs, {MODEL: runner}, settings)):
         await asyncio.sleep(0.5)
@@ -153,16 +154,16 @@ async def test_a_sweeper_takes_over_from_one_that_died(jobs: JobStore, settings:
 async def test_an_outage_that_silenced_everyone_is_no_ones_death(jobs: JobStore, settings: Settings) -> None:
     hurried = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 0.6})})
     [job] = await create(jobs, 1, dispatcher="cut-off")
-    await jobs.renew("cut-off")
+    await lease(jobs, "cut-off").renew()
     runner = Runner(jobs)
     sweep = Sweep(JobStore(open_store(hurried), hurried), {MODEL: runner}, hurried)
-    await sweep.keep_lease_once()
+    await sweep.lease.renew()
     await asyncio.sleep(1.2)  # no one's lease was renewed for longer than it lasts, not the sweeper's either
     await sweep.once()
     await sweep.settled()
     assert runner.ran == []
-    await sweep.keep_lease_once()
-    await jobs.renew("cut-off")
+    await sweep.lease.renew()
+    await lease(jobs, "cut-off").renew()
     assert (await jobs.get("public", job.id)).status == "queued"
     async with running(sweep):
         await finished(jobs, [job])

@@ -14,11 +14,12 @@ from PIL import Image
 from serve_app.deployments.video import VideoDeployment
 from serve_app.errors import JobNotFound, Unavailable
 from serve_app.jobs import Job, JobStore
+from serve_app.jobs.attempt import start
 from serve_app.media.videos import probe
 from serve_app.settings import Settings
 from serve_app.storage import ObjectStore, open_store
 from tests.deployments.conftest import Configure, eventually, ledger_rows, open_jobs
-from tests.jobs.conftest import make_task, orphans
+from tests.jobs.conftest import lease, make_task, orphans
 from tests.s3_server import S3Server
 
 LONG: dict[str, Any] = {"width": 256, "height": 256, "num_frames": 17, "num_inference_steps": 100}
@@ -118,7 +119,7 @@ async def test_what_no_attempt_can_mend_is_final(
     assert (failed.status, failed.attempts) == ("failed", 1)
     assert failed.error is not None
     assert failed.error.code == code
-    assert await jobs.start("public", job.id) is None
+    assert await start(jobs, "public", job.id) is None
     await video.close()
     assert [row["outcome"] for row in ledger_rows(settings)] == [code]
 
@@ -131,7 +132,7 @@ async def test_progress_rises_and_a_heartbeat_goes_on(video: VideoDeployment, jo
         await asyncio.sleep(0.05)
         seen.append((await jobs.get("public", job.id)).progress)
         assert await orphans(jobs) == []
-        await jobs.renew("d1")
+        await lease(jobs, "d1").renew()
     assert seen == sorted(seen)
     assert len(set(seen)) > 2
     assert (await jobs.get("public", job.id)).status == "completed"

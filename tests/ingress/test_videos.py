@@ -16,6 +16,7 @@ from PIL import Image
 
 from serve_app.errors import Unavailable
 from serve_app.ingress.services import Services, VideoClient
+from serve_app.jobs.attempt import start
 from serve_app.media.videos import probe
 from serve_app.tasks import ModelCard
 from tests.ingress.conftest import Loop, Running, Serving, client_of, with_client
@@ -277,7 +278,7 @@ class Failing:
         return ModelCard(model="demo/wan-tiny", kind="video", engine="diffusers")
 
     async def run(self, owner: str, job_id: str) -> None:
-        attempt = await self._jobs.start(owner, job_id)
+        attempt = await start(self._jobs, owner, job_id)
         assert attempt is not None
         await attempt.fail("generation_failed", "The engine is out of memory.", retry=False)
 

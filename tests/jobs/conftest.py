@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serve_app.jobs import JobStore, new_job_id
-from serve_app.settings import Settings
+from serve_app.errors import JobNotFound
+from serve_app.jobs import Claim, Claims, JobStore, Lease, Survey, new_job_id
+from serve_app.settings import JobSettings, Settings
 from serve_app.storage import ObjectStore, open_store
 from serve_app.tasks import StoredObject, VideoResult, VideoTask
 from tests.s3_server import S3Server
@@ -70,9 +71,32 @@ def impatient(settings: Settings) -> JobStore:
     return JobStore(open_store(short), short)
 
 
+def lease(jobs: JobStore, dispatcher: str) -> Lease:
+    return Lease(jobs.store, dispatcher, JobSettings())
+
+
+async def claim_key(
+    jobs: JobStore,
+    owner: str,
+    key: str,
+    fingerprint: str,
+    job_id: str,
+    failed: Callable[[Claim], Awaitable[bool]] | None = None,
+) -> Claim:
+    """Claims a key, where it is held by a job that has not failed."""
+
+    async def job_has_failed(held: Claim) -> bool:
+        try:
+            return (await jobs.get(owner, held.job_id)).status == "failed"
+        except JobNotFound:
+            return False
+
+    return await Claims(jobs.store, jobs.clock).claim(owner, key, fingerprint, job_id, failed or job_has_failed)
+
+
 async def orphans(jobs: JobStore, **scan: Any) -> list[tuple[str, str]]:
     """(owner, id) of the jobs that no one looks after."""
-    return [(orphan.owner, orphan.job_id) for orphan in (await jobs.scan(**scan)).orphans]
+    return [(orphan.owner, orphan.job_id) for orphan in (await Survey(jobs).scan(**scan)).orphans]
 
 
 @pytest.fixture

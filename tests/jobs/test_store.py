@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from serve_app.errors import Cancelled, JobNotFound, StorageFailed
-from serve_app.jobs import Attempt, Claim, JobStore, new_job_id, result_keys
-from serve_app.jobs.attempt import MAX_MESSAGE_CHARS
+from serve_app.jobs import Attempt, Claim, Claims, JobStore, Survey, new_job_id, result_keys
+from serve_app.jobs.attempt import MAX_MESSAGE_CHARS, start
 from serve_app.jobs.records import AttemptRecord, dumps
 from serve_app.settings import Settings
 from serve_app.storage import LocalStore, ObjectInfo, ObjectStore, open_store
 from serve_app.tasks import StoredObject
-from tests.jobs.conftest import impatient, make_result, make_task, orphans
+from tests.jobs.conftest import claim_key, impatient, lease, make_result, make_task, orphans
 
 Create = Callable[..., Any]
 
@@ -67,7 +67,7 @@ class Counting(LocalStore):
 
 
 async def started(jobs: JobStore, job_id: str) -> Attempt:
-    attempt = await jobs.start("public", job_id)
+    attempt = await start(jobs, "public", job_id)
     assert attempt is not None
     return attempt
 
@@ -92,7 +92,7 @@ async def test_a_job_from_beginning_to_end(any_settings: Settings) -> None:
     await attempt.complete(make_result(task))
     done = await jobs.get("public", task.id)
     assert (done.status, done.progress, done.result) == ("completed", 100, make_result(task))
-    assert await jobs.start("public", task.id) is None
+    assert await start(jobs, "public", task.id) is None
     page = await jobs.list("public")
     assert ([job.id for job in page.jobs], page.has_more) == ([task.id], False)
 
@@ -134,7 +134,7 @@ async def test_no_such_job(jobs: JobStore, job_id: str) -> None:
     for call in (jobs.get, jobs.cancel, jobs.delete):
         with pytest.raises(JobNotFound):
             await call("public", job_id)
-    assert await jobs.start("public", job_id) is None
+    assert await start(jobs, "public", job_id) is None
 
 
 async def test_owners_do_not_see_each_other(jobs: JobStore, create: Create) -> None:
@@ -172,7 +172,7 @@ class TestList:
         assert (await jobs.get("public", bad_attempt.id)).status == "queued"
         with pytest.raises(JobNotFound):
             await jobs.get("public", broken.id)
-        await jobs.scan()
+        await Survey(jobs).scan()
 
     async def test_reads_no_job_beyond_the_page_and_the_next(
         self, store: LocalStore, jobs: JobStore, create: Create
@@ -195,7 +195,7 @@ class TestCancel:
         assert cancelled.error is not None
         assert cancelled.error.code == "cancelled"
         assert await jobs.cancelled("public", job.id)
-        assert await jobs.start("public", job.id) is None
+        assert await start(jobs, "public", job.id) is None
 
     async def test_a_running_one_drops_its_result(self, any_settings: Settings) -> None:
         store = open_store(any_settings)
@@ -273,7 +273,7 @@ class TestTries:
     ) -> None:
         job = await create()
         first = await started(jobs, job.id)
-        assert await jobs.start("public", job.id) is None
+        assert await start(jobs, "public", job.id) is None
         await asyncio.sleep(0.1)
         second = await started(impatient(settings), job.id)
         assert (first.number, second.number) == (1, 2)
@@ -286,7 +286,7 @@ class TestTries:
         job = await create()
         for _ in range(3):
             await (await started(jobs, job.id)).fail("engine_died", "The engine died.", retry=True)
-        assert await jobs.start("public", job.id) is None
+        assert await start(jobs, "public", job.id) is None
         found = await jobs.get("public", job.id)
         assert (found.status, found.attempts) == ("failed", 3)
 
@@ -295,12 +295,12 @@ class TestTries:
         for _ in range(5):
             await (await started(jobs, job.id)).fail("unavailable", "Leaving.", retry=True, counted=False)
         assert (await jobs.get("public", job.id)).status == "queued"
-        assert await jobs.start("public", job.id) is not None
+        assert await start(jobs, "public", job.id) is not None
 
     async def test_two_replicas_that_begin_at_once_are_one_try(self, any_settings: Settings) -> None:
         replicas = [JobStore(open_store(any_settings), any_settings) for _ in range(4)]
         job = await replicas[0].create(make_task(), owner="public", dispatcher="d1")
-        attempts = [each for each in await asyncio.gather(*(one.start("public", job.id) for one in replicas)) if each]
+        attempts = [each for each in await asyncio.gather(*(start(one, "public", job.id) for one in replicas)) if each]
         assert len(attempts) == 1
         assert (await replicas[0].get("public", job.id)).attempts == 1
         await attempts[0].complete(make_result(job.task))
@@ -321,9 +321,9 @@ class TestTries:
         job = await quick.create(make_task(), owner="public", dispatcher="d1")
         await slow.now()
         monkeypatch.setattr(slow_store, "put", late)
-        behind = asyncio.create_task(slow.start("public", job.id))
+        behind = asyncio.create_task(start(slow, "public", job.id))
         await about_to.wait()
-        assert await quick.start("public", job.id) is not None
+        assert await start(quick, "public", job.id) is not None
         may.set()
         assert await behind is None
         assert (await quick.get("public", job.id)).attempts == 1
@@ -336,9 +336,9 @@ class TestTries:
         then = time.time() + wrong_by_s
         record = AttemptRecord(number=1, started_at=then, beat_at=then)
         await store.put(f"jobs/public/{job.id}/attempts/0001-aa.json", dumps(record), "application/json")
-        assert await jobs.start("public", job.id) is None, "it is at work, and was heard of just now"
+        assert await start(jobs, "public", job.id) is None, "it is at work, and was heard of just now"
         await asyncio.sleep(0.1)
-        assert await impatient(settings).start("public", job.id) is not None, "it has not been heard of"
+        assert await start(impatient(settings), "public", job.id) is not None, "it has not been heard of"
 
     @pytest.mark.parametrize("ahead_s", [-100.0, 60.0, 100.0, 400.0])
     async def test_a_readers_clock_may_be_wrong(
@@ -347,7 +347,7 @@ class TestTries:
         rules = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 30.0})})
         replica = JobStore(open_store(rules), rules)
         job = await create()
-        await replica.renew("d1")
+        await lease(replica, "d1").renew()
         for _ in range(rules.jobs.max_attempts - 1):
             await (await started(replica, job.id)).fail("engine_died", "The engine died.", retry=True)
         last = await started(replica, job.id)
@@ -355,10 +355,10 @@ class TestTries:
         true_time = time.time
         monkeypatch.setattr(time, "time", lambda: true_time() + ahead_s)
         reader = JobStore(open_store(rules), rules)
-        assert await reader.start("public", job.id) is None, "it was heard of just now"
+        assert await start(reader, "public", job.id) is None, "it was heard of just now"
         assert await orphans(reader) == []
         assert (await reader.get("public", job.id)).status == "in_progress"
-        assert await reader.expire(await reader.now()) == 0
+        assert await Survey(reader).expire(await reader.now()) == 0
         new = await reader.create(make_task(), owner="public", dispatcher="d2")
         assert new.created_at == pytest.approx(true_time(), abs=5)
         assert await orphans(replica) == []
@@ -373,7 +373,7 @@ class TestTries:
         await asyncio.sleep(0.1)
         short = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 0.05})})
         reader = JobStore(open_store(short), short)
-        assert await reader.start("public", job.id) is None, "a fourth try was made"
+        assert await start(reader, "public", job.id) is None, "a fourth try was made"
         await asyncio.sleep(0.1)
         assert (await reader.get("public", job.id)).error is not None
         await last.complete(make_result(job.task))
@@ -412,19 +412,13 @@ class TestFollowing:
         assert job.error is not None
         assert job.error.code == "cancelled"
 
-    async def test_who_answers_for_finished_jobs_keeps_nothing_of_them(self, jobs: JobStore, create: Create) -> None:
-        for _ in range(3):
-            await jobs.cancel("public", (await create()).id)
-        assert len((await jobs.list("public")).jobs) == 3
-        assert jobs._finished == {}  # pyright: ignore[reportPrivateUsage]
-
 
 class TestScan:
     async def test_waiting_makes_no_orphan_while_the_dispatcher_lives(
         self, settings: Settings, jobs: JobStore, create: Create
     ) -> None:
         job = await create()
-        await jobs.renew("d1")
+        await lease(jobs, "d1").renew()
         assert await orphans(jobs) == []
         await asyncio.sleep(0.1)
         assert await orphans(impatient(settings)) == [("public", job.id)]
@@ -438,7 +432,7 @@ class TestScan:
         assert isinstance(store, LocalStore)
         away = Away(store.root)
         with pytest.raises(StorageFailed):
-            await JobStore(away, settings).scan()
+            await Survey(JobStore(away, settings)).scan()
         asked = away.asked
         for _ in range(100):
             await asyncio.sleep(0)
@@ -446,49 +440,49 @@ class TestScan:
 
     async def test_of_a_dispatcher_that_died(self, any_settings: Settings) -> None:
         jobs = JobStore(open_store(any_settings), any_settings)
-        await jobs.renew("d1")
+        await lease(jobs, "d1").renew()
         waiting = await jobs.create(make_task(), owner="alice", dispatcher="d1")
         silent = await jobs.create(make_task(), owner="bob", dispatcher="d1")
         done = await jobs.create(make_task(), owner="bob", dispatcher="d1")
-        assert await jobs.start("bob", silent.id) is not None
-        attempt = await jobs.start("bob", done.id)
+        assert await start(jobs, "bob", silent.id) is not None
+        attempt = await start(jobs, "bob", done.id)
         assert attempt is not None
         await attempt.complete(make_result(done.task))
         assert await orphans(jobs) == []
         await asyncio.sleep(0.1)
         both = sorted([("alice", waiting.id), ("bob", silent.id)], key=lambda each: each[1])
         assert await orphans(impatient(any_settings)) == both
-        assert (await jobs.scan()).states == {"finished": 1, "queued": 1, "in_progress": 1}
+        assert (await Survey(jobs).scan()).states == {"finished": 1, "queued": 1, "in_progress": 1}
 
     async def test_of_a_dispatcher_that_has_resigned(self, any_settings: Settings) -> None:
         jobs = JobStore(open_store(any_settings), any_settings)
         waiting = await jobs.create(make_task(), owner="public", dispatcher="d1")
         runs = await jobs.create(make_task(), owner="public", dispatcher="d1")
-        assert await jobs.start("public", runs.id) is not None
-        await jobs.renew("d1")
-        await jobs.resign("d1")
+        assert await start(jobs, "public", runs.id) is not None
+        await lease(jobs, "d1").renew()
+        await lease(jobs, "d1").resign()
         assert await orphans(jobs) == [("public", waiting.id)]
 
     async def test_a_job_that_cannot_be_read_stops_no_other(
         self, store: LocalStore, jobs: JobStore, create: Create
     ) -> None:
         spoilt, job = await create(), await create()
-        await jobs.resign("d1")
+        await lease(jobs, "d1").resign()
         # reading it is an error of the operating system, as on a failing disk: a name that leads to itself
         path = store.root / f"jobs/public/{spoilt.id}/request.json"
         path.unlink()
         path.symlink_to(path)
         assert await orphans(jobs) == [("public", job.id)]
-        assert await jobs.expire(job.expires_at + 1) >= 1
+        assert await Survey(jobs).expire(job.expires_at + 1) >= 1
         with pytest.raises(JobNotFound):
             await jobs.get("public", job.id)
 
     async def test_a_job_taken_over_is_none_again(self, jobs: JobStore, create: Create) -> None:
         job = await create()
-        await jobs.dispatched("public", job.id, "")
+        await Survey(jobs).take_over("public", job.id, "")
         assert await orphans(jobs) == [("public", job.id)]
-        await jobs.renew("s1")
-        await jobs.dispatched("public", job.id, "s1")
+        await lease(jobs, "s1").renew()
+        await Survey(jobs).take_over("public", job.id, "s1")
         assert await orphans(jobs) == []
         # s1 itself knows that it has it in hand, or lost hold of it
         assert await orphans(jobs, own="s1", held={("public", job.id)}) == []
@@ -499,24 +493,24 @@ class TestClaims:
     async def test_the_first_wins(self, any_settings: Settings) -> None:
         jobs = JobStore(open_store(any_settings), any_settings)
         first, second = make_task(), make_task()
-        claim = await jobs.claim("public", "key", "print", first.id)
+        claim = await claim_key(jobs, "public", "key", "print", first.id)
         assert (claim.fresh, claim.job_id) == (True, first.id)
-        again = await jobs.claim("public", "key", "other print", second.id)
+        again = await claim_key(jobs, "public", "key", "other print", second.id)
         assert (again.fresh, again.job_id, again.fingerprint) == (False, first.id, "print")
-        assert (await jobs.claim("someone", "key", "print", second.id)).fresh
+        assert (await claim_key(jobs, "someone", "key", "print", second.id)).fresh
 
     async def test_of_many_at_once_one_wins(self, jobs: JobStore) -> None:
         ids = [new_job_id() for _ in range(20)]
-        claims = await asyncio.gather(*(jobs.claim("public", "key", "print", each) for each in ids))
+        claims = await asyncio.gather(*(claim_key(jobs, "public", "key", "print", each) for each in ids))
         assert sum(claim.fresh for claim in claims) == 1
         assert len({claim.job_id for claim in claims}) == 1
 
     async def test_a_job_that_failed_is_passed_over_by_one(self, jobs: JobStore, create: Create) -> None:
         job = await create()
-        await jobs.claim("public", "key", "print", job.id)
+        await claim_key(jobs, "public", "key", "print", job.id)
         await jobs.cancel("public", job.id)
         ids = [new_job_id() for _ in range(10)]
-        claims = await asyncio.gather(*(jobs.claim("public", "key", "print", each) for each in ids))
+        claims = await asyncio.gather(*(claim_key(jobs, "public", "key", "print", each) for each in ids))
         assert sum(claim.fresh for claim in claims) == 1
         assert {claim.job_id for claim in claims} < set(ids)
 
@@ -527,26 +521,26 @@ class TestClaims:
         for _ in range(12):
             store.calls.clear()
             job = make_task()
-            claim = await jobs.claim("public", "key", "print", job.id)
+            claim = await claim_key(jobs, "public", "key", "print", job.id)
             assert claim.fresh
             cost.append(store.calls.total())
             await jobs.create(job, owner="public", dispatcher="d1")
             await jobs.cancel("public", job.id)
         assert cost[-1] == cost[3]
         # and what came to nothing is given up at the end of the chain
-        last = await jobs.claim("public", "key", "print", new_job_id())
-        await jobs.release("public", "key", last)
-        assert (await jobs.claim("public", "key", "print", new_job_id())).fresh
+        last = await claim_key(jobs, "public", "key", "print", new_job_id())
+        await Claims(jobs.store, jobs.clock).release("public", "key", last)
+        assert (await claim_key(jobs, "public", "key", "print", new_job_id())).fresh
 
     async def test_a_released_one_is_free(self, jobs: JobStore) -> None:
         async def failed(claim: Claim) -> bool:
             return claim.job_id == "a"
 
-        await jobs.claim("public", "key", "print", "a")
-        second = await jobs.claim("public", "key", "print", "b", failed=failed)
+        await claim_key(jobs, "public", "key", "print", "a")
+        second = await claim_key(jobs, "public", "key", "print", "b", failed=failed)
         assert second.fresh
-        await jobs.release("public", "key", second)
-        third = await jobs.claim("public", "key", "print", "c", failed=failed)
+        await Claims(jobs.store, jobs.clock).release("public", "key", second)
+        third = await claim_key(jobs, "public", "key", "print", "c", failed=failed)
         assert (third.fresh, third.job_id) == (True, "c")
 
 
@@ -563,16 +557,16 @@ class TestExpiry:
             await store.put(key, b"x", "video/mp4")
         await attempt.complete(make_result(job.task))
         await store.put(f"media/public/2020/01/01/img_{32 * 'a'}-0.png", b"x", "image/png")
-        await jobs.claim("public", "key", "print", job.id)
-        await jobs.renew(f"ingress-{16 * 'a'}")
+        await claim_key(jobs, "public", "key", "print", job.id)
+        await lease(jobs, f"ingress-{16 * 'a'}").renew()
 
-        assert await jobs.expire(time.time()) == 0
+        assert await Survey(jobs).expire(time.time()) == 0
         assert len(await store.list("media")) == 4
         # twice at once, as two sweepers would
-        counts = await asyncio.gather(*(jobs.expire(job.expires_at + 1) for _ in range(2)))
+        counts = await asyncio.gather(*(Survey(jobs).expire(job.expires_at + 1) for _ in range(2)))
         assert 1 <= sum(counts) <= 2
         assert await store.list("") == []
-        assert await jobs.expire(job.expires_at + 1) == 0
+        assert await Survey(jobs).expire(job.expires_at + 1) == 0
 
     async def test_a_job_keeps_the_time_it_was_told(
         self, settings: Settings, short: Settings, store: ObjectStore
@@ -582,14 +576,14 @@ class TestExpiry:
         await store.put(key, b"x", "video/mp4")
         # the setting was made shorter since: the job's `expires_at` stays true, for its files too
         now = time.time() + 3600
-        assert await JobStore(store, short).expire(now) == 0
+        assert await Survey(JobStore(store, short)).expire(now) == 0
         assert await store.exists(key)
 
     async def test_broken_records_go_too(self, short: Settings, store: ObjectStore) -> None:
         job_id = new_job_id()
         await store.put(f"jobs/public/{job_id}/request.json", b"{half", "application/json")
-        assert await JobStore(store, short).expire(time.time() + 30) == 0
-        assert await JobStore(store, short).expire(time.time() + 61) == 1
+        assert await Survey(JobStore(store, short)).expire(time.time() + 30) == 0
+        assert await Survey(JobStore(store, short)).expire(time.time() + 61) == 1
         assert await store.list("") == []
 
     async def test_strangers_files_are_left_alone_and_stop_nothing(self, short: Settings, store: LocalStore) -> None:
@@ -600,8 +594,8 @@ class TestExpiry:
             path = store.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"x")
-        assert (await jobs.scan()).states["queued"] == 1
-        assert await jobs.expire(job.expires_at + 1) == 1
+        assert (await Survey(jobs).scan()).states["queued"] == 1
+        assert await Survey(jobs).expire(job.expires_at + 1) == 1
         assert all((store.root / name).exists() for name in strangers)
 
     async def test_of_an_existing_bucket_only_our_names_go(self, short: Settings, store: LocalStore) -> None:
@@ -620,7 +614,7 @@ class TestExpiry:
         ]
         for name in strangers:
             await store.put(name, b"x", "application/octet-stream")
-        assert await jobs.expire(time.time() + 365 * 86400) == 1
+        assert await Survey(jobs).expire(time.time() + 365 * 86400) == 1
         assert [info.key for info in await store.list("")] == sorted(strangers)
 
     async def test_a_job_is_gone_from_the_moment_it_was_told(self, settings: Settings, store: ObjectStore) -> None:

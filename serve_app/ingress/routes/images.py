@@ -18,6 +18,7 @@ from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
+from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.inputs import InputImage, read_image
 from serve_app.ingress.load import Load
 from serve_app.ingress.services import ImageClient, ServedImage, Services
@@ -133,19 +134,9 @@ async def _answer(
     )
     client, load = model.client, model.load
     urls = partial(url_of, services, request)
-    if asked.stream:
-        streamed = await services.once.stream(
-            request,
-            asked,
-            body.files,
-            ImageResult,
-            task.id,
-            partial(_run, client, load, task),
-            collect=lambda one: one if isinstance(one, ImageResult) else None,
-            replay=lambda result: [result],
-        )
-        task = replace(task, id=streamed.id)
-        return EventStream(_events(streamed.result, asked, task, urls, int(streamed.created_at)))
+    if asked.stream and key_of(request) is None:
+        return EventStream(_events(_run(client, load, task), asked, task, urls, int(created)))
+    task = replace(task, partial_images=0)
 
     async def make() -> ImageResult:
         work = work_of(task)
@@ -154,7 +145,16 @@ async def _answer(
         load.finished(work, result.timing.engine_s)
         return result
 
-    made = await services.once.result(request, asked, body.files, ImageResult, task.id, make)
+    once = partial(services.once.result, request, asked, body.files, ImageResult, task.id, make)
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        made = await once()
+        for data in completed_events(asked, replace(task, id=made.id), made.result, urls, int(made.created_at)):
+            yield event(data, data["type"])
+
+    if asked.stream:
+        return EventStream(events())
+    made = await once()
     answer = from_result(asked, replace(task, id=made.id), made.result, urls, int(made.created_at))
     return json_answer(answer, timing=made.result.timing)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,8 +14,9 @@ from starlette.types import ASGIApp
 
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import read_request
-from serve_app.ingress.completing import Chunks, Collector, Named, complete, replay, run, stream, together
+from serve_app.ingress.completing import Chunks, Named, complete, events_of, run, stream, together
 from serve_app.ingress.endpoints import Handler
+from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.services import ServedText, Services
 from serve_app.ingress.streaming import EventStream
 from serve_app.protocol.chat import ChatRequest
@@ -48,17 +50,25 @@ def text_handler(
             traceparent=request.state.traceparent,
         )
         hints = asked.ignored_hints()
-        if asked.stream:
-            live = partial(run, model.client, model.load, tasks)
-            streamed = await services.once.stream(
-                request, asked, {}, list[TextResult], id, live, collect=Collector(len(tasks)), replay=replay
-            )
-            named = Named(id=streamed.id, created=int(streamed.created_at), model=model.id, hints=hints)
-            events = stream(streamed.result, chunks(asked, named), include_usage=asked.include_usage)
-            return EventStream(events)
         make = partial(complete, model.client, model.load, tasks)
-        made = await services.once.result(request, asked, {}, list[TextResult], id, make)
-        named = Named(id=made.id, created=int(made.created_at), model=model.id, hints=hints)
-        return json_answer(answer(asked, made.result, named), timing=together(made.result))
+        once = partial(services.once.result, request, asked, {}, list[TextResult], id, make)
+
+        def name(id: str, created_at: float) -> Named:
+            return Named(id=id, created=int(created_at), model=model.id, hints=hints)
+
+        async def events() -> AsyncGenerator[bytes, None]:
+            if key_of(request) is None:
+                named, texts = name(id, time.time()), run(model.client, model.load, tasks)
+            else:
+                made = await once()
+                named, texts = name(made.id, made.created_at), events_of(made.result)
+            async with aclosing(stream(texts, chunks(asked, named), include_usage=asked.include_usage)) as sent:
+                async for data in sent:
+                    yield data
+
+        if asked.stream:
+            return EventStream(events())
+        made = await once()
+        return json_answer(answer(asked, made.result, name(made.id, made.created_at)), timing=together(made.result))
 
     return create

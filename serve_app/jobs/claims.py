@@ -1,0 +1,102 @@
+"""Idempotency keys: who has claimed which. A claim is an object that is created only where there is none yet."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import orjson
+from pydantic import TypeAdapter
+
+from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
+from serve_app.jobs.clock import StoreClock
+from serve_app.jobs.records import JSON
+from serve_app.storage import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Who holds an idempotency key. `fresh`: we do, as of now, at `link`; else the other fields are the holder's."""
+
+    job_id: str
+    fingerprint: str
+    created_at: float
+    fresh: bool = False
+    link: str = ""
+
+
+_CLAIM = TypeAdapter(Claim)
+
+
+class Claims:
+    """The claims of all owners in one store."""
+
+    def __init__(self, store: ObjectStore, clock: StoreClock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def claim(
+        self, owner: str, key: str, fingerprint: str, job_id: str, has_failed: Callable[[Claim], Awaitable[bool]]
+    ) -> Claim:
+        """Claims `key` for `job_id`, or tells who holds it.
+
+        A holder whose work has failed is passed over: the next link of the chain is claimed, by create-if-absent
+        again, so that of two retries one wins.
+        """
+        mine = Claim(job_id=job_id, fingerprint=fingerprint, created_at=await self._clock.now())
+        link = key
+        jumped = False
+        while True:
+            name = _name(owner, link)
+            try:
+                await self._store.put(name, orjson.dumps(mine), JSON, if_absent=True)
+            except AlreadyExists:
+                pass
+            else:
+                if link != key:
+                    await self._note_newest(owner, key, link)
+                return replace(mine, fresh=True, link=link)
+            try:
+                held = _CLAIM.validate_json(await self._store.get(name))
+            except ObjectNotFound:
+                continue  # expired between the two
+            if not await has_failed(held):
+                return held
+            # a request that failed often has left a chain behind: from its first link straight to its newest
+            link = _next_link(link, held) if jumped else await self._newest(owner, key) or _next_link(link, held)
+            jumped = True
+
+    async def release(self, owner: str, key: str, claim: Claim) -> None:
+        """Gives up a fresh claim whose work came to nothing, so that the next request may claim the key."""
+        name = _name(owner, claim.link or key)
+        try:
+            held = _CLAIM.validate_json(await self._store.get(name))
+        except ObjectNotFound:
+            return
+        if held.job_id == claim.job_id:
+            await self._store.delete(name)
+
+    async def _newest(self, owner: str, key: str) -> str | None:
+        """The link of a key's chain that was claimed last, as far as was noted."""
+        try:
+            return (await self._store.get(_name(owner, f"newest {key}"))).decode()
+        except ObjectNotFound:
+            return None
+
+    async def _note_newest(self, owner: str, key: str, link: str) -> None:
+        try:
+            await self._store.put(_name(owner, f"newest {key}"), link.encode(), JSON)
+        except StorageFailed as error:  # the claim stands all the same; the next one walks a link further
+            logger.warning("the newest claim of a key was not noted: %s", error.message)
+
+
+def _name(owner: str, link: str) -> str:
+    return f"idempotency/{owner}/{hashlib.sha256(link.encode()).hexdigest()}.json"
+
+
+def _next_link(link: str, passed_over: Claim) -> str:
+    return hashlib.sha256(f"{link}\n{passed_over.job_id}".encode()).hexdigest()

@@ -1,0 +1,81 @@
+"""The lease of a dispatcher: an object that says when it was last alive, however many jobs it looks after.
+
+Ingress replicas and the sweeper are dispatchers. Jobs of one whose lease has run out are the sweeper's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from serve_app.errors import ObjectNotFound, StorageFailed
+from serve_app.jobs.records import JSON, Beat, dumps, load_beat
+from serve_app.settings import JobSettings
+from serve_app.storage import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+
+class Lease:
+    """The lease that the dispatcher `id` holds."""
+
+    def __init__(self, store: ObjectStore, id: str, settings: JobSettings) -> None:
+        self.id = id
+        self._store = store
+        self._settings = settings
+        self._renewed_at: float | None = None
+        self._patient_until = float("-inf")
+        # when our own lease is that old, another's that was renewed a moment before it may have run out
+        self._cut_off_s = settings.stale_s - settings.heartbeat_s
+
+    async def renew(self) -> None:
+        await self._store.put(_key(self.id), dumps(Beat(beat_at=time.time())), JSON)
+        now = time.monotonic()
+        if self._renewed_at is not None and now - self._renewed_at > self._cut_off_s:
+            # the store was away: others could not renew theirs either, and get the usual time to do so
+            self._patient_until = now + self._settings.stale_s
+        self._renewed_at = now
+
+    async def keep(self, is_needed: Callable[[], bool] = lambda: True) -> None:
+        """Renews the lease at every heartbeat for as long as it is needed."""
+        await asyncio.sleep(self._settings.heartbeat_s)
+        while is_needed():
+            try:
+                await self.renew()
+            except StorageFailed as error:
+                logger.warning("the lease of %s was not renewed: %s", self.id, error.message)
+            await asyncio.sleep(self._settings.heartbeat_s)
+
+    async def resign(self) -> None:
+        """Ends the lease: what its holder looked after is the sweeper's at once."""
+        await self._store.put(_key(self.id), dumps(Beat(beat_at=0.0)), JSON)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it was not renewed for a heartbeat, or never."""
+        return self._renewed_at is None or time.monotonic() - self._renewed_at > self._settings.heartbeat_s
+
+    @property
+    def may_judge(self) -> bool:
+        """Whether the silence of others means their death: not while, or just after, this lease ran out as well."""
+        now = time.monotonic()
+        fresh = self._renewed_at is not None and now - self._renewed_at <= self._cut_off_s
+        return fresh and now >= self._patient_until
+
+
+async def read_lease(store: ObjectStore, id: str) -> float | None:
+    """When a dispatcher was last heard of, by the store's clock; 0 where it has resigned, None where it has none."""
+    try:
+        beat = load_beat(await store.get(_key(id)))
+        return (await store.stat(_key(id))).modified if beat.beat_at else 0.0
+    except ObjectNotFound:
+        return None
+    except ValueError as error:
+        logger.error("jobs: the lease of %s is no record of ours: %s", id, error)
+        return None
+
+
+def _key(id: str) -> str:
+    return f"dispatchers/{id}.json"

@@ -1,0 +1,150 @@
+"""The sweeper's look at every job: which have no one who would run them, and which are past their time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from serve_app.errors import JobNotFound, StorageFailed
+from serve_app.jobs import records
+from serve_app.jobs.expiry import expire_idempotency, expire_media, prune_dispatchers, remove_probes
+from serve_app.jobs.lease import read_lease
+from serve_app.jobs.records import JSON, Dispatch, Job
+from serve_app.jobs.store import JobStore, gather
+
+logger = logging.getLogger(__name__)
+
+PASSED_OVER = 16
+"""How many jobs that cannot be read a sweep leaves for the next one; with more, it is the store that fails."""
+
+
+class Orphan(NamedTuple):
+    """A job that no one looks after, and the id of the model that it waits for."""
+
+    owner: str
+    job_id: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What one look at every open job found: how many there are by status, and those that no one looks after."""
+
+    states: dict[str, int]
+    orphans: list[Orphan]
+
+
+class Survey:
+    """Finished jobs never change, so it reads each of them once."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self._jobs = jobs
+        self._store = jobs.store
+        self._expires_at: dict[tuple[str, str], float] = {}
+        """When finished jobs expire, by owner and id."""
+
+    async def take_over(self, owner: str, job_id: str, dispatcher: str) -> None:
+        """Records that `dispatcher` looks after the job from now on; "" gives it up to whoever sweeps next."""
+        now = await self._jobs.now()
+        key = f"{records.folder_of(owner, job_id)}/dispatch/{int(now * 1000):013d}-{secrets.token_hex(4)}.json"
+        await self._store.put(key, records.dumps(Dispatch(dispatcher=dispatcher, at=now)), JSON)
+
+    async def scan(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> Scan:
+        """Looks at every job that has not finished.
+
+        `own` is the asking dispatcher and `held` the jobs that it has in hand: those are no orphans, and what is in
+        its name but not in its hand is one.
+        """
+        leases: dict[str, asyncio.Task[float | None]] = {}
+
+        def lease(dispatcher: str) -> asyncio.Task[float | None]:
+            if dispatcher not in leases:
+                leases[dispatcher] = asyncio.ensure_future(read_lease(self._store, dispatcher))
+            return leases[dispatcher]
+
+        # the time before anything is read: what is read late in a long scan must not look silent for it
+        now = await self._jobs.now()
+        failures: list[str] = []
+
+        async def look(key: tuple[str, str]) -> tuple[Job, bool] | None:
+            try:
+                objects = await self._jobs.find(*key)
+            except StorageFailed as error:
+                self._pass_over(key, error, failures)
+                return None
+            if objects is None:
+                return None
+            job = self._jobs.show(objects, now)
+            if job.finished:
+                self._expires_at[key] = job.expires_at
+            if job.finished or key in held:
+                return job, False
+            mine = bool(own) and objects.dispatcher == own
+            lease_at = await lease(objects.dispatcher) if objects.dispatcher and not mine else now
+            orphan = records.is_orphan(objects, lease_at, now, self._jobs.rules)
+            return job, orphan or (mine and records.is_runnable(objects, now, self._jobs.rules))
+
+        every = [key async for key in self._every_job()]
+        open_ = [key for key in every if key not in self._expires_at]
+        states = {"finished": len(every) - len(open_)}
+        orphans: list[Orphan] = []
+        for seen in await gather(open_, look):
+            if seen is None:
+                continue
+            job, orphan = seen
+            state = "finished" if job.finished else job.status
+            states[state] = states.get(state, 0) + 1
+            if orphan:
+                orphans.append(Orphan(job.owner, job.id, job.task.model))
+        for gone in self._expires_at.keys() - set(every):
+            del self._expires_at[gone]
+        return Scan(states=states, orphans=sorted(orphans, key=lambda orphan: orphan.job_id))
+
+    async def expire(self, now: float) -> int:
+        """Removes jobs past their `expires_at` with their files, and media, claims and leases past their time.
+
+        Gives the number of jobs removed. Safe to run twice, also at once.
+        """
+        removed = 0
+        failures: list[str] = []
+        async for owner, job_id in self._every_job():
+            try:
+                if await self._is_expired(owner, job_id, now):
+                    await self._jobs.delete(owner, job_id)
+                    self._expires_at.pop((owner, job_id), None)
+                    removed += 1
+            except JobNotFound:
+                continue
+            except StorageFailed as error:
+                self._pass_over((owner, job_id), error, failures)
+        ttl_s = self._jobs.ttl_s
+        await expire_media(self._store, now, ttl_s)
+        await expire_idempotency(self._store, now, ttl_s)
+        await prune_dispatchers(self._store, now, ttl_s)
+        await remove_probes(self._store, now)
+        return removed
+
+    def _pass_over(self, key: tuple[str, str], error: StorageFailed, failures: list[str]) -> None:
+        """Leaves one spoilt job for the next time, or it would keep all others from being looked at."""
+        failures.append(key[1])
+        if len(failures) > PASSED_OVER:
+            raise error
+        logger.error("jobs: %s of %s is passed over: %s", key[1], key[0], error.message)
+
+    async def _every_job(self) -> AsyncIterator[tuple[str, str]]:
+        for owner in await self._store.list_names("jobs"):
+            for job_id in await self._store.list_names(f"jobs/{owner}"):
+                if records.is_job_id(job_id):
+                    yield owner, job_id
+
+    async def _is_expired(self, owner: str, job_id: str, now: float) -> bool:
+        expires_at = self._expires_at.get((owner, job_id))
+        if expires_at is None:
+            objects = await self._jobs.find(owner, job_id)
+            # without a readable request no one can ask for it either
+            expires_at = objects.request.expires_at if objects else records.id_time(job_id) + self._jobs.ttl_s
+        return expires_at <= now
