@@ -22,6 +22,8 @@ NEWEST = 0.2
 """Weight of the newest measurement in an average."""
 SHAPES_KEPT = 256
 """Shapes remembered: callers choose them, so their number has to end. The least recently measured goes first."""
+USUAL_STEPS = 30
+"""Of a task that leaves them to its model."""
 GUESSED: dict[Kind, float] = {"text": 0.005, "image": 0.05, "video": 0.02}
 """Engine seconds a unit until the first generation of a model was measured; only the order of magnitude matters."""
 WANTED = "_replicas_wanted"
@@ -50,10 +52,10 @@ def work_of(task: TextTask | ImageTask | VideoTask) -> Work:
     pixels = task.width * task.height / MEGA
     size = f"{task.width}x{task.height}"
     caching = f" {task.step_caching.method}" if task.step_caching else ""
+    steps = task.num_inference_steps or USUAL_STEPS
     if isinstance(task, ImageTask):
-        return Work("image", f"{size}x{task.num_inference_steps}{caching}", pixels * task.num_inference_steps * task.n)
-    shape = f"{size}x{task.num_frames}x{task.num_inference_steps}{caching}"
-    return Work("video", shape, pixels * task.num_frames * task.num_inference_steps)
+        return Work("image", f"{size}x{steps}{caching}", pixels * steps * task.n)
+    return Work("video", f"{size}x{task.num_frames}x{steps}{caching}", pixels * task.num_frames * steps)
 
 
 class CostModel:

@@ -207,8 +207,10 @@ class ImageDefaults(Strict):
 
     width: Positive = 1024
     height: Positive = 1024
-    num_inference_steps: Positive = 28
-    guidance_scale: Guidance = 3.5
+    num_inference_steps: Positive | None = None
+    """null: what the model's family takes"""
+    guidance_scale: Guidance | None = None
+    """null: what the model's family takes"""
     output_format: ImageFormat = "png"
     response_format: Literal["url", "b64_json"] | None = None
     """null: as OpenAI does"""
@@ -239,8 +241,10 @@ class VideoDefaults(Strict):
     height: Positive = 480
     num_frames: Positive = 81
     fps: Positive = 16
-    num_inference_steps: Positive = 50
-    guidance_scale: Guidance = 5.0
+    num_inference_steps: Positive | None = None
+    """null: what the model's family takes"""
+    guidance_scale: Guidance | None = None
+    """null: what the model's family takes"""
     negative_prompt: str | None = None
 
 

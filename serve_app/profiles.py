@@ -47,6 +47,7 @@ GPU: dict[str, Any] = {
             "engine": "sglang",
             "gpus": 1,
             "cpus": 4,
+            "defaults": {"num_inference_steps": 28, "guidance_scale": 3.5},
             "quality": {
                 "low": {"num_inference_steps": 14, "step_caching": {"method": "cache_dit"}},
                 "medium": {"num_inference_steps": 28, "step_caching": {"method": "cache_dit"}},
@@ -59,6 +60,7 @@ GPU: dict[str, Any] = {
             "engine": "sglang",
             "gpus": 1,
             "cpus": 4,
+            "defaults": {"num_inference_steps": 50, "guidance_scale": 5.0},
             "quality": {
                 "low": {"num_inference_steps": 25, "step_caching": {"method": "teacache"}},
                 "medium": {"num_inference_steps": 50, "step_caching": {"method": "teacache"}},

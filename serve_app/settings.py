@@ -24,8 +24,8 @@ HOST = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
 ORIGIN = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]{1,5})?|[A-Za-z]+://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
 )
-OF_ONE_MODEL = ("trust_remote_code", "quality")
-"""What a profile says of its own model, and of no other of the kind."""
+OF_ONE_MODEL = ("trust_remote_code", "quality", "num_inference_steps", "guidance_scale")
+"""What a profile says of its own model, and of no other of the kind: keys of a model and of its defaults."""
 RESERVED = ("ingress", "sweeper")
 """The names of the deployments that hold no model."""
 
@@ -318,12 +318,19 @@ def _with_profile(written: dict[str, Any], by_kind: dict[str, Any]) -> dict[str,
             below = by_kind[model.get("kind", name)]
             own_model = {} if name in KINDS else {"model": ""}
             if (below | own_model | model)["model"] != below["model"]:
-                # its trust in a model's code and its presets are for its own model: another's must be stated for it
-                below = {key: value for key, value in below.items() if key not in OF_ONE_MODEL}
+                below = _for_any_model(below)
             models[name] = _laid_over(below | own_model, model)
             if presets := below.get("quality", {}) | model.get("quality", {}):  # each of them is a whole
                 models[name]["quality"] = presets
     return models
+
+
+def _for_any_model(below: dict[str, Any]) -> dict[str, Any]:
+    """A profile's keys without those that hold for its own model alone: another's must be stated for it."""
+    kept = {key: value for key, value in below.items() if key not in OF_ONE_MODEL}
+    if "defaults" in kept:
+        kept["defaults"] = {key: value for key, value in kept["defaults"].items() if key not in OF_ONE_MODEL}
+    return kept
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What crosses a Ray Serve handle: frozen dataclasses of plain values.
 
-A task says everything that an engine needs: the ingress has filled every default, drawn the seed and checked the
-limits, so that running a task again gives the same bytes. Knows no HTTP, no engine and no storage.
+A task says everything that an engine needs: the ingress has filled the defaults of the settings, drawn the seed and
+checked the limits, so that running a task again gives the same bytes. Knows no HTTP, no engine and no storage.
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ class ModelCard:
     """What a loaded model can do; a deployment's `describe()` gives it, the ingress caches it.
 
     Capabilities: `sampling` (temperature, top_p, top_k, seed change the text), `steps` (text blocks shown at each
-    denoising step), `previews` (partial images), `edit` (image-to-image), `mask` (inpainting), `image_to_video`,
-    `two_experts` (boundary_ratio, guidance_scale_2), `progress` (true steps, not an estimate), `cancel` (a running
-    generation stops).
+    denoising step), `previews` (partial images), `edit` (of at most `input_images`), `mask` (inpainting),
+    `image_to_video`, `last_frame`, `negative_prompt`, `two_experts` (boundary_ratio, guidance_scale_2), `progress`
+    (true steps, not an estimate), `cancel` (a running generation stops). `parameters` are what `nvext` takes beside.
     """
 
     model: str
     kind: Kind
     engine: str
     capabilities: frozenset[str] = frozenset()
+    input_images: int = 1
+    parameters: frozenset[str] = frozenset()
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -166,8 +168,9 @@ class StepCaching:
 class ImageTask:
     """`n` images of `width` x `height` pixels; image i is drawn with `seed + i`.
 
-    `return_bytes`: the caller asked for base64, so the bytes come back and nothing is stored. `input_image` and `mask`
-    are encoded files that have passed `media.images.check`; `strength` (0..1] is how far an edit may go.
+    `return_bytes`: the caller asked for base64, so the bytes come back and nothing is stored. `input_images` and `mask`
+    are encoded files that have passed `media.images.check`; `strength` (0..1] is how far an edit may go. Steps and
+    guidance are None where caller and settings leave them to the model's family, whose own `parameters` may follow.
     """
 
     id: str
@@ -175,9 +178,9 @@ class ImageTask:
     prompt: str
     width: int
     height: int
-    num_inference_steps: int
-    guidance_scale: float
     seed: int
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
     caller: str = PUBLIC_CALLER
     n: int = 1
     negative_prompt: str | None = None
@@ -185,9 +188,10 @@ class ImageTask:
     output_compression: int | None = None
     return_bytes: bool = False
     partial_images: int = 0
-    input_image: bytes | None = None
+    input_images: tuple[bytes, ...] = ()
     mask: bytes | None = None
     strength: float = 0.8
+    parameters: dict[str, float] = field(default_factory=dict[str, float])
     adapters: tuple[Adapter, ...] = ()
     quality: str | None = None
     step_caching: StepCaching | None = None
@@ -239,7 +243,8 @@ ImageEvent = ImagePreview | ImageResult
 class VideoTask:
     """One video of exactly `num_frames` frames of `width` x `height` pixels at `fps` frames a second.
 
-    Stored as JSON in the job's record, so it holds no bytes: `input_key` names the stored input image.
+    Stored as JSON in the job's record, so it holds no bytes: `input_key` names the stored input image. Steps, guidance
+    and `parameters` are as in an ImageTask.
     """
 
     id: str
@@ -249,13 +254,14 @@ class VideoTask:
     height: int
     num_frames: int
     fps: int
-    num_inference_steps: int
-    guidance_scale: float
     seed: int
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
     caller: str = PUBLIC_CALLER
     negative_prompt: str | None = None
     guidance_scale_2: float | None = None
     boundary_ratio: float | None = None
+    parameters: dict[str, float] = field(default_factory=dict[str, float])
     input_key: str | None = None
     adapters: tuple[Adapter, ...] = ()
     quality: str | None = None
@@ -267,11 +273,16 @@ class VideoTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoResult:
-    """Where a finished video lies. `thumbnail` is a WebP of the first frame, `spritesheet` a JPEG contact sheet."""
+    """Where a finished video lies. `thumbnail` is a WebP of the first frame, `spritesheet` a JPEG contact sheet.
+
+    Steps and guidance are what was used; None in the records of releases that did not tell.
+    """
 
     video: StoredObject
     thumbnail: StoredObject
     spritesheet: StoredObject
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
     timing: Timing = field(default_factory=Timing)
 
 

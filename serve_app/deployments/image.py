@@ -79,7 +79,7 @@ class ImageDeployment:
 
     async def _generate(self, task: ImageTask, on_step: OnStep) -> ImageResult:
         with generation(self._name, task, self._ledger) as record:
-            record.steps = task.num_inference_steps
+            record.steps = task.num_inference_steps or 0
             async with self._slot.turn() as turn:
                 try:
                     async with self._slot.until(self._slot.deadline()):

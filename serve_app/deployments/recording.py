@@ -19,7 +19,7 @@ CANCELLED = "cancelled"
 
 # what has a column of its own, is no parameter, or is too large for a row
 _LEFT_OUT = frozenset(
-    {"id", "caller", "model", "prompt", "messages", "seed", "num_inference_steps", "input_image", "mask"}
+    {"id", "caller", "model", "prompt", "messages", "seed", "num_inference_steps", "input_images", "mask"}
     | {"submitted_at", "traceparent", "negative_prompt", "fewer_tokens"}
 )
 
@@ -119,7 +119,7 @@ def _parameters(task: AnyTask) -> dict[str, Any]:
     return {
         name: value
         for name in task.__dataclass_fields__
-        if name not in _LEFT_OUT and (value := getattr(task, name)) not in (None, ())
+        if name not in _LEFT_OUT and (value := getattr(task, name)) not in (None, (), {})
     }
 
 

@@ -153,6 +153,7 @@ class VideoDeployment:
     async def _deliver(
         self, owner: str, task: VideoTask, image: bytes | None, output: VideoOutput, record: Record
     ) -> VideoResult:
+        task = _with_what_was_used(task, output)
         model = self._slot.engine.card.model
         facts = provenance.of_video(task, model=model, image=image) if self._settings.media.provenance else None
         began = time.monotonic()
@@ -162,10 +163,17 @@ class VideoDeployment:
         objects = await asyncio.gather(*(self._stored(task, key, data, kind) for key, data, kind in named))
         record.timing = replace(record.timing, encode_s=encoded - began, storage_s=time.monotonic() - encoded)
         record.stored(*objects)
-        record.steps, record.frames = task.num_inference_steps, task.num_frames
+        record.steps, record.frames = task.num_inference_steps or 0, task.num_frames
         record.pixels = task.num_frames * task.width * task.height
         video, small, sheet = objects
-        return VideoResult(video=video, thumbnail=small, spritesheet=sheet, timing=record.timing)
+        return VideoResult(
+            video=video,
+            thumbnail=small,
+            spritesheet=sheet,
+            num_inference_steps=task.num_inference_steps,
+            guidance_scale=task.guidance_scale,
+            timing=record.timing,
+        )
 
     async def _input(self, task: VideoTask) -> bytes | None:
         key = task.input_key
@@ -179,6 +187,10 @@ class VideoDeployment:
     async def _stored(self, task: VideoTask, key: str, data: bytes, content_type: str) -> StoredObject:
         # an outage of the store costs time, not the work of the GPU
         return await patiently(lambda: self._store.put(key, data, content_type, metadata={"id": task.id}))
+
+
+def _with_what_was_used(task: VideoTask, output: VideoOutput) -> VideoTask:
+    return replace(task, num_inference_steps=output.num_inference_steps, guidance_scale=output.guidance_scale)
 
 
 async def _end(attempt: Attempt, error: ServeError) -> None:

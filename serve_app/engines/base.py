@@ -65,6 +65,8 @@ class VideoOutput:
     """Exactly one of `frames` (frames, height, width, 3) and `path` (an H.264 MP4 that the receiver deletes) is set."""
 
     engine_s: float
+    num_inference_steps: int
+    guidance_scale: float
     frames: Pixels | None = None
     path: Path | None = None
 
@@ -103,6 +105,8 @@ class ImageEngine(Engine, Protocol):
 
 
 class VideoEngine(Engine, Protocol):
-    async def generate(self, task: VideoTask, image: bytes | None, on_step: OnStep) -> VideoOutput:
+    async def generate(
+        self, task: VideoTask, image: bytes | None, on_step: OnStep, *, last_frame: bytes | None = None
+    ) -> VideoOutput:
         """Makes one video; `image` is the encoded first frame for image-to-video."""
         ...

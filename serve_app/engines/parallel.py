@@ -34,8 +34,8 @@ def check(model: AnyModel, engine: Literal["diffusers", "sglang"]) -> None:
         )
 
 
-def guidance_of(model: AnyModel) -> float:
-    """The default guidance scale; 1 (none) for text."""
+def guidance_of(model: AnyModel) -> float | None:
+    """The default guidance scale: 1 (none) for text, None where it is the family's."""
     return 1.0 if isinstance(model, TextSettings) else model.defaults.guidance_scale
 
 
@@ -46,8 +46,9 @@ def whole_gpus(gpus: float) -> int:
     return max(1, int(gpus))
 
 
-def choose(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float) -> Chosen:
-    """What `auto` comes to; raises Impossible for what cannot work. `guidance_scale` is the model's default.
+def choose(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float | None) -> Chosen:
+    """What `auto` comes to; raises Impossible for what cannot work. `guidance_scale` is the model's default, None where
+    its family says it: video families guide.
 
     With guidance above 1 a video model runs twice a step, with and without the prompt: each half on its own GPUs needs
     no exchange within a step, so that `auto` takes it. The two have not been timed side by side yet: see
@@ -62,19 +63,20 @@ def choose(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float) -
         if parallel not in ("auto", "tensor"):
             raise Impossible("parallel", f"text models run on several GPUs by tensor parallelism only, not {parallel}")
         return "tensor"
+    guided = guidance_scale is None or guidance_scale > 1
     if parallel == "cfg":
         if kind == "image":
             raise Impossible("parallel", "cfg: FLUX takes guidance as an input and has no second half to split off")
         if count % 2:
             raise Impossible("gpus", f"parallel: cfg halves the GPUs, so it needs an even count, not {count}")
-        if guidance_scale <= 1:
+        if not guided:
             raise Impossible("parallel", f"cfg needs a guidance_scale above 1, but the default is {guidance_scale:g}")
     if parallel != "auto":
         return parallel
-    return "cfg" if kind == "video" and count % 2 == 0 and guidance_scale > 1 else "sequence"
+    return "cfg" if kind == "video" and count % 2 == 0 and guided else "sequence"
 
 
-def sglang_arguments(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float) -> dict[str, Any]:
+def sglang_arguments(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float | None) -> dict[str, Any]:
     """The keyword arguments of `sgl.Engine` (text) or `DiffGenerator` (image, video)."""
     count, chosen = whole_gpus(gpus), choose(kind, gpus, parallel, guidance_scale)
     if kind == "text":

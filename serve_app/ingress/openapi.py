@@ -177,8 +177,9 @@ def _keywords(bound: Bound, model: AnyModel) -> Json:
         made[LENGTHS.get(bound.most, "maximum")] = int(getattr(model.limits, bound.most))
     if bound.least:
         made["minimum"] = getattr(model.limits, bound.least)
-    if bound.default is not None:
-        made["default"] = getattr(model.defaults, bound.default) if isinstance(bound.default, str) else bound.default
+    default = getattr(model.defaults, bound.default) if isinstance(bound.default, str) else bound.default
+    if default is not None:  # else it is the model's own
+        made["default"] = default
     return made
 
 

@@ -60,8 +60,8 @@ class SharedFields(TypedDict):
     """The fields of a task that the preset and the adapters decide."""
 
     model: str
-    num_inference_steps: int
-    guidance_scale: float
+    num_inference_steps: int | None
+    guidance_scale: float | None
     adapters: tuple[Adapter, ...]
     quality: str | None
     step_caching: StepCaching | None
@@ -81,7 +81,7 @@ class DiffusionRequest(Wire):
     def shared_fields(
         self, settings: ImageSettings | VideoSettings, extension: DiffusionExtension | None
     ) -> SharedFields:
-        """What the caller says, else the preset of the quality asked for, else the model's defaults.
+        """What the caller says, else the preset of the quality asked for, else the settings' defaults, else None.
 
         Raises InvalidRequest for an adapter that the model lacks.
         """
@@ -89,12 +89,14 @@ class DiffusionRequest(Wire):
         id = self.model if self.model is not None and self.model in settings.ids else settings.id
         found = settings.preset(self.quality)
         preset, defaults = found or PresetSettings(), settings.defaults
-        usual_steps = min(preset.num_inference_steps or defaults.num_inference_steps, settings.limits.steps)
+        usual_steps = preset.num_inference_steps or defaults.num_inference_steps
+        if usual_steps is not None:
+            usual_steps = min(usual_steps, settings.limits.steps)
         scales = (asked.guidance_scale, preset.guidance_scale, defaults.guidance_scale)
         return {
             "model": id,
             "num_inference_steps": asked.num_inference_steps or usual_steps,
-            "guidance_scale": next(scale for scale in scales if scale is not None),
+            "guidance_scale": next((scale for scale in scales if scale is not None), None),
             "adapters": choose_adapters(settings, id, asked.adapters or (), self.place("adapters")),
             "quality": self.quality if found else None,
             "step_caching": preset.step_caching.to_task() if preset.step_caching else None,

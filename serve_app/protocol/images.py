@@ -153,7 +153,7 @@ class ImageRequest(DiffusionRequest):
             output_compression=None if output_format == "png" else self.output_compression,
             return_bytes=self.wants_bytes(settings),
             partial_images=(self.partial_images or 0) if self.stream else 0,
-            input_image=None if inputs is None else inputs.image,
+            input_images=() if inputs is None else (inputs.image,),
             mask=None if inputs is None else inputs.mask,
             safety_identifier=self.safety_identifier,
             submitted_at=submitted_at,
@@ -359,7 +359,7 @@ def _base64(data: bytes) -> str:
 
 def _usage(task: ImageTask, images: int) -> ImageUsage:
     patches = math.ceil(task.width / PATCH) * math.ceil(task.height / PATCH)
-    read = patches if task.input_image is not None else 0
+    read = patches * len(task.input_images)
     return {
         "input_tokens": read,
         "output_tokens": patches * images,

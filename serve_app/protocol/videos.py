@@ -25,7 +25,6 @@ from serve_app.protocol.common import (
     check_side,
     check_text,
     parse_size,
-    refuse,
 )
 from serve_app.protocol.diffusion import (
     SIDE,
@@ -38,7 +37,7 @@ from serve_app.protocol.diffusion import (
     report_adapters,
 )
 from serve_app.protocol.images import Reference, URLOf
-from serve_app.tasks import ModelCard, Precision, VideoTask
+from serve_app.tasks import Precision, VideoTask
 
 NOT_SERVED = "The model '{model}' is not served at present. The job waits for it until it expires."
 Digits = Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
@@ -183,20 +182,10 @@ def check_stored(task: VideoTask, settings: VideoSettings) -> None:
         check_side(name, side, str(side), least=limits.min_side, most=limits.max_side)
     at_most("num_frames", task.num_frames, limits.frames, "limits.frames")
     at_most("fps", task.fps, limits.fps, "limits.fps")
-    at_most("num_inference_steps", task.num_inference_steps, limits.steps, "limits.steps")
+    at_most("num_inference_steps", task.num_inference_steps or 0, limits.steps, "limits.steps")
     check_text("prompt", [task.prompt], limits.prompt_chars)
     for adapter in task.adapters:
         check_adapter(settings, adapter.name, "nvext.adapters")
-
-
-def check_capabilities(task: VideoTask, card: ModelCard, *, has_image: bool) -> None:
-    """UnsupportedParameter for what this model cannot do, so that no job is made only to fail."""
-    if has_image and "image_to_video" not in card.capabilities:
-        raise refuse("input_reference", f"'{card.model}' makes videos from text only.")
-    if "two_experts" not in card.capabilities:
-        for name, value in (("boundary_ratio", task.boundary_ratio), ("guidance_scale_2", task.guidance_scale_2)):
-            if value is not None:
-                raise refuse(f"nvext.{name}", f"'{card.model}' has no second expert.")
 
 
 def _check_even(param: str, width: int, height: int, limits: VideoLimits) -> None:
@@ -284,13 +273,16 @@ class VideoError(BaseModel):
 
 
 class VideoFacts(BaseModel):
-    """`nvext` of an answer: what was really used, enough to make the same video again."""
+    """`nvext` of an answer: what was really used, enough to make the same video again.
+
+    Steps and guidance are null until a job has ended whose caller left them to the model.
+    """
 
     seed: int
     fps: int
     num_frames: int
-    num_inference_steps: int
-    guidance_scale: float
+    num_inference_steps: int | None
+    guidance_scale: float | None
     quality: str
     step_caching: str | None
     precision: Precision | None
@@ -327,6 +319,8 @@ class Video(BaseModel):
         `is_served`: whether the job's model is served here at present.
         """
         task, result = job.task, job.result
+        # releases before this one told steps and guidance in the task alone
+        used = result if result and result.num_inference_steps else task
         data: list[VideoData] = []
         if result:
             url = url_of(result.video) if b64_json is None else None
@@ -352,8 +346,8 @@ class Video(BaseModel):
                 seed=task.seed,
                 fps=task.fps,
                 num_frames=task.num_frames,
-                num_inference_steps=task.num_inference_steps,
-                guidance_scale=task.guidance_scale,
+                num_inference_steps=used.num_inference_steps,
+                guidance_scale=used.guidance_scale,
                 quality=quality_used(task),
                 step_caching=task.step_caching.method if task.step_caching else None,
                 precision=task.precision,

@@ -84,7 +84,7 @@ async def test_progress_rises_to_the_end(engine: SGLangImageEngine) -> None:
 
 async def test_it_does_not_edit(engine: SGLangImageEngine) -> None:
     with pytest.raises(UnsupportedParameter):
-        await engine.generate(replace(TASK, input_image=b"x"), lambda _: None)
+        await engine.generate(replace(TASK, input_images=(b"x",)), lambda _: None)
 
 
 async def test_a_cancel_stops_the_worker_at_its_step(engine: SGLangImageEngine) -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from serve_app.errors import InvalidRequest, UnsupportedParameter
+from serve_app.errors import InvalidRequest
 from serve_app.model_settings import VideoDefaults, VideoLimits, VideoSettings
 from serve_app.protocol.common import parse
-from serve_app.protocol.videos import Dispatch, VideoRequest, check_capabilities, dispatch
-from serve_app.tasks import ModelCard, VideoTask
+from serve_app.protocol.videos import Dispatch, VideoRequest, dispatch
+from serve_app.tasks import VideoTask
 
 SETTINGS = VideoSettings(
     model="demo/wan-tiny",
@@ -67,7 +67,7 @@ def test_a_task_has_every_default_of_the_model() -> None:
         num_frames=17,
         fps=8,
         num_inference_steps=4,
-        guidance_scale=5.0,
+        guidance_scale=None,  # neither caller nor settings say it: the model's family does
         seed=7,
         negative_prompt="blurry",
         submitted_at=1.5,
@@ -167,17 +167,3 @@ def test_forms_are_coerced() -> None:
 
 def test_unknown_top_level_fields_and_annotations_are_ignored() -> None:
     assert task(quality="high", nvext={"annotations": ["anything"]}) == task()
-
-
-def test_capabilities() -> None:
-    plain = ModelCard(model="m", kind="video", engine="e")
-    able = ModelCard(model="m", kind="video", engine="e", capabilities=frozenset({"image_to_video", "two_experts"}))
-    two = task(nvext={"boundary_ratio": 0.9, "guidance_scale_2": 3.0})
-    check_capabilities(task(), plain, has_image=False)
-    check_capabilities(two, able, has_image=True)
-    with pytest.raises(UnsupportedParameter) as refused:
-        check_capabilities(task(), plain, has_image=True)
-    assert refused.value.param == "input_reference"
-    with pytest.raises(UnsupportedParameter) as refused:
-        check_capabilities(two, plain, has_image=False)
-    assert refused.value.param == "nvext.boundary_ratio"

@@ -44,10 +44,10 @@ class Source:
         return {"revision": self.revision} if self.revision else {}
 
     @property
-    def pipeline_arguments(self) -> dict[str, Any]:
-        """For a pipeline's `from_pretrained`; diffusers renamed torch_dtype in 0.42."""
+    def dtype_argument(self) -> dict[str, Any]:
+        """For a pipeline's `from_pretrained` and `from_pipe`; diffusers renamed torch_dtype in 0.42."""
         renamed = Version(diffusers.__version__) >= Version("0.42")
-        return self.hub_arguments | {"dtype" if renamed else "torch_dtype": self.dtype}
+        return {"dtype" if renamed else "torch_dtype": self.dtype}
 
     def threads(self, *modules: nn.Module) -> int:
         """Threads for one operation on these modules: as the settings say, else by their size and this machine."""
@@ -92,10 +92,10 @@ def _hub_class(pipeline: Any, source: Source) -> str:
     return str(pipeline.load_config(source.model, **source.hub_arguments).get("_class_name"))
 
 
-def load_pipeline(cls: Any, source: Source) -> Any:
-    """The pipeline of class `cls` on its device; ValueError where the checkpoint is broken."""
+def load_pipeline(cls: Any, source: Source, **parts: Any) -> Any:
+    """The pipeline of class `cls`, with some parts given, on its device; ValueError where the checkpoint is broken."""
     try:
-        pipeline = cls.from_pretrained(source.model, **source.pipeline_arguments)
+        pipeline = cls.from_pretrained(source.model, **source.hub_arguments, **source.dtype_argument, **parts)
     except (OSError, ValueError) as error:
         raise ValueError(f"'{source.model}' could not be loaded as {cls.__name__}: {error}") from error
     if source.device.type == "cpu":

@@ -12,11 +12,12 @@ from serve_app.engines.base import Pixels
 from serve_app.media.images import decode_image
 
 
-def read(data: bytes, width: int, height: int) -> Image.Image:
-    """The picture, upright, resized to `width` x `height`, RGB; transparent places show white."""
+def read(data: bytes, width: int = 0, height: int = 0) -> Image.Image:
+    """The picture, upright, RGB, resized where a size is given; transparent places show white."""
     picture = decode_image(data).convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    opaque = Image.alpha_composite(white, picture).convert("RGB")
+    return opaque.resize((width, height), Image.Resampling.LANCZOS) if width else opaque
 
 
 def read_mask(data: bytes, width: int, height: int) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import TracebackType
 from typing import Any
 
@@ -9,33 +10,39 @@ import torch
 
 from serve_app.engines.base import Pixels
 from serve_app.engines.diffusers import pictures
+from serve_app.engines.diffusers.families.base import ImageFamily, Size
 
 
 class Preview:
-    """While entered, remembers what a FLUX pipeline's transformer was given, so that `look` knows the last step."""
+    """While entered, remembers what a pipeline's scheduler stepped from, so that `look` knows the last step."""
 
-    def __init__(self, pipeline: Any, width: int, height: int) -> None:
+    def __init__(self, pipeline: Any, family: ImageFamily, size: Size) -> None:
         self._pipeline = pipeline
-        self._size = (height, width)
+        self._family = family
+        self._size = size
         self._before: torch.Tensor | None = None
 
     def __enter__(self) -> Preview:
-        self._hook = self._pipeline.transformer.register_forward_pre_hook(self._remember, with_kwargs=True)
+        step = self._pipeline.scheduler.step
+
+        @functools.wraps(step)  # pipelines look at the parameters that a scheduler's step takes
+        def remember(output: Any, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            self._before = sample
+            return step(output, timestep, sample, *args, **kwargs)
+
+        self._pipeline.scheduler.step = remember
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hook.remove()
+        del self._pipeline.scheduler.step
 
     def look(self, latents: torch.Tensor) -> Pixels:
         """(height, width, 3) of the picture that `latents`, just stepped to, are on the way to."""
-        pipeline = self._pipeline
-        clean = self._clean(latents)
-        unpacked = pipeline._unpack_latents(clean, *self._size, pipeline.vae_scale_factor)
-        config = pipeline.vae.config
-        decoded = pipeline.vae.decode(unpacked / config.scaling_factor + config.shift_factor, return_dict=False)[0]
-        return pictures.to_pixels(pipeline.image_processor.postprocess(decoded, output_type="np")[0])
+        with torch.no_grad():
+            decoded = self._family.decode(self._clean(latents), self._size)
+        return pictures.to_pixels(self._pipeline.image_processor.postprocess(decoded, output_type="np")[0])
 
     def _clean(self, latents: torch.Tensor) -> torch.Tensor:
         # a flow model walks a straight line from noise to picture: follow the last step down to sigma 0
@@ -44,6 +51,3 @@ class Preview:
         if self._before is None or now == before:
             return latents
         return latents - now * (latents - self._before) / (now - before)
-
-    def _remember(self, module: object, args: object, kwargs: dict[str, Any]) -> None:
-        self._before = kwargs["hidden_states"]

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines.base import ImageOutput, OnStep, Pixels, VideoOutput
 from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.sglang.generator import Generator
 from serve_app.engines.sglang.progress import Progress, Shape, StepTimes
 from serve_app.engines.sglang.requests import image_arguments, video_arguments
 from serve_app.engines.shapes import next_multiple
-from serve_app.errors import GenerationFailed, InvalidRequest, UnsupportedParameter
+from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.media.images import decode_image
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import ImageTask, Kind, ModelCard, VideoTask
 
+T = TypeVar("T", ImageTask, VideoTask)
 PATCH = 16
 """Pixels a side that the transformer takes at a time: a latent pixel is 8x8, and it takes 2x2 of them."""
 WARM_UP_STEPS = 2
@@ -44,6 +47,7 @@ class SGLangDiffusion:
             shared | parallel | arguments | settings.engine_args, allow_fallback=settings.allow_fallback
         )
         self._config = self._generator.config
+        self._most_steps = settings.limits.steps
         self._times = StepTimes()
         self.card = ModelCard(
             model=settings.id, kind=self.kind, engine="sglang", capabilities=frozenset(self._capabilities())
@@ -56,7 +60,16 @@ class SGLangDiffusion:
         self._generator.close()
 
     def _capabilities(self) -> set[str]:
-        return {"progress", "cancel"}
+        return {"progress", "cancel", "negative_prompt"}
+
+    def _fill(self, task: T) -> T:
+        """The task with SGLang's own steps and guidance for this model where it leaves them open."""
+        if task.num_inference_steps is not None and task.guidance_scale is not None:
+            return task
+        own = self._generator.request({"prompt": task.prompt})
+        steps = task.num_inference_steps or min(own.num_inference_steps, self._most_steps)
+        guidance = own.guidance_scale if task.guidance_scale is None else task.guidance_scale
+        return replace(task, num_inference_steps=steps, guidance_scale=guidance)
 
     async def _run(self, request: Any, shape: Shape, steps: int, progress: Progress, on_step: OnStep) -> Any:
         expected = self._times.expected(shape, steps)
@@ -82,7 +95,8 @@ class SGLangImageEngine(SGLangDiffusion):
 
     def __init__(self, settings: ImageSettings) -> None:
         # the guidance that the model takes as an input is fixed per engine
-        super().__init__(settings, {"embedded_cfg_scale": settings.defaults.guidance_scale})
+        guidance = settings.defaults.guidance_scale
+        super().__init__(settings, {} if guidance is None else {"embedded_cfg_scale": guidance})
         self._settings = settings
 
     async def warm_up(self) -> None:
@@ -94,7 +108,7 @@ class SGLangImageEngine(SGLangDiffusion):
                 prompt="warm-up",
                 width=width,
                 height=height,
-                num_inference_steps=min(WARM_UP_STEPS, default.num_inference_steps),
+                num_inference_steps=WARM_UP_STEPS,
                 guidance_scale=default.guidance_scale,
                 seed=0,
             )
@@ -102,9 +116,10 @@ class SGLangImageEngine(SGLangDiffusion):
 
     async def generate(self, task: ImageTask, on_step: OnStep) -> ImageOutput:
         """Draws the images one after another, so that each is what n=1 with its seed gives."""
-        if task.input_image is not None or task.mask is not None:
-            raise UnsupportedParameter(f"The model '{task.model}' cannot edit images.", param="image")
-        progress = Progress(task.n * task.num_inference_steps, parts=task.n)
+        refuse_what_it_lacks(task, self.card)
+        task = self._fill(task)
+        steps, guidance = task.num_inference_steps or 0, task.guidance_scale or 0.0
+        progress = Progress(task.n * steps, parts=task.n)
         seeds = [task.seed + i for i in range(task.n)]
         started = time.monotonic()
         pixels = [await self._draw(task, seed, progress, on_step) for seed in seeds]
@@ -112,8 +127,8 @@ class SGLangImageEngine(SGLangDiffusion):
         return ImageOutput(
             pixels=pixels,
             seeds=seeds,
-            num_inference_steps=task.num_inference_steps,
-            guidance_scale=self._guidance_used(task),
+            num_inference_steps=steps,
+            guidance_scale=self._guidance_used(task, guidance),
             engine_s=time.monotonic() - started,
         )
 
@@ -121,12 +136,12 @@ class SGLangImageEngine(SGLangDiffusion):
         arguments = image_arguments(task, seed=seed, multiple=PATCH)
         request = self._generator.request(arguments)
         shape = (arguments["width"], arguments["height"], 1, bool(request.do_classifier_free_guidance))
-        output = await self._run(request, shape, task.num_inference_steps, progress, on_step)
+        output = await self._run(request, shape, task.num_inference_steps or 0, progress, on_step)
         return _frames(output)[0, : task.height, : task.width]
 
-    def _guidance_used(self, task: ImageTask) -> float:
+    def _guidance_used(self, task: ImageTask, guidance: float) -> float:
         embedded = bool(self._config.should_use_guidance)
-        return float(self._config.embedded_cfg_scale) if embedded and not task.negative_prompt else task.guidance_scale
+        return float(self._config.embedded_cfg_scale) if embedded and not task.negative_prompt else guidance
 
 
 class SGLangVideoEngine(SGLangDiffusion):
@@ -153,7 +168,7 @@ class SGLangVideoEngine(SGLangDiffusion):
                 height=height,
                 num_frames=frames,
                 fps=default.fps,
-                num_inference_steps=min(WARM_UP_STEPS, default.num_inference_steps),
+                num_inference_steps=WARM_UP_STEPS,
                 guidance_scale=default.guidance_scale,
                 negative_prompt=default.negative_prompt,
                 seed=0,
@@ -163,9 +178,14 @@ class SGLangVideoEngine(SGLangDiffusion):
             if "image_to_video" in self.card.capabilities:
                 await self._warm(task, _gray_png(width, height))
 
-    async def generate(self, task: VideoTask, image: bytes | None, on_step: OnStep) -> VideoOutput:
+    async def generate(
+        self, task: VideoTask, image: bytes | None, on_step: OnStep, *, last_frame: bytes | None = None
+    ) -> VideoOutput:
         """A video of exactly the asked frames and pixels; `path` where the worker could encode it as it is."""
-        self._check(task, image)
+        refuse_what_it_lacks(task, self.card, images=len([each for each in (image, last_frame) if each]))
+        task = self._fill(task)
+        steps, guidance = task.num_inference_steps or 0, task.guidance_scale or 0.0
+        self._check(task, image, guidance)
         first_frame = self._fitted(image, task) if image is not None else None
         as_file = self._written(first_frame, task) if first_frame is not None and self._needs_image else None
         try:
@@ -177,18 +197,25 @@ class SGLangVideoEngine(SGLangDiffusion):
                 # handed over as a tensor it keeps the asked size; as a file SGLang makes 704x1280 pixels of any image
                 request.condition_image = _as_tensor(first_frame)
             started = time.monotonic()
-            shape = (arguments["width"], arguments["height"], arguments["num_frames"], task.guidance_scale > 1)
-            progress = Progress(task.num_inference_steps)
-            output = await self._run(request, shape, task.num_inference_steps, progress, on_step)
+            shape = (arguments["width"], arguments["height"], arguments["num_frames"], guidance > 1)
+            progress = Progress(steps)
+            output = await self._run(request, shape, steps, progress, on_step)
             engine_s = time.monotonic() - started
             on_step(progress.finish())
         finally:
             if as_file is not None:
                 as_file.unlink(missing_ok=True)
         if arguments["save_output"]:
-            return VideoOutput(engine_s=engine_s, path=_path(output))
+            return VideoOutput(
+                engine_s=engine_s, path=_path(output), num_inference_steps=steps, guidance_scale=guidance
+            )
         frames = _frames(output)[: task.num_frames, : task.height, : task.width]
-        return VideoOutput(engine_s=engine_s, frames=np.ascontiguousarray(frames))
+        return VideoOutput(
+            engine_s=engine_s,
+            frames=np.ascontiguousarray(frames),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+        )
 
     @property
     def _needs_image(self) -> bool:
@@ -206,20 +233,13 @@ class SGLangVideoEngine(SGLangDiffusion):
             found.add("two_experts")
         return found
 
-    def _check(self, task: VideoTask, image: bytes | None) -> None:
-        if image is not None and "image_to_video" not in self.card.capabilities:
-            raise UnsupportedParameter(
-                f"The model '{task.model}' makes no video from an image.", param="input_reference"
-            )
+    def _check(self, task: VideoTask, image: bytes | None, guidance: float) -> None:
         if image is None and self._needs_image:
             raise InvalidRequest(f"The model '{task.model}' needs an image.", param="input_reference")
-        if not self._two_experts and (task.guidance_scale_2 is not None or task.boundary_ratio is not None):
-            name = "nvext.guidance_scale_2" if task.guidance_scale_2 is not None else "nvext.boundary_ratio"
-            raise UnsupportedParameter(f"The model '{task.model}' has no second expert.", param=name)
-        if self._generator.args.enable_cfg_parallel and task.guidance_scale <= 1:
+        if self._generator.args.enable_cfg_parallel and guidance <= 1:
             raise InvalidRequest(
                 "This deployment computes the two halves of guidance on GPUs of their own (parallel: cfg), so "
-                f"guidance_scale must be above 1, not {task.guidance_scale:g}.",
+                f"guidance_scale must be above 1, not {guidance:g}.",
                 param="nvext.guidance_scale",
             )
         most = getattr(self._config, "max_area", None) if self._needs_image else None

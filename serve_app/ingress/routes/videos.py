@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from serve_app.abilities import demands_of, refuse_what_it_lacks
 from serve_app.errors import InvalidRequest, NotFound, ObjectNotFound, TimedOut
 from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer, server_timing
@@ -39,7 +40,6 @@ from serve_app.protocol.videos import (
     VideoList,
     VideoProgress,
     VideoRequest,
-    check_capabilities,
     check_stored,
     dispatch,
     failure_of,
@@ -266,7 +266,7 @@ class Videos:
         task = asked.to_task(model.settings, id="", caller=owner, seed=draw_seed(), submitted_at=time.time())
         task = replace(task, traceparent=request.state.traceparent)
         uploads = body.files.get("input_reference", [])
-        await _check_capabilities(model, task, has_image=bool(uploads or asked.reference_url))
+        await _refuse_what_it_lacks(model, task, images=int(bool(uploads or asked.reference_url)))
 
         async def make(id: str) -> Job:
             urls = [asked.reference_url] if asked.reference_url else []
@@ -330,10 +330,12 @@ class Videos:
         return partial(url_of, self._services, request)
 
 
-async def _check_capabilities(model: ServedVideo, task: VideoTask, *, has_image: bool) -> None:
-    # asking the model wakes it from zero replicas, so only where its answer matters
-    if has_image or task.boundary_ratio is not None or task.guidance_scale_2 is not None:
-        check_capabilities(task, await model.client.describe(), has_image=has_image)
+async def _refuse_what_it_lacks(model: ServedVideo, task: VideoTask, *, images: int) -> None:
+    # asking the model wakes it from zero replicas, so only where its answer matters to what this caller asked
+    if task.negative_prompt == model.settings.defaults.negative_prompt:
+        task = replace(task, negative_prompt=None)
+    if task.parameters or demands_of(task, images=images):
+        refuse_what_it_lacks(task, await model.client.describe(), images=images)
 
 
 async def not_here(request: Request) -> ASGIApp:

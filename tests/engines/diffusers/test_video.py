@@ -109,7 +109,7 @@ def distance(one: Pixels, other: Pixels) -> float:
 
 async def test_card_and_warm_up(engine: DiffusersVideoEngine) -> None:
     assert engine.card.model == "demo/wan-tiny"
-    assert engine.card.capabilities == {"image_to_video", "progress", "cancel"}
+    assert engine.card.capabilities == {"image_to_video", "negative_prompt", "progress", "cancel"}
     await engine.warm_up()
     await engine.check_health()
 

@@ -1,0 +1,61 @@
+"""What a task asks of a model beyond a prompt and a size, and whether the model's card has it.
+
+The ingress looks before a request waits for the model, the engines again: the words of a refusal stand here alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from serve_app.errors import InvalidRequest, UnsupportedParameter
+from serve_app.tasks import ImageTask, ModelCard, VideoTask
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One thing that not every model can do: its word in a card, the caller's field, and how a refusal ends."""
+
+    ability: str
+    param: str
+    lacking: str
+
+
+def demands_of(task: ImageTask | VideoTask, *, images: int = 0) -> list[Demand]:
+    """`images` is how many frames a video is made from: its task only holds their keys, and not yet at the ingress."""
+    found = list(_of_image(task) if isinstance(task, ImageTask) else _of_video(task, images))
+    if task.negative_prompt:
+        found.append(Demand("negative_prompt", "nvext.negative_prompt", "takes no negative prompt"))
+    return found
+
+
+def refuse_what_it_lacks(task: ImageTask | VideoTask, card: ModelCard, *, images: int = 0) -> None:
+    """Raises UnsupportedParameter, or InvalidRequest for too many images, that names field and limit."""
+    for demand in demands_of(task, images=images):
+        if demand.ability not in card.capabilities:
+            raise UnsupportedParameter(f"The model '{card.model}' {demand.lacking}.", param=demand.param)
+    for name in task.parameters:
+        if name not in card.parameters:
+            known = f"it has {', '.join(sorted(card.parameters))}" if card.parameters else "it has none of its own"
+            raise UnsupportedParameter(f"The model '{card.model}' has no {name}: {known}.", param=f"nvext.{name}")
+    if isinstance(task, ImageTask) and (given := len(task.input_images)) > card.input_images:
+        raise InvalidRequest(
+            f"{given} images were given; the model '{card.model}' takes {card.input_images} at most.", param="image"
+        )
+
+
+def _of_image(task: ImageTask) -> Iterator[Demand]:
+    if task.input_images:
+        yield Demand("edit", "image", "cannot edit images")
+    if task.mask is not None:
+        yield Demand("mask", "mask", "takes no mask")
+
+
+def _of_video(task: VideoTask, images: int) -> Iterator[Demand]:
+    if images:
+        yield Demand("image_to_video", "input_reference", "makes videos from text alone")
+    if images > 1:
+        yield Demand("last_frame", "last_frame", "takes no last frame")
+    for name in ("boundary_ratio", "guidance_scale_2"):
+        if getattr(task, name) is not None:
+            yield Demand("two_experts", f"nvext.{name}", f"has one expert; {name} is for models of two")

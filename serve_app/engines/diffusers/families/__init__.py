@@ -1,0 +1,37 @@
+"""The families of image and video models that this engine serves, a module each, found by a checkpoint's class.
+
+A new module with a subclass of `ImageFamily` or `VideoFamily` is all that a new family takes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import TypeVar
+
+from serve_app.engines.diffusers import loading
+from serve_app.engines.diffusers.families.base import Family
+from serve_app.engines.diffusers.loading import Source
+
+F = TypeVar("F", bound=Family)
+
+
+def families_of(base: type[F]) -> list[type[F]]:
+    """All families that are of `base`, in the order of their modules' names."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return sorted((family for family in _below(base) if hasattr(family, "name")), key=lambda family: family.__module__)
+
+
+def load_family(base: type[F], source: Source, kind: str) -> F:
+    """The family that the checkpoint's class names, loaded; ValueError where there is none or it is broken."""
+    by_class = {name: family for family in families_of(base) for name in family.classes}
+    name = loading.pipeline_class(source, kind, tuple(by_class))
+    return by_class[name](source, name)
+
+
+def _below(base: type[F]) -> Iterator[type[F]]:
+    for family in base.__subclasses__():
+        yield family
+        yield from _below(family)

@@ -1,0 +1,226 @@
+"""What a family of image or video models says of itself. The engines know no pipeline but through these classes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
+
+import diffusers
+import torch
+from PIL import Image
+
+from serve_app.engines.diffusers import loading, pictures
+from serve_app.engines.diffusers.loading import Source
+from serve_app.tasks import ImageTask, VideoTask
+
+T = TypeVar("T", ImageTask, VideoTask)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Pixels that a pipeline can make, of which the asked size is the upper left part."""
+
+    width: int
+    height: int
+
+
+@dataclass(slots=True)
+class Call:
+    """A pipeline and the arguments of one call, all but seed, callback and form of output; `steps` that it takes."""
+
+    pipeline: Any
+    arguments: dict[str, Any]
+    steps: int = 0
+
+
+class Family:
+    """A loaded checkpoint of one family, and what its callers leave open.
+
+    `name` stands in the table of families, `classes` are the pipeline classes of its checkpoints' model_index.json,
+    `since` is the first release of diffusers that has them all. `parameters` are names of `nvext` that only some
+    families take.
+    """
+
+    name: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    since: ClassVar[str]
+    num_inference_steps: int = 50
+    guidance_scale: float = 5.0
+    negative_prompt: bool = True
+    parameters: frozenset[str] = frozenset()
+
+    def __init__(self, source: Source, class_name: str) -> None:
+        self.source = source
+        self.pipeline: Any = loading.load_pipeline(getattr(diffusers, class_name), source, **self.load_parts(source))
+        self.pipeline.set_progress_bar_config(disable=True)
+
+    def load_parts(self, source: Source) -> dict[str, Any]:
+        """Parts of the pipeline that diffusers cannot load by itself."""
+        del source
+        return {}
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """The modules that run at each step, and the autoencoder: what the number of threads depends on."""
+        names = ("transformer", "transformer_2", "unet", "vae")
+        parts = [getattr(self.pipeline, name, None) for name in names]
+        return [part for part in parts if part is not None]
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """In the words of `ModelCard`."""
+        return frozenset({"negative_prompt"} if self.negative_prompt else ())
+
+    def fill(self, task: T, most_steps: int) -> T:
+        """The task with what caller and settings left open; steps of the family's own are at most `most_steps`."""
+        steps = task.num_inference_steps or min(self.num_inference_steps, most_steps)
+        guidance = self.guidance_scale if task.guidance_scale is None else task.guidance_scale
+        return replace(task, num_inference_steps=steps, guidance_scale=guidance)
+
+    def view_as(self, class_name: str) -> Any:
+        """A pipeline of another class over the same weights."""
+        if type(self.pipeline).__name__ == class_name:
+            return self.pipeline
+        pipeline: Any = getattr(diffusers, class_name).from_pipe(self.pipeline, **self.source.dtype_argument)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def prompt_tokens(self, tokenizer: Any, most: int = 512) -> int:
+        """The longest prompt: what the pipeline takes, or what a small tokenizer can say."""
+        return min(most, tokenizer.model_max_length)
+
+
+class ImageFamily(Family):
+    """Draws from text alone, unless a subclass edits. `multiple` is what both sides must be multiples of."""
+
+    input_images: int = 0
+    masks: bool = False
+    needs_image: bool = False
+
+    @property
+    def multiple(self) -> int:
+        return self.pipeline.vae_scale_factor * 2
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        can = {"previews": True, "edit": self.input_images > 0, "mask": self.masks}
+        return super().capabilities | {name for name, does in can.items() if does}
+
+    def arguments(self, task: ImageTask) -> dict[str, Any]:
+        """What the pipelines are given beside prompt, size and steps; `guidance_scale` of the task is filled."""
+        return {"guidance_scale": task.guidance_scale, "negative_prompt": task.negative_prompt}
+
+    def plan(self, task: ImageTask, size: Size, mask: Image.Image | None) -> Call:
+        """The call that draws this task; its steps and guidance are filled, its images and mask are allowed."""
+        del mask
+        steps = task.num_inference_steps or self.num_inference_steps
+        arguments = {
+            "prompt": task.prompt,
+            "width": size.width,
+            "height": size.height,
+            "num_inference_steps": steps,
+            **self.arguments(task),
+        }
+        return Call(self.pipeline, arguments, steps)
+
+    def decode(self, latents: torch.Tensor, size: Size) -> torch.Tensor:
+        """(1, 3, height, width) in -1..1: the picture of what the pipelines call latents within their steps."""
+        del size
+        return decode_scaled(self.pipeline.vae, latents)
+
+
+class NoisedEdits(ImageFamily):
+    """Edits by beginning in the middle, with the noised image: `strength` is how much of the way is left."""
+
+    edits: ClassVar[str]
+    inpaints: ClassVar[str]
+    input_images = 1
+    masks = True
+
+    def __init__(self, source: Source, class_name: str) -> None:
+        super().__init__(source, class_name)
+        self._edit = self.view_as(self.edits)
+        self._inpaint = self.view_as(self.inpaints)
+
+    def plan(self, task: ImageTask, size: Size, mask: Image.Image | None) -> Call:
+        call = super().plan(task, size, None)
+        if not task.input_images:
+            return call
+        strength = max(task.strength, 1 / call.steps)
+        steps = call.steps - int(max(0, call.steps * (1 - strength)))
+        source = pictures.read(task.input_images[0], task.width, task.height)
+        edit = {"image": pictures.pad(source, size.width, size.height), "strength": strength}
+        if mask is None:
+            return Call(self._edit, call.arguments | edit, steps)
+        edit["mask_image"] = pictures.pad(mask, size.width, size.height)
+        return Call(self._inpaint, call.arguments | edit, steps)
+
+
+class ReferenceEdits(ImageFamily):
+    """Edits by looking at images while it draws: all steps, and each image in its own shape."""
+
+    input_images = 1
+
+    def plan(self, task: ImageTask, size: Size, mask: Image.Image | None) -> Call:
+        call = super().plan(task, size, mask)
+        images = [pictures.read(image) for image in task.input_images]
+        if images:
+            call.arguments["image"] = images if self.input_images > 1 else images[0]
+        return call
+
+
+class VideoFamily(Family):
+    """Makes videos from text, from a first frame, or both: a pipeline is None where this checkpoint cannot.
+
+    `multiple` is what both sides must be multiples of; frames after the first come in groups of `group`.
+    """
+
+    from_text: Any = None
+    from_image: Any = None
+    last_frame: bool = False
+    multiple: int
+    group: int
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        can = {"image_to_video": self.from_image is not None, "last_frame": self.last_frame}
+        return super().capabilities | {name for name, does in can.items() if does}
+
+    def arguments(self, task: VideoTask) -> dict[str, Any]:
+        """What the pipelines are given beside prompt, size, frames, steps, guidance and images."""
+        del task
+        return {}
+
+    def plan(self, task: VideoTask, size: Size, frames: int, images: Sequence[Image.Image]) -> Call:
+        """The call that makes this task; `images` are its first frame and its last, as far as they are given."""
+        steps = task.num_inference_steps or self.num_inference_steps
+        arguments = {
+            "prompt": task.prompt,
+            "negative_prompt": task.negative_prompt,
+            "width": size.width,
+            "height": size.height,
+            "num_frames": frames,
+            "num_inference_steps": steps,
+            "guidance_scale": task.guidance_scale,
+            **self.arguments(task),
+            **self.image_arguments(images),
+        }
+        return Call(self.from_image if images else self.from_text, arguments, steps)
+
+    def image_arguments(self, images: Sequence[Image.Image]) -> dict[str, Any]:
+        """How the pipeline of images takes the first frame and the last."""
+        return dict(zip(("image", "last_image"), images, strict=False))
+
+    @contextmanager
+    def configured(self, call: Call, task: VideoTask) -> Generator[None]:
+        """Sets for one call what the pipeline keeps as configuration."""
+        del call, task
+        yield
+
+
+def decode_scaled(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Decodes latents of an autoencoder that tells one scale and perhaps one shift."""
+    shift = vae.config.shift_factor or 0.0
+    return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor + shift, return_dict=False)[0]
