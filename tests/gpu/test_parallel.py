@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +40,18 @@ async def video(engine: SGLangVideoEngine, seed: int = CUT.seed) -> np.ndarray:
     return output.frames.astype(int)
 
 
+async def stop(engine: SGLangVideoEngine) -> None:
+    """Both workers end at the same step: one that went on would wait for the other for ever."""
+    for _ in range(10):
+        work = asyncio.create_task(engine.generate(replace(CUT, num_inference_steps=3000), None, lambda _: None))
+        await asyncio.sleep(0.4)
+        work.cancel()
+        asked = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert time.monotonic() - asked < 1
+
+
 @pytest.fixture(scope="module")
 async def alone(checkpoints: dict[str, Path]) -> tuple[np.ndarray, float]:
     """The video of one worker, and how far that of another seed is from it."""
@@ -57,6 +71,8 @@ async def test_two_workers_make_the_same_video(
     away = float(np.abs(await video(engine) - frames).mean())
     print(f"{parallel}: {away:.2f} of 255 from one worker's video, another seed {another:.2f}")
     assert away < CLOSE * another
+    await stop(engine)
+    assert await video(engine) is not None
     if parallel == "cfg":
         with pytest.raises(InvalidRequest, match="guidance_scale"):
             await engine.generate(replace(CUT, guidance_scale=1.0), None, lambda _: None)
