@@ -36,6 +36,14 @@ def starts_ray() -> bool:
     return os.environ.get("RAY_ADDRESS", "local") == "local"
 
 
+def allow_slow_start() -> None:
+    """Gives Serve's proxy a minute to start, where the environment does not say otherwise. Call it before Ray starts.
+
+    After 5 s Ray Serve kills a proxy that is still importing, and what waits for it fails: seen on two busy cores.
+    """
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+
+
 def serve_until_told(config: dict[str, Any], *, dashboard: bool) -> int:
     """Serves the one application of `config`; a signal drains first, a second one during that cuts off.
 
@@ -55,6 +63,7 @@ def _serve(config: dict[str, Any], name: str, *, dashboard: bool) -> int:
     from ray import serve
 
     _catch_signals()
+    allow_slow_start()
     try:
         ray.init(address=os.environ.get("RAY_ADDRESS"), namespace="serve", include_dashboard=dashboard)
         _catch_signals()  # again, because Ray sets a handler for SIGTERM of its own while it starts
