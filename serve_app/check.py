@@ -26,7 +26,7 @@ from ray.serve.config import (
 from ray.serve.schema import ServeDeploySchema
 
 from serve_app import machine
-from serve_app.engines import parallel
+from serve_app.engines import parallel, presets
 from serve_app.model_settings import AnyModel
 from serve_app.settings import RESERVED, Settings, resolve
 from serve_app.tasks import KINDS
@@ -321,7 +321,7 @@ def _check_settings(settings: Settings, path: str, *, here: bool) -> Iterator[Pr
             if here:
                 yield from (Problem(_join(path, key), message) for key, message in machine.look(found))
             for name, model in found.served.items():
-                yield from _check_gpus(model, f"{path}.models.{name}")
+                yield from _check_engine(model, f"{path}.models.{name}")
                 if settings.profile == "demo" and model.gpus:
                     message = f"profile demo runs on the CPU, yet each replica reserves {model.gpus:g} GPUs"
                     yield Problem(f"{path}.models.{name}.gpus", message, "warning")
@@ -336,13 +336,14 @@ def _resolved(settings: Settings, profile: Literal["demo", "gpu"], path: str) ->
             yield Problem(where, f"with profile {profile}: {detail['msg'].removeprefix('Value error, ')}")
 
 
-def _check_gpus(model: AnyModel, path: str) -> Iterator[Problem]:
-    """GPU counts that cannot work with the engine and the parallelism, as the engine itself would say."""
+def _check_engine(model: AnyModel, path: str) -> Iterator[Problem]:
+    """GPUs, parallelism and presets that the engine cannot work with, as itself would say."""
     engine = model.engine if model.engine != "auto" else "sglang" if model.gpus else "diffusers"
     try:
         parallel.check(model, engine)
     except parallel.Impossible as impossible:
         yield Problem(f"{path}.{impossible.key}", impossible.why)
+    yield from (Problem(f"{path}.{key}", why) for key, why in presets.find_problems(model, engine))
 
 
 # --- the summary ----------------------------------------------------------------------------------------------------

@@ -15,10 +15,11 @@ from serve_app.demo import is_demo
 from serve_app.engines.diffusers.algorithms import parse_algorithm
 from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
 from serve_app.engines.load import choose
+from serve_app.engines.lora import find_local_file
 from serve_app.errors import GenerationFailed
 from serve_app.ingress.auth import Keys
 from serve_app.media.videos import check_encoder
-from serve_app.model_settings import ModelSettings, TextSettings
+from serve_app.model_settings import DiffusionSettings, ModelSettings, TextSettings
 from serve_app.settings import MediaSettings, Settings
 
 Finding = tuple[str, str]
@@ -45,6 +46,11 @@ def _look_at_model(model: ModelSettings) -> Iterator[Finding]:
         local_folder(model.model)
     except ValueError as error:
         yield "model", str(error)
+    for name, adapter in model.adapters.items() if isinstance(model, DiffusionSettings) else ():
+        try:
+            find_local_file(adapter.path)
+        except ValueError as error:
+            yield f"adapters.{name}.path", str(error)
     if choose(model) != "diffusers":
         return
     try:

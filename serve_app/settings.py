@@ -319,6 +319,8 @@ def _with_profile(written: dict[str, Any], by_kind: dict[str, Any]) -> dict[str,
             own_model = {} if name in KINDS else {"model": ""}
             if (below | own_model | model)["model"] != below["model"]:
                 below = _for_any_model(below)
+            if model.get("engine", below["engine"]) != below["engine"]:  # another engine knows other presets
+                below = {key: value for key, value in below.items() if key != "quality"}
             models[name] = _laid_over(below | own_model, model)
             if presets := below.get("quality", {}) | model.get("quality", {}):  # each of them is a whole
                 models[name]["quality"] = presets

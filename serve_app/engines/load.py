@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from typing import Literal
 
-from serve_app.engines import parallel
+from serve_app.engines import parallel, presets
 from serve_app.engines.base import ImageEngine, TextEngine, VideoEngine
 from serve_app.model_settings import AnyModel, ImageSettings, ModelSettings, TextSettings, VideoSettings
 
@@ -19,9 +19,10 @@ def choose(settings: ModelSettings) -> Literal["diffusers", "sglang"]:
 
 
 def _checked(model: AnyModel) -> Literal["diffusers", "sglang"]:
-    """The engine's name; raises ValueError where its GPUs and parallelism cannot work, before anything is loaded."""
+    """The engine's name; raises ValueError where it cannot do what the settings say, before anything is loaded."""
     engine = choose(model)
     parallel.check(model, engine)
+    presets.check(model, engine)
     return engine
 
 

@@ -1,0 +1,33 @@
+"""Where an adapter's file lies. Knows no engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HUB_PARTS = 3
+"""owner/repository/file, where the file may lie in folders."""
+
+
+def find_file(path: str) -> Path:
+    """The file on this machine, fetched from the hub where `path` names one there; ValueError where there is none."""
+    local = find_local_file(path)
+    if local is not None:
+        return local
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    owner, repository, file = path.split("/", 2)
+    try:
+        return Path(hf_hub_download(f"{owner}/{repository}", file))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(f"it could not be fetched from the hub: {error}") from error
+
+
+def find_local_file(path: str) -> Path | None:
+    """The file on this machine; None where `path` names one on the hub. ValueError where it does not exist."""
+    local = Path(path).expanduser()
+    if local.is_file():
+        return local
+    if path.startswith(("/", ".", "~")) or path.count("/") < HUB_PARTS - 1:
+        raise ValueError(f"the file '{path}' does not exist")
+    return None

@@ -1,0 +1,100 @@
+"""What each engine knows of the presets of `quality`, beside steps and guidance: step caching and precision.
+
+Pure: `diffusion-serve check` refuses an unknown method or parameter with it before anything is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serve_app.model_settings import DiffusionSettings, ModelSettings, PresetSettings, StepCachingSettings
+
+Engine = Literal["diffusers", "sglang"]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Method(BaseModel):
+    """The parameters of one method; None is left to the engine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FirstBlock(Method):
+    """diffusers' FirstBlockCacheConfig: the rest of a step is skipped where its first block changed less than this."""
+
+    threshold: Annotated[float, Field(gt=0)] = 0.05
+
+
+class TaylorSeer(Method):
+    """diffusers' TaylorSeerCacheConfig: one step in `cache_interval` is computed, the others are extrapolated."""
+
+    cache_interval: Positive = 5
+    disable_cache_before_step: Positive = 3
+    max_order: Positive = 1
+
+
+class CacheDiT(Method):
+    """SGLang's `cache_dit_params`: CACHE_DIT_REQUEST_PARAM_KEYS in its runtime/cache/cache_dit_integration.py."""
+
+    Fn_compute_blocks: Whole | None = None
+    Bn_compute_blocks: Whole | None = None
+    max_warmup_steps: Whole | None = None
+    residual_diff_threshold: float | None = None
+    max_continuous_cached_steps: int | None = None
+    enable_taylorseer: bool | None = None
+    taylorseer_order: Positive | None = None
+    scm_preset: str | None = None
+    scm_compute_bins: list[Positive] | str | None = None
+    scm_cache_bins: list[Positive] | str | None = None
+    scm_policy: Literal["dynamic", "static"] | None = None
+    secondary: dict[str, Any] | None = None
+
+
+class TeaCache(Method):
+    """SGLang's `enable_teacache`, which some families know; its coefficients are SGLang's."""
+
+
+METHODS: Mapping[Engine, Mapping[str, type[Method]]] = {
+    "diffusers": {"first_block": FirstBlock, "taylorseer": TaylorSeer},
+    "sglang": {"cache_dit": CacheDiT, "teacache": TeaCache},
+}
+
+
+def find_problems(model: ModelSettings, engine: Engine) -> Iterator[tuple[str, str]]:
+    """(path of a key of the model's settings, what is wrong) for all that this engine does not know."""
+    presets = model.quality if isinstance(model, DiffusionSettings) else {}
+    for name, preset in presets.items():
+        if preset is not None:
+            yield from ((f"quality.{name}.{key}", why) for key, why in _problems_of(preset, engine))
+
+
+def check(model: ModelSettings, engine: Engine) -> None:
+    """Raises ValueError with the first of these problems."""
+    for key, why in find_problems(model, engine):
+        raise ValueError(f"{key}: {why}")
+
+
+def _problems_of(preset: PresetSettings, engine: Engine) -> Iterator[tuple[str, str]]:
+    if engine == "diffusers" and preset.precision not in (None, "exact"):
+        yield "precision", f"{preset.precision}: the diffusers engine is always exact"
+    if preset.step_caching is not None:
+        yield from (("step_caching", why) for why in _problems_of_caching(preset.step_caching, engine))
+
+
+def _problems_of_caching(caching: StepCachingSettings, engine: Engine) -> Iterator[str]:
+    methods = METHODS[engine]
+    if caching.method not in methods:
+        yield f"the {engine} engine has no method '{caching.method}'; it has {', '.join(methods)}"
+        return
+    method = methods[caching.method]
+    try:
+        method.model_validate(caching.model_extra or {})
+    except ValidationError as error:
+        known = ", ".join(method.model_fields) or "none"
+        for detail in error.errors(include_url=False):
+            where = ".".join(map(str, detail["loc"]))
+            yield f"{where} of {caching.method}: {detail['msg']}; its parameters: {known}"
