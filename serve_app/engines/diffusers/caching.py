@@ -14,6 +14,8 @@ from serve_app.engines.presets import FirstBlock, TaylorSeer
 from serve_app.model_settings import DiffusionSettings
 from serve_app.tasks import StepCaching
 
+ATTENTION = r"\w*blocks\.\d+\.attn\w*"
+"""What TaylorSeer extrapolates; its own patterns know `attn` alone, and so none of Wan's `attn1` and `attn2`."""
 DENOISERS = ("transformer", "transformer_2", "unet")
 
 
@@ -26,22 +28,21 @@ def can_cache(pipeline: Any) -> bool:
 
 
 def check_presets(pipelines: Iterable[Any], settings: DiffusionSettings) -> None:
-    """ValueError for a preset whose step caching none of these pipelines can do, with the reason."""
+    """ValueError for a preset whose step caching one of these pipelines cannot do, with the reason."""
     pipelines = list(pipelines)
     for name, preset in settings.quality.items():
         if preset is None or preset.step_caching is None:
             continue
-        caching = preset.step_caching.to_task()
-        able = [pipeline for pipeline in pipelines if can_cache(pipeline)]
-        if not able:
-            names = ", ".join(sorted({type(pipeline).__name__ for pipeline in pipelines}))
-            raise ValueError(f"quality.{name}.step_caching: {names} of diffusers sets no cache context")
-        try:
-            with cached(able[0], caching):
-                pass
-        except Exception as error:
-            what, where = f"quality.{name}.step_caching: {caching.method}", type(_denoisers(able[0])[0]).__name__
-            raise ValueError(f"{what} cannot be used in {where}: {error}") from error
+        caching, key = preset.step_caching.to_task(), f"quality.{name}.step_caching"
+        for pipeline in pipelines:
+            if not can_cache(pipeline):
+                raise ValueError(f"{key}: diffusers' {type(pipeline).__name__} sets no cache context")
+            try:
+                with cached(pipeline, caching):
+                    _check_hooked(pipeline)
+            except Exception as error:
+                model = type(_denoisers(pipeline)[0]).__name__
+                raise ValueError(f"{key}: {caching.method} cannot be used in {model}: {error}") from error
 
 
 @contextmanager
@@ -55,12 +56,22 @@ def cached(pipeline: Any, caching: StepCaching | None) -> Generator[None]:
         yield
 
 
+def _check_hooked(pipeline: Any) -> None:
+    """ValueError where the method found nothing to work on: diffusers looks for blocks by their names."""
+    for denoiser in _denoisers(pipeline):
+        registries = (getattr(module, "_diffusers_hook", None) for module in denoiser.modules())
+        if not any(registry.hooks for registry in registries if registry is not None):
+            raise ValueError("it knows none of its blocks")
+
+
 def _configure(caching: StepCaching) -> Any:
     if caching.method == "first_block":
         return diffusers.FirstBlockCacheConfig(FirstBlock.model_validate(caching.parameters).threshold)
     seer = TaylorSeer.model_validate(caching.parameters)
     # the factors stay in the precision of the model: rounded to bfloat16 they spoil a float32 one
-    return diffusers.TaylorSeerCacheConfig(**seer.model_dump(), taylor_factors_dtype=torch.float32)
+    return diffusers.TaylorSeerCacheConfig(
+        **seer.model_dump(), taylor_factors_dtype=torch.float32, cache_identifiers=[ATTENTION]
+    )
 
 
 def _denoisers(pipeline: Any) -> list[Any]:

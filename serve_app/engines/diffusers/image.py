@@ -14,6 +14,8 @@ from PIL import Image
 from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines.base import ImageOutput, OnStep, Pixels, Step
 from serve_app.engines.diffusers import loading, pictures
+from serve_app.engines.diffusers.adapters import Adapters
+from serve_app.engines.diffusers.caching import cached, can_cache, check_presets
 from serve_app.engines.diffusers.families import load_family
 from serve_app.engines.diffusers.families.base import Call, ImageFamily, Size
 from serve_app.engines.diffusers.previews import Preview
@@ -31,6 +33,8 @@ class DiffusersImageEngine:
         loading.quiet()
         source = loading.source(settings)
         self._family = load_family(ImageFamily, source, "image")
+        self._adapters = Adapters(self._family.pipeline, settings.adapters)
+        check_presets([self._family.pipeline], settings)
         self._most_steps = settings.limits.steps
         self._sizes = settings.warm_up_sizes or ((settings.defaults.width, settings.defaults.height),)
         self._worker = Worker("image-engine", source.threads(*self._family.modules))
@@ -72,6 +76,7 @@ class DiffusersImageEngine:
 
     def _generate(self, task: ImageTask, job: Job, on_step: OnStep) -> ImageOutput:
         clock = time.perf_counter()
+        self._adapters.apply(task.adapters)
         drawing = _Drawing(self._family, task)
         total = drawing.steps * task.n
         wanted = spread(task.partial_images, total)
@@ -93,6 +98,7 @@ class DiffusersImageEngine:
             num_inference_steps=task.num_inference_steps or 0,
             guidance_scale=task.guidance_scale,
             engine_s=time.perf_counter() - clock,
+            step_caching=drawing.step_caching,
         )
 
 
@@ -111,16 +117,18 @@ class _Drawing:
             painted = Image.fromarray(self._mask.astype(np.uint8) * 255)
         self._call: Call = family.plan(task, self._size, painted)
         self.steps = self._call.steps
+        self.step_caching = task.step_caching if can_cache(self._call.pipeline) else None
 
     def draw(self, seed: int, report: Callable[[int, Callable[[], Pixels]], None]) -> Pixels:
         """One image; `report` gets each step from 1 on, and a function that shows the image as it stands."""
-        with Preview(self._call.pipeline, self._family, self._size) as preview:
+        pipeline = self._call.pipeline
+        with cached(pipeline, self.step_caching), Preview(pipeline, self._family, self._size) as preview:
 
-            def on_step(pipeline: object, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+            def on_step(_: object, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
                 report(step + 1, lambda: preview.look(tensors["latents"]))
                 return {}
 
-            images: NDArray[np.floating] = self._call.pipeline(
+            images: NDArray[np.floating] = pipeline(
                 **self._call.arguments,
                 generator=torch.Generator("cpu").manual_seed(seed),
                 output_type="np",

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines.base import OnStep, Step, VideoOutput
 from serve_app.engines.diffusers import loading, pictures
+from serve_app.engines.diffusers.adapters import Adapters
+from serve_app.engines.diffusers.caching import cached, check_presets
 from serve_app.engines.diffusers.families import load_family
 from serve_app.engines.diffusers.families.base import Size, VideoFamily
 from serve_app.engines.diffusers.worker import Job, Worker
@@ -28,6 +30,8 @@ class DiffusersVideoEngine:
         loading.quiet()
         source = loading.source(settings)
         self._family = load_family(VideoFamily, source, "video")
+        self._adapters = Adapters(self._family.pipeline, settings.adapters)
+        check_presets(filter(None, (self._family.from_text, self._family.from_image)), settings)
         self._most_steps = settings.limits.steps
         self._shapes = settings.warm_up_sizes or (
             (settings.defaults.width, settings.defaults.height, settings.defaults.num_frames),
@@ -77,6 +81,7 @@ class DiffusersVideoEngine:
     def _generate(self, task: VideoTask, images: list[bytes], job: Job, on_step: OnStep) -> VideoOutput:
         clock = time.perf_counter()
         family = self._family
+        self._adapters.apply(task.adapters)
         size = Size(next_multiple(task.width, family.multiple), next_multiple(task.height, family.multiple))
         given = [pictures.pad(pictures.read(each, task.width, task.height), size.width, size.height) for each in images]
         call = family.plan(task, size, next_frames(task.num_frames, family.group), given)
@@ -86,7 +91,7 @@ class DiffusersVideoEngine:
             job.post(on_step, Step(step + 1, pipe.num_timesteps))
             return {}
 
-        with family.configured(call, task):
+        with family.configured(call, task), cached(call.pipeline, task.step_caching):
             frames: NDArray[np.floating] = call.pipeline(
                 **call.arguments,
                 generator=torch.Generator("cpu").manual_seed(task.seed),
