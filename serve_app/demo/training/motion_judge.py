@@ -1,7 +1,8 @@
 """Says which way the thing in a clip moves, from the pixels alone: where the frames change, and how that place moves.
 
 `python -m serve_app.demo.training.motion_judge --model FOLDER` asks the checkpoint for held-out prompts and prints the
-share whose motion is right; `--renderings` tries the judge on renderings instead.
+share whose motion is right; `--renderings` tries the judge on renderings instead. With `--judge`, the judge of pictures
+says besides which thing the middle frames show.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from . import clips
+from .judge import Judge, read_judge
 from .stage import LABELS, Thing
+from .things import BY_LABEL, THINGS
 
 JUDGED = ("left", "right", "up", "down", "towards", "away", "bounce")
 NOISE = 0.06
@@ -61,10 +64,19 @@ def judge(video: Tensor) -> str:
     return best if scores[best] > 0.03 else "still"
 
 
+@torch.no_grad()
+def name_thing(looker: Judge, video: Tensor) -> str:
+    """The label of the thing in the middle third of (frames, 3, H, W) of 0 to 1."""
+    third = max(1, len(video) // 3)
+    things, _, _ = looker(video[third : len(video) - third].float() * 2 - 1)
+    return THINGS[int(things.mean(0).argmax())].label
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--renderings", type=Path, help="the data folder")
+    parser.add_argument("--judge", type=Path)
     parser.add_argument("--count", type=int, default=98)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--guidance", type=float, default=1.0)
@@ -75,17 +87,26 @@ def main() -> None:
     prompts = clips.ClipMaker(99).held_out_prompts(JUDGED, options.count)
     right: dict[str, list[bool]] = {motion: [] for motion in JUDGED}
     shown: list[Tensor] = []
+    looker = read_judge(options.judge).to(options.device) if options.judge else None
+    named: list[bool] = []
     film = _renderer(options) if options.renderings else _model(options)
     for prompt, thing, motion, scene in prompts:
         video = film(prompt, thing, motion, scene)
         said = judge(video)
         right[motion].append(said == motion)
         print(f"{'ok ' if said == motion else 'BAD'} {said:8s} {prompt}", flush=True)
+        if looker is not None and thing.label in BY_LABEL:
+            seen = name_thing(looker, video.to(options.device))
+            named.append(seen == thing.label)
+            if not named[-1]:
+                print(f"    shows {seen}", flush=True)
         shown.append(video[::4, :, ::2, ::2].cpu())
     for motion, marks in right.items():
         print(f"{motion}: {sum(marks)} of {len(marks)}")
     everyone = [mark for marks in right.values() for mark in marks]
     print(f"motion right: {sum(everyone)} of {len(everyone)} = {100 * sum(everyone) / len(everyone):.0f} %")
+    if named:
+        print(f"thing right: {sum(named)} of {len(named)} = {100 * sum(named) / len(named):.0f} %")
     if options.sheet:
         rows = torch.stack(shown).clamp(0, 1).permute(0, 3, 1, 4, 2)
         count, height, frames, width, _ = rows.shape
