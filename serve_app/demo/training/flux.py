@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
@@ -44,6 +45,13 @@ def make_autoencoder() -> Any:
         "mid_block_add_attention": False,
     }
     return AutoencoderKL(**config)
+
+
+def read_autoencoder(folder: Path) -> Any:
+    """A finished one, as `write_pipeline` leaves it in the folder vae."""
+    model = make_autoencoder()
+    model.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+    return model
 
 
 class Text(nn.Module):

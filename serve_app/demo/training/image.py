@@ -1,11 +1,11 @@
-"""Trains the demo image model on scenes: the autoencoder, then FLUX with its text encoders, then its guidance.
+"""Trains the demo image model on scenes: FLUX with its text encoders, then its guidance; the autoencoder is finished.
 
     torchrun --nproc-per-node 2 -m serve_app.demo.training.image --data data --out out
 
-`data` is what data.py makes. 24 minutes on two H100s (with one, give it `--minutes 48`), of which compiling takes two;
+`data` is what data.py makes. 24 minutes on two H100s (with one, give it `--minutes 48`), of which compiling takes one;
 started again, it goes on from `out/state.pt`, as long as it is told. It leaves `out/pipeline`, the same as parts of a
-tar, contact sheets and train.log. Scenes and first weights are drawn from fixed seeds, but a phase ends by the clock:
-two runs are alike, not equal.
+tar, contact sheets and train.log. `--autoencoder ""` trains an autoencoder of its own first, for a fifth of the time.
+Scenes and first weights are drawn from fixed seeds, but a phase ends by the clock: two runs are alike, not equal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from serve_app.demo.training.autoencoding import AutoencoderPhase, show_autoenco
 from serve_app.demo.training.denoising import Latents, train_guidance, train_transformer
 from serve_app.demo.training.feed import CROWDED, Feed
 from serve_app.demo.training.optimize import rank, start_processes, world_size
-from serve_app.demo.training.session import PHASES, Session
+from serve_app.demo.training.session import FINISHED, PHASES, Session, read_folder
 
 TINY = {
     "device": "cpu",
@@ -47,6 +47,7 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--autoencoder", type=read_folder, default=FINISHED / "image", help='"" trains one')
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=24.0, help="from the start of this run to its end")
     parser.add_argument("--side", type=int, default=256)
@@ -68,14 +69,14 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def train(session: Session) -> None:
     """Goes through PHASES, from where the state in `out` stands."""
-    at = list(PHASES).index(session.state["phase"]) if session.state else 0
+    at = list(PHASES).index(session.phase)
     session.log("torch", torch.__version__, "processes", world_size(), vars(session.arguments))
     if at == 0:
         session.feed.set_ease(CROWDED)
         AutoencoderPhase(session).train()
     session.autoencoder.requires_grad_(False).eval()
     show_autoencoder(session)
-    session.feed.set_ease(1.0 if at < 1 else 0.0)
+    session.feed.set_ease(0.0 if session.state else 1.0)
     session.feed.empty()
     latents = Latents(session)
     if at <= 1:

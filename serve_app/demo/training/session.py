@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,12 +19,20 @@ from serve_app.demo.training.sheets import PROMPTS, write_parts, write_sheet
 
 PHASES = {"autoencoder": 0.2, "transformer": 0.6, "guidance": 0.2}
 """Shares of the time."""
+FINISHED = Path(__file__).parent / "autoencoders"
+"""Autoencoders that need no more training: `image` and `video`, each what its pipeline has in the folder vae."""
+
+
+def read_folder(word: str) -> Path | None:
+    """What a word of the command line names: a folder, or none."""
+    return Path(word) if word else None
 
 
 class Session:
     """The parts of the model, as the state in `out` left them, and the means to train and to show them.
 
-    `step` and `seen` count the steps and pictures of the transformer; in the autoencoder's phase, `step` its own steps.
+    `phase` is the one to begin with. `step` and `seen` count the steps and pictures of the transformer; in the
+    autoencoder's phase, `step` its own steps.
     """
 
     def __init__(self, arguments: argparse.Namespace, feed: Source, device: torch.device) -> None:
@@ -36,11 +45,14 @@ class Session:
         self.encoder = Encoder(arguments.data)
         self.renderer = Renderer(arguments.data / "sprites.npz", device)
         torch.manual_seed(0)
-        self.autoencoder = flux.make_autoencoder().to(device)
+        finished: Path | None = arguments.autoencoder
+        autoencoder = flux.read_autoencoder(finished) if finished else flux.make_autoencoder()
+        self.autoencoder = autoencoder.to(device)
         self.text = flux.Text(self.encoder).to(device)
         self.model = flux.make_transformer().to(device)
         self.step, self.seen = 0, 0
         self.state = self._read_state()
+        self.phase: str = self.state.get("phase", "transformer" if finished else "autoencoder")
         torch.manual_seed(1000 + rank() + 10 * self.step)
         parts = {"autoencoder": self.autoencoder, "t5": self.text.t5, "clip": self.text.clip, "transformer": self.model}
         count = {name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()}

@@ -1,9 +1,9 @@
 """Trains demo/wan-tiny: `python -m serve_app.demo.training.video --data FOLDER --out FOLDER --minutes 25`.
 
-Needs one GPU (25 minutes on an H100) and what data.py makes. Four stages, each for a share of the time left when it
-has compiled: the autoencoder; still pictures, which teach the words; clips, a third of which begin with a given
-picture; and guidance distilled into the model, so that a guidance scale of 1 looks like one of 4. Killed, it goes on
-from its checkpoint, for the minutes that it is then given.
+Needs one GPU (25 minutes on an H100) and what data.py makes. Three stages, each for a share of the time left when it
+has compiled: still pictures, which teach the words; clips, a third of which begin with a given picture; and guidance
+distilled into the model, so that a guidance scale of 1 looks like one of 4. Killed, it goes on from its checkpoint, for
+the minutes that it is then given. `--autoencoder ""` trains an autoencoder of its own first, in a stage before these.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from . import clips, filming, wan
 from .footage import PROMPTS, Buffer, Scenes, draw_clips, tokenize, write_film_sheet
 from .muon import make_optimizers, set_rate
 from .optimize import Clock
+from .session import FINISHED, read_folder
 from .sheets import write_parts
 from .stage import LABELS
 
@@ -55,7 +56,10 @@ class Trainer:
         self.done = dict.fromkeys(STAGES, 0.0)
         self.tokenizer = wan.load_tokenizer(options.data / "tokenizer")
         self.sprites = filming.Sprites(options.data, LABELS, self.device)
-        self.vae: Any = wan.make_autoencoder()
+        finished: Path | None = options.autoencoder
+        self.vae: Any = wan.read_autoencoder(finished) if finished else wan.make_autoencoder()
+        if finished:
+            self.done["autoencoder"] = 1.0
         self.text: Any = wan.make_text_encoder(len(self.tokenizer))
         self.transformer: Any = wan.make_transformer()
         for model in (self.vae, self.text, self.transformer):
@@ -374,6 +378,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="concepts.json, sprites.npz and tokenizer/")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--autoencoder", type=read_folder, default=FINISHED / "video", help='"" trains one')
     parser.add_argument("--minutes", type=float, default=25, help="from the start of this run to its end")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch", type=int, default=192, help="clips a step")

@@ -6,12 +6,14 @@ the same numbers in one go, which a GPU likes better.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, patchify, unpatchify
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
@@ -40,6 +42,15 @@ def make_autoencoder() -> AutoencoderKLWan:
         "scale_factor_spatial": 8,
     }
     return AutoencoderKLWan(**arguments)
+
+
+def read_autoencoder(folder: Path) -> AutoencoderKLWan:
+    """A finished one, with the measures of its latents, as `save` leaves it in the folder vae."""
+    model: Any = make_autoencoder()
+    model.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+    measures = json.loads((folder / "config.json").read_text())
+    model.register_to_config(latents_mean=measures["latents_mean"], latents_std=measures["latents_std"])
+    return model
 
 
 def make_text_encoder(vocabulary: int) -> UMT5EncoderModel:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from serve_app.demo.training import flux
-from serve_app.demo.training.autoencoding import AutoencoderPhase
+from serve_app.demo.training.autoencoding import AutoencoderPhase, measure_psnr
 from serve_app.demo.training.captions import CLIP_TOKENS, T5_TOKENS, Encoder, write_tokenizers
 from serve_app.demo.training.denoising import add_noise, guide
 from serve_app.demo.training.feed import CROWDED, Batch, make_batch
@@ -20,7 +20,7 @@ from serve_app.demo.training.image import read_arguments
 from serve_app.demo.training.muon import make_optimizers, set_rate
 from serve_app.demo.training.optimize import Clock, step_together
 from serve_app.demo.training.scenes import Maker
-from serve_app.demo.training.session import Session
+from serve_app.demo.training.session import FINISHED, Session
 
 
 class Lot:
@@ -53,11 +53,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def begin(data: Path, out: Path, *words: str) -> Session:
+    arguments = read_arguments(["--tiny", "--data", str(data), "--out", str(out), *words])
+    return Session(arguments, Lot(data), torch.device("cpu"))
+
+
 @pytest.fixture(scope="module")
 def session(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    out = tmp_path_factory.mktemp("out")
-    arguments = read_arguments(["--tiny", "--data", str(data), "--out", str(out)])
-    return Session(arguments, Lot(data), torch.device("cpu"))
+    """One that trains an autoencoder of its own."""
+    return begin(data, tmp_path_factory.mktemp("out"), "--autoencoder", "")
 
 
 def test_captions_become_as_many_tokens_as_the_pipeline_takes(data: Path) -> None:
@@ -67,6 +71,26 @@ def test_captions_become_as_many_tokens_as_the_pipeline_takes(data: Path) -> Non
     assert t5[0, -1] == 0
     assert t5[1, -1] == 1
     assert clip[0, -1] == clip[1, -1] == encoder.clip_end
+
+
+def test_a_finished_autoencoder_is_the_pipelines_byte_by_byte(data: Path, tmp_path: Path) -> None:
+    session = begin(data, tmp_path)
+    assert session.phase == "transformer"
+    flux.write_pipeline(tmp_path / "pipeline", data, session.autoencoder, session.text, session.model)
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        assert (tmp_path / "pipeline" / "vae" / name).read_bytes() == (FINISHED / "image" / name).read_bytes()
+
+
+@torch.no_grad()
+def test_the_finished_autoencoder_gives_pictures_back(session: Session) -> None:
+    batch = session.feed.get()
+    images = session.renderer.paint(batch.backgrounds[:2], batch.objects[:2], 128)
+    model = flux.read_autoencoder(FINISHED / "image")
+    assert measure_psnr(model.decoder(model.encoder(images)[:, : flux.LATENTS]), images) > 30
+
+
+def test_without_one_it_begins_with_the_autoencoder(session: Session) -> None:
+    assert session.phase == "autoencoder"
 
 
 def test_the_autoencoder_learns_and_then_only_its_decoder(session: Session) -> None:

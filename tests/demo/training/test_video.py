@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from serve_app.demo.training import clips, wan
+from serve_app.demo.training.autoencoding import measure_psnr
+from serve_app.demo.training.session import FINISHED
+from serve_app.demo.training.vocabulary import make_t5
 
 
 def test_the_same_seed_films_the_same_clips() -> None:
@@ -39,6 +43,24 @@ def test_clips_are_encoded_and_decoded_at_once_as_in_pieces(autoencoder: Any) ->
     assert torch.allclose(mean, autoencoder.encode(pixels).latent_dist.mean, atol=1e-4)
     decoded = wan.decode(autoencoder, mean).clamp(-1, 1)
     assert torch.allclose(decoded, autoencoder.decode(mean).sample, atol=1e-4)
+
+
+def test_a_finished_autoencoder_is_the_pipelines_byte_by_byte(tmp_path: Path) -> None:
+    tokenizer = make_t5(["cat"], None, 8)
+    finished = wan.read_autoencoder(FINISHED / "video")
+    wan.save(tmp_path, finished, wan.make_text_encoder(len(tokenizer)), wan.make_transformer(), tokenizer)
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        assert (tmp_path / "vae" / name).read_bytes() == (FINISHED / "video" / name).read_bytes()
+
+
+@torch.no_grad()
+def test_the_finished_autoencoder_gives_clips_back() -> None:
+    model = wan.read_autoencoder(FINISHED / "video")
+    clip = torch.full((1, 3, 5, 64, 64), -0.2)
+    for frame in range(5):  # a square that moves
+        clip[:, 0, frame, 20:44, 8 + 4 * frame : 32 + 4 * frame] = 0.9
+    decoded = wan.decode(model, wan.encode(model, clip).chunk(2, 1)[0]).clamp(-1, 1)
+    assert measure_psnr(decoded, clip) > 20
 
 
 def test_the_transformer_is_trained_as_it_is_called() -> None:

@@ -1,16 +1,19 @@
 #!/bin/bash
-# On the GPU machine, beside what prepare.sh brought; results go to $OUT with every call, also if nothing has ended.
+# On the GPU machine, beside what prepare.sh brought. What each call leaves in $OUT is whole, also if nothing has ended:
+# seven files of at most 16 MiB, the parts of three models and misc.tgz (logs, sheets, the judge, the adapter).
 #   run.sh start MINUTES [ARGS...]  starts the trainings and returns: they end MINUTES later, whatever happens
-#   run.sh wait [SECONDS]           waits, at most so long (240), then shows and collects; call it again at once
+#   run.sh wait [SECONDS]           waits, at most so long (570), then shows and collects; call it again at once
 #   run.sh collect                  only shows and collects
 #   run.sh stop                     ends them; start goes on where they were
 # The last GPU has the text and the judge, the last but one the video, the others the images; one alone has all.
 # ONLY="image video" leaves the others out. ONLY="image video" run.sh start 3 --tiny rehearses on a CPU.
 set -u
-here=$(cd "$(dirname "$0")" && pwd); home=${VISIT_HOME:-/tmp/visit}; out=$home/out
+python=${PYTHON:-python3}; case $python in [!/]*/*) python=$PWD/$python ;; esac
+here=$(cd "$(dirname "$0")" && pwd); cd "$here"  # python takes the current folder's modules before those of PYTHONPATH
+home=${VISIT_HOME:-/tmp/visit}; out=$home/out
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 export TORCHINDUCTOR_CACHE_DIR=$home/inductor PYTHONPATH=$home/site:$here PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
-python=${PYTHON:-python3}; training=serve_app.demo.training
+training=serve_app.demo.training
 
 # supervise NAME MINUTES COMMAND...: again after a crash, for the minutes left; from the third time on without compiling.
 # The text training counts itself what it has spent: $whole gives it all its minutes each time.
@@ -54,13 +57,24 @@ collect() {
     echo "--- $name"; grep -v 'Writing model\|float32: \[\]\|Warning' "$home/$name.log" | tail -12 | cut -c1-180
   done
   [ -n "${OUT:-}" ] || return 0
-  for name in image video text; do
-    mkdir -p "$OUT/$name"
-    cp "$home/$name.log" "$out/$name"/*.tgz.* "$out/$name"/*.png "$out/$name"/*.jpg "$out/$name"/*.safetensors "$OUT/$name/" 2>/dev/null
-    [ ! -d "$out/$name/model" ] || tar -C "$out/$name" -cz model | split -b 15m -d -a 1 - "$OUT/$name/model.tgz."
-  done
-  cp "$out/judge.safetensors" "$home/judge.log" "$OUT/" 2>/dev/null
+  for name in image video text; do take_model $name; done
+  tar -czf "$OUT/misc.tgz" -C "$home" $(cd "$home" && ls -d *.log out/judge.safetensors out/*/*.log out/*/*.png out/*/*.jpg \
+    out/*/*.safetensors 2>/dev/null)
   ls -lR "$OUT" | awk 'NF == 9 {print $5, $9}'
+}
+
+take_model() { # all parts of one save: the training may put the next one's in their place meanwhile
+  local try
+  mkdir -p "$OUT/$1"
+  for try in 1 2 3; do
+    rm -f "$OUT/$1"/*.tgz.*
+    cp "$out/$1"/*.tgz.? "$OUT/$1/" 2>/dev/null
+    [ ! -d "$out/$1/model" ] || tar -C "$out/$1" -cz model | split -b 15m -d -a 1 - "$OUT/$1/model.tgz."
+    compgen -G "$OUT/$1/*.tgz.?" >/dev/null || return 0
+    cat "$OUT/$1"/*.tgz.? | gzip -t 2>/dev/null && return 0
+    sleep 2
+  done
+  echo "=== what there is of $1 is not whole"
 }
 
 alive() { kill -0 -- "-$(cat "$home/pid" 2>/dev/null || echo 999999)" 2>/dev/null; }
@@ -70,7 +84,7 @@ start)
   alive && { echo "already running"; exit 1; }
   mkdir -p "$out" "$home/site"
   [ -e "$home/site/diffusers" ] || "$python" -m pip install -q --no-index --no-deps --no-compile --target "$home/site" "$here"/wheels/*.whl || exit 1
-  setsid bash "$0" all "${@:2}" >"$home/all.log" 2>&1 </dev/null & echo $! >"$home/pid"
+  setsid bash "$here/run.sh" all "${@:2}" >"$home/all.log" 2>&1 </dev/null & echo $! >"$home/pid"
   sleep 1; cat "$home/all.log" ;;
 all)
   minutes=$2; shift 2
@@ -89,11 +103,11 @@ all)
   launch text "$last" texts "$minutes" ${more[@]+"${more[@]}"} "$@"
   wait ;;
 wait)
-  until=$((SECONDS + ${2:-240}))
+  until=$((SECONDS + ${2:-570}))
   while alive && [ $SECONDS -lt $until ]; do sleep 1; done
   alive && echo "STILL RUNNING" || echo "ALL ENDED"
   collect ;;
 collect) collect ;;
 stop) kill -- "-$(cat "$home/pid")"; sleep 1; collect ;;
-*) sed -n 3,9p "$0"; exit 2 ;;
+*) sed -n 4,10p "$here/run.sh"; exit 2 ;;
 esac
