@@ -36,11 +36,13 @@ def starts_ray() -> bool:
     return os.environ.get("RAY_ADDRESS", "local") == "local"
 
 
-def allow_slow_start() -> None:
-    """Gives Serve's proxy a minute to start, where the environment does not say otherwise. Call it before Ray starts.
+def prepare_ray() -> None:
+    """Sets what Ray's daemons read, where the environment does not say otherwise. Call it before Ray starts.
 
-    After 5 s Ray Serve kills a proxy that is still importing, and what waits for it fails: seen on two busy cores.
+    Ray runs its workers at nice 15, Serve's proxy among them: beside two processes that load two cores it gets a
+    twentieth of one, and starts in minutes. Serve kills a proxy that is not ready after 5 s.
     """
+    os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
 
 
@@ -63,7 +65,7 @@ def _serve(config: dict[str, Any], name: str, *, dashboard: bool) -> int:
     from ray import serve
 
     _catch_signals()
-    allow_slow_start()
+    prepare_ray()
     try:
         ray.init(address=os.environ.get("RAY_ADDRESS"), namespace="serve", include_dashboard=dashboard)
         _catch_signals()  # again, because Ray sets a handler for SIGTERM of its own while it starts

@@ -132,10 +132,10 @@ def main(config: dict[str, Any]) -> None:
     from ray import serve
 
     from serve_app.app import build
-    from serve_app.serving import allow_slow_start
+    from serve_app.serving import prepare_ray
     from serve_app.settings import Settings
 
-    allow_slow_start()
+    prepare_ray()
     ray.init(include_dashboard=False, num_cpus=8, _temp_dir=config["temporary"])
     serve.start(http_options={"host": "127.0.0.1", "port": config["port"]})
     serve.run(build(Settings.model_validate(config["args"])), name="diffusion", route_prefix="/")

@@ -15,7 +15,7 @@ import ray
 from ray import serve
 
 from serve_app.app import build
-from serve_app.serving import allow_slow_start
+from serve_app.serving import prepare_ray
 from serve_app.settings import Settings
 
 
@@ -52,7 +52,7 @@ def wait_ready(base_url: str, timeout_s: float = 280) -> None:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A local Ray with Serve's proxy on a free port of 127.0.0.1; gives the base URL."""
     port = free_port()
-    allow_slow_start()
+    prepare_ray()
     # a short folder: Ray's Unix sockets lie below it, and their paths are limited to 107 bytes
     ray.init(include_dashboard=False, num_cpus=8, log_to_driver=False, configure_logging=False)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
