@@ -77,13 +77,15 @@ take_model() { # all parts of one save: the training may put the next one's in t
   echo "=== what there is of $1 is not whole"
 }
 
-alive() { kill -0 -- "-$(cat "$home/pid" 2>/dev/null || echo 999999)" 2>/dev/null; }
+# the file too: where no init reaps them, processes that ended still answer to kill -0
+alive() { [ ! -e "$home/ended" ] && kill -0 -- "-$(cat "$home/pid" 2>/dev/null || echo 999999)" 2>/dev/null; }
 
 case ${1:-} in
 start)
   alive && { echo "already running"; exit 1; }
   mkdir -p "$out" "$home/site"
   [ -e "$home/site/diffusers" ] || "$python" -m pip install -q --no-index --no-deps --no-compile --target "$home/site" "$here"/wheels/*.whl || exit 1
+  rm -f "$home/ended"
   setsid bash "$here/run.sh" all "${@:2}" >"$home/all.log" 2>&1 </dev/null & echo $! >"$home/pid"
   sleep 1; cat "$home/all.log" ;;
 all)
@@ -101,13 +103,14 @@ all)
   launch image "$first" images "$minutes" ${more[@]+"${more[@]}"} "$@"
   launch video "$before" supervise video "$minutes" "$python" -m $training.video --data "$here/data/video" --out "$out/video" ${more[@]+"${more[@]}"} "$@"
   launch text "$last" texts "$minutes" ${more[@]+"${more[@]}"} "$@"
-  wait ;;
+  wait
+  touch "$home/ended" ;;
 wait)
   until=$((SECONDS + ${2:-570}))
   while alive && [ $SECONDS -lt $until ]; do sleep 1; done
   alive && echo "STILL RUNNING" || echo "ALL ENDED"
   collect ;;
 collect) collect ;;
-stop) kill -- "-$(cat "$home/pid")"; sleep 1; collect ;;
+stop) kill -- "-$(cat "$home/pid")"; touch "$home/ended"; sleep 1; collect ;;
 *) sed -n 4,10p "$here/run.sh"; exit 2 ;;
 esac
