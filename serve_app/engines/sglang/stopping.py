@@ -7,6 +7,7 @@ the first one looks for all: a rank that went on alone would wait in its next co
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ FOLDER = "DIFFUSION_SERVE_STOPS"
 """The environment variable that tells a worker where to look."""
 STEP = "sglang.multimodal_gen.runtime.pipelines_core.stages.denoising.DenoisingStage._prepare_step_state"
 WORDS = "stopped: nobody waits for it"
+RUNTIME = "sglang.multimodal_gen.runtime"
+TELLING = {f"{RUNTIME}.managers.gpu_worker": True, f"{RUNTIME}.pipelines_core.stages.base": False}
+"""The loggers that report what a step raised, each with a traceback; a line of the first one is enough."""
 
 
 class Stopped(Exception):
@@ -29,12 +33,22 @@ def register() -> None:
 
     if FOLDER in os.environ:
         HookRegistry.register(STEP, look, HookType.BEFORE)
+        for name in TELLING:
+            logging.getLogger(name).addFilter(shorten)
 
 
 def look(stage: object, ctx: object, batch: Any, *args: object, **kwargs: object) -> None:
     """Raises Stopped where the request of `batch` is to end, on all ranks at the same step."""
     if _for_all(path(Path(os.environ[FOLDER]), str(batch.request_id)).exists()):
         raise Stopped(WORDS)
+
+
+def shorten(record: logging.LogRecord) -> bool:
+    """Whether to log it: a stop is one line and no traceback, since nothing went wrong."""
+    if not record.exc_info or not isinstance(record.exc_info[1], Stopped):
+        return True
+    record.exc_info = None
+    return TELLING[record.name]
 
 
 def path(folder: Path, request_id: str) -> Path:

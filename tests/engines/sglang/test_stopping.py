@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import entry_points
 from pathlib import Path
+
+import pytest
 
 from serve_app.engines.sglang import stopping
 
@@ -19,3 +22,22 @@ def test_the_wish_stands_while_somebody_waits_for_the_end(tmp_path: Path) -> Non
         assert file.exists()
         assert not stopping.path(tmp_path, "a2").exists()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("raised", [stopping.Stopped(stopping.WORDS), ValueError("broken")])
+def test_a_stop_is_one_line_of_log_and_a_fault_keeps_its_tracebacks(
+    raised: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    loggers = [logging.getLogger(name) for name in stopping.TELLING]
+    for logger in loggers:
+        logger.addFilter(stopping.shorten)
+        try:
+            raise raised
+        except Exception as error:
+            logger.error("Error: %s", error, exc_info=True)
+        logger.removeFilter(stopping.shorten)
+    lines = [(record.getMessage(), record.exc_info is not None) for record in caplog.records]
+    if isinstance(raised, ValueError):
+        assert lines == [("Error: broken", True)] * 2
+    else:
+        assert lines == [("Error: stopped: nobody waits for it", False)]
