@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,9 +13,9 @@ import pytest
 from PIL import Image
 
 from serve_app.deployments.image import ImageDeployment
-from serve_app.errors import TimedOut
+from serve_app.errors import TimedOut, UnsupportedParameter
 from serve_app.storage import ObjectStore, open_store
-from serve_app.tasks import ImagePreview, ImageResult, ImageTask
+from serve_app.tasks import Adapter, ImagePreview, ImageResult, ImageTask, StepCaching
 from tests.deployments.conftest import Configure, ledger_rows
 
 
@@ -129,6 +130,19 @@ async def test_the_ledger_says_what_was_made(image: ImageDeployment, configure: 
     stored = result.images[0].object
     assert stored is not None
     assert (row["key"], row["bytes"], row["steps"], row["outcome"]) == (stored.key, stored.size, 2, "completed")
+
+
+async def test_the_ledger_names_adapters_and_presets(image: ImageDeployment, configure: Configure) -> None:
+    caching = StepCaching(method="first_block", parameters={"threshold": 0.1})
+    await image.generate(make_task(quality="low", step_caching=caching))
+    with pytest.raises(UnsupportedParameter, match="pixel-art"):
+        await image.generate(make_task(adapters=(Adapter(name="pixel-art", scale=0.5),)))
+    await image.close()
+    low, refused = [json.loads(row["parameters"]) for row in ledger_rows(configure())]
+    assert low["quality"] == "low"
+    assert low["step_caching"] == {"method": "first_block", "parameters": {"threshold": 0.1}}
+    assert "adapters" not in low
+    assert refused["adapters"] == [{"name": "pixel-art", "scale": 0.5}]
 
 
 async def test_engines_are_not_held_while_encoding(image: ImageDeployment) -> None:
