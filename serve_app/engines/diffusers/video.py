@@ -52,6 +52,8 @@ class DiffusersVideoEngine:
         refuse_what_it_lacks(task, self.card, images=len(images))
         if not images and self._family.from_text is None:
             raise InvalidRequest(f"The model '{self.card.model}' needs a first image.", param="input_reference")
+        if last_frame is None and self._family.needs_last_frame:
+            raise InvalidRequest(f"The model '{self.card.model}' needs a last frame.", param="last_frame")
         filled = self._family.fill(task, self._most_steps)
         return await self._worker.run(lambda job: self._generate(filled, images, job, on_step))
 
@@ -70,7 +72,8 @@ class DiffusersVideoEngine:
                 seed=0,
             )
             image = None if self._family.from_text is not None else pictures.blank()
-            await self.generate(task, image, lambda _: None)
+            last = pictures.blank() if self._family.needs_last_frame else None
+            await self.generate(task, image, lambda _: None, last_frame=last)
 
     async def check_health(self) -> None:
         self._worker.check_health()

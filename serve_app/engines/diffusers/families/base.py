@@ -16,6 +16,8 @@ from serve_app.engines.diffusers.loading import Source
 from serve_app.tasks import ImageTask, VideoTask
 
 T = TypeVar("T", ImageTask, VideoTask)
+LEAST_SIDE = 64
+"""Pipelines that look at images refuse smaller ones, or divide by zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,13 @@ class Family:
 
     def __init__(self, source: Source, class_name: str) -> None:
         self.source = source
-        self.pipeline: Any = loading.load_pipeline(getattr(diffusers, class_name), source, **self.load_parts(source))
+        parts = self.load_parts(source)
+        self.pipeline: Any = loading.load_pipeline(getattr(diffusers, class_name), source, **dict.fromkeys(parts))
+        self.pipeline.register_modules(**parts)
         self.pipeline.set_progress_bar_config(disable=True)
 
     def load_parts(self, source: Source) -> dict[str, Any]:
-        """Parts of the pipeline that diffusers cannot load by itself."""
+        """Parts of the pipeline that diffusers cannot load without torchvision, by name."""
         del source
         return {}
 
@@ -140,7 +144,8 @@ class NoisedEdits(ImageFamily):
     masks = True
 
     def __init__(self, source: Source, class_name: str) -> None:
-        super().__init__(source, class_name)
+        del class_name  # each of them has the same parts
+        super().__init__(source, self.classes[0])
         self._edit = self.view_as(self.edits)
         self._inpaint = self.view_as(self.inpaints)
 
@@ -165,10 +170,17 @@ class ReferenceEdits(ImageFamily):
 
     def plan(self, task: ImageTask, size: Size, mask: Image.Image | None) -> Call:
         call = super().plan(task, size, mask)
-        images = [pictures.read(image) for image in task.input_images]
+        images = [self.prepare(pictures.read(image)) for image in task.input_images]
         if images:
             call.arguments["image"] = images if self.input_images > 1 else images[0]
         return call
+
+    def prepare(self, image: Image.Image) -> Image.Image:
+        """An input image as the pipeline takes it; raises InvalidRequest for one that it cannot take."""
+        scale = LEAST_SIDE / min(image.size)
+        if scale <= 1:
+            return image
+        return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
 
 
 class VideoFamily(Family):
@@ -180,6 +192,7 @@ class VideoFamily(Family):
     from_text: Any = None
     from_image: Any = None
     last_frame: bool = False
+    needs_last_frame: bool = False
     multiple: int
     group: int
 

@@ -25,7 +25,7 @@ class Flux1(NoisedEdits):
     parameters = frozenset({"true_cfg_scale"})
 
     def __init__(self, source: Source, class_name: str) -> None:
-        super().__init__(source, self.classes[0])
+        super().__init__(source, class_name)
         if not self.pipeline.transformer.config.guidance_embeds:  # schnell, which is distilled to few steps
             self.num_inference_steps, self.guidance_scale = 4, 0.0
 

@@ -34,13 +34,16 @@ class Wan(VideoFamily):
             self.from_text = self.view_as(FROM_TEXT)
         if both or class_name == FROM_IMAGE:
             self.from_image = self.view_as(FROM_IMAGE)
-        # the 5B model is given one image, whatever it is asked
-        self.last_frame = self.from_image is not None and not both
+        config = (pipeline.transformer or pipeline.transformer_2).config
+        self.needs_last_frame = config.pos_embed_seq_len is not None  # FLF2V
+        sees_one = both or (config.image_dim is not None and not self.needs_last_frame)
+        self.last_frame = self.from_image is not None and not sees_one
         experts = [expert for expert in (pipeline.transformer, pipeline.transformer_2) if expert is not None]
         self.two_experts = len(experts) > 1
         if self.two_experts:
             self.num_inference_steps = 40
             self.guidance_scale, self.guidance_scale_2 = (4.0, 3.0) if class_name == FROM_TEXT else (3.5, 3.5)
+        self.parameters = frozenset({"flow_shift"} & set(pipeline.scheduler.config))
         patch: tuple[int, int, int] = experts[0].config.patch_size
         self.multiple = next_multiple(pipeline.vae_scale_factor_spatial * patch[1], LEAST_MULTIPLE)
         self.group: int = pipeline.vae_scale_factor_temporal
@@ -63,11 +66,18 @@ class Wan(VideoFamily):
 
     @contextmanager
     def configured(self, call: Call, task: VideoTask) -> Generator[None]:
-        """Where one expert hands over to the other is the pipeline's configuration, so it changes for a while."""
-        configured = call.pipeline.config.boundary_ratio
+        """Where one expert hands over to the other is the pipeline's configuration, and how its steps are spread the
+        scheduler's: they change for a while.
+        """
+        pipeline, scheduler = call.pipeline, call.pipeline.scheduler
+        boundary, shift = pipeline.config.boundary_ratio, scheduler.config.get("flow_shift")
         if task.boundary_ratio is not None:
-            call.pipeline.register_to_config(boundary_ratio=task.boundary_ratio)
+            pipeline.register_to_config(boundary_ratio=task.boundary_ratio)
+        if self.parameters:
+            scheduler.register_to_config(flow_shift=task.parameters.get("flow_shift", shift))
         try:
             yield
         finally:
-            call.pipeline.register_to_config(boundary_ratio=configured)
+            pipeline.register_to_config(boundary_ratio=boundary)
+            if self.parameters:
+                scheduler.register_to_config(flow_shift=shift)
