@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 from serve_app.demo.training import flux
+from serve_app.demo.training.adapter import adapt, write_adapter
 from serve_app.demo.training.autoencoding import AutoencoderPhase, measure_psnr
 from serve_app.demo.training.captions import CLIP_TOKENS, T5_TOKENS, Encoder, write_tokenizers
 from serve_app.demo.training.denoising import add_noise, guide
@@ -21,6 +24,9 @@ from serve_app.demo.training.muon import make_optimizers, set_rate
 from serve_app.demo.training.optimize import Clock, step_together
 from serve_app.demo.training.scenes import Maker
 from serve_app.demo.training.session import FINISHED, Session
+from serve_app.engines.load import load_image
+from serve_app.model_settings import AdapterSettings, ImageDefaults, ImageSettings
+from serve_app.tasks import Adapter, ImageTask
 
 
 class Lot:
@@ -174,6 +180,36 @@ def test_the_pipeline_is_written_in_halves(session: Session) -> None:
     assert torch.equal(autoencoder.decoder.conv_in.weight, session.autoencoder.decoder.conv_in.weight.half().float())
     assert sum(file.stat().st_size for file in (out / "pipeline").rglob("*") if file.is_file()) < 20e6
     assert {"pipeline.tgz.0", "sheet.png", "train.log"} <= {file.name for file in out.iterdir()}
+
+
+async def test_an_adapter_is_written_as_the_engine_loads_it(session: Session, data: Path, tmp_path: Path) -> None:
+    model, file = copy.deepcopy(session.model), tmp_path / "pixel-art.safetensors"
+    with torch.no_grad():  # the output begins at zero, the gates of the blocks closed
+        model.proj_out.weight.normal_(std=0.1)
+        for name, module in model.named_modules():
+            if name.endswith(flux.GATES):
+                module.bias.normal_(std=0.5)
+    flux.write_pipeline(tmp_path / "pipeline", data, session.autoencoder, session.text, model)
+    adapters, _ = adapt(model)
+    with torch.no_grad():
+        for adapter in adapters.values():
+            adapter.lora_B.weight.normal_()
+    write_adapter(adapters, file)
+    assert file.stat().st_size < 1e6
+    settings = ImageSettings(
+        model=str(tmp_path / "pipeline"),
+        served_name="tiny",
+        defaults=ImageDefaults(width=64, height=64),
+        adapters={"pixel-art": AdapterSettings(path=str(file))},
+    )
+    task = ImageTask(
+        id="i", model="tiny", prompt="a dog", width=64, height=64, num_inference_steps=2, guidance_scale=3.5, seed=1
+    )
+    engine = load_image(settings)
+    plain = await engine.generate(task, lambda _: None)
+    adapted = await engine.generate(replace(task, adapters=(Adapter(name="pixel-art", scale=1.0),)), lambda _: None)
+    engine.close()
+    assert not np.array_equal(plain.pixels[0], adapted.pixels[0])
 
 
 def test_the_time_left_is_shared_by_the_phases_left() -> None:
