@@ -1,4 +1,4 @@
-"""Where an adapter's file lies. Knows no engine."""
+"""The file of an adapter (LoRA): where it lies, and whether it is one. Knows no engine."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ def find_file(path: str) -> Path:
         return Path(hf_hub_download(f"{owner}/{repository}", file))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(f"it could not be fetched from the hub: {error}") from error
+
+
+def check_file(file: Path) -> Path:
+    """`file`, whose header says that it is safetensors and holds a LoRA; ValueError where it does not."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as opened:
+            names: list[str] = list(opened.keys())
+    except SafetensorError as error:
+        raise ValueError(f"it is no safetensors file ({error})") from error
+    if not any("lora" in name for name in names):
+        raise ValueError("it holds no LoRA: none of its tensors is named so")
+    return file
 
 
 def find_local_file(path: str) -> Path | None:

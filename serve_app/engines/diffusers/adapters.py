@@ -10,12 +10,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from serve_app.engines.diffusers.caching import DENOISERS
-from serve_app.engines.lora import find_file
+from serve_app.engines.lora import check_file, find_file
 from serve_app.errors import UnsupportedParameter
 from serve_app.model_settings import AdapterSettings
 from serve_app.tasks import Adapter
@@ -71,10 +70,7 @@ class Adapters:
 
 
 def _read(path: str) -> dict[str, Tensor]:
-    try:
-        return load_file(find_file(path))
-    except SafetensorError as error:
-        raise ValueError(f"it is no safetensors file ({error})") from error
+    return load_file(check_file(find_file(path)))
 
 
 def _layers_in(pipeline: Any, weights: dict[str, Tensor]) -> set[str]:

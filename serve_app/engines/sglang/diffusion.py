@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from PIL import Image, ImageOps
 from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines.base import ImageOutput, OnStep, Pixels, VideoOutput
 from serve_app.engines.parallel import sglang_arguments
+from serve_app.engines.sglang.adapters import Adapters
 from serve_app.engines.sglang.generator import Generator
 from serve_app.engines.sglang.progress import Progress, Shape, StepTimes
 from serve_app.engines.sglang.requests import image_arguments, video_arguments
@@ -21,13 +23,15 @@ from serve_app.engines.shapes import next_multiple
 from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.media.images import decode_image
 from serve_app.model_settings import ImageSettings, VideoSettings
-from serve_app.tasks import ImageTask, Kind, ModelCard, VideoTask
+from serve_app.tasks import Adapter, ImageTask, Kind, ModelCard, VideoTask
 
 T = TypeVar("T", ImageTask, VideoTask)
 PATCH = 16
 """Pixels a side that the transformer takes at a time: a latent pixel is 8x8, and it takes 2x2 of them."""
 WARM_UP_STEPS = 2
 """Each step runs the same kernels; a multistep scheduler has a first and a later kind."""
+CACHED_STEPS = 8
+"""Enough for a step cache to fill and be used."""
 
 
 class SGLangDiffusion:
@@ -37,6 +41,8 @@ class SGLangDiffusion:
     kind: Kind
 
     def __init__(self, settings: ImageSettings | VideoSettings, arguments: dict[str, Any]) -> None:
+        self._settings = settings
+        self._adapters = Adapters(settings.adapters)
         shared: dict[str, Any] = {"model_path": settings.model, "trust_remote_code": settings.trust_remote_code}
         if settings.revision is not None:
             shared["revision"] = settings.revision
@@ -47,6 +53,11 @@ class SGLangDiffusion:
             shared | parallel | arguments | settings.engine_args, allow_fallback=settings.allow_fallback
         )
         self._config = self._generator.config
+        try:
+            self._check_presets()
+        except ValueError:
+            self.close()
+            raise
         self._most_steps = settings.limits.steps
         self._times = StepTimes()
         self.card = ModelCard(
@@ -61,6 +72,29 @@ class SGLangDiffusion:
 
     def _capabilities(self) -> set[str]:
         return {"progress", "cancel", "negative_prompt"}
+
+    def _check_presets(self) -> None:
+        """ValueError for TeaCache where SGLang has no coefficients: it would be off without a word."""
+        for name, preset in self._settings.quality.items():
+            if preset is not None and preset.step_caching is not None and preset.step_caching.method == "teacache":
+                own = self._generator.request({"prompt": "check", "enable_teacache": True})
+                if own.teacache_params is None:
+                    raise ValueError(f"quality.{name}.step_caching: SGLang has no TeaCache for this model")
+
+    async def _warm_up(self, tasks: Sequence[T], warm: Callable[[T], Awaitable[None]]) -> None:
+        """Loads the adapters, makes each task, and the first also by each adapter and preset: what is unfit shows."""
+        await self._adapters.load(self._generator.control)
+        for task in (*tasks, *self._variants(tasks[0])):
+            await warm(task)
+
+    def _variants(self, task: T) -> Iterator[T]:
+        for name, adapter in self._settings.adapters.items():
+            yield replace(task, adapters=(Adapter(name=name, scale=adapter.scale),))
+        for preset in self._settings.quality.values():
+            if preset is not None and (preset.step_caching is not None or preset.precision is not None):
+                caching = preset.step_caching.to_task() if preset.step_caching else None
+                changed = replace(task, num_inference_steps=CACHED_STEPS)
+                yield replace(changed, step_caching=caching, precision=preset.precision)
 
     def _fill(self, task: T) -> T:
         """The task with SGLang's own steps and guidance for this model where it leaves them open."""
@@ -97,28 +131,30 @@ class SGLangImageEngine(SGLangDiffusion):
         # the guidance that the model takes as an input is fixed per engine
         guidance = settings.defaults.guidance_scale
         super().__init__(settings, {} if guidance is None else {"embedded_cfg_scale": guidance})
-        self._settings = settings
+        self._sizes = settings.warm_up_sizes or ((settings.defaults.width, settings.defaults.height),)
 
     async def warm_up(self) -> None:
-        default = self._settings.defaults
-        for width, height in self._settings.warm_up_sizes or ((default.width, default.height),):
-            task = ImageTask(
+        tasks = [
+            ImageTask(
                 id="warm-up",
                 model=self.card.model,
                 prompt="warm-up",
                 width=width,
                 height=height,
                 num_inference_steps=WARM_UP_STEPS,
-                guidance_scale=default.guidance_scale,
+                guidance_scale=self._settings.defaults.guidance_scale,
                 seed=0,
             )
-            await self.generate(task, lambda _: None)
+            for width, height in self._sizes
+        ]
+        await self._warm_up(tasks, self._warm)
 
     async def generate(self, task: ImageTask, on_step: OnStep) -> ImageOutput:
         """Draws the images one after another, so that each is what n=1 with its seed gives."""
         refuse_what_it_lacks(task, self.card)
         task = self._fill(task)
         steps, guidance = task.num_inference_steps or 0, task.guidance_scale or 0.0
+        await self._adapters.apply(task.adapters, self._generator.control)
         progress = Progress(task.n * steps, parts=task.n)
         seeds = [task.seed + i for i in range(task.n)]
         started = time.monotonic()
@@ -130,7 +166,11 @@ class SGLangImageEngine(SGLangDiffusion):
             num_inference_steps=steps,
             guidance_scale=self._guidance_used(task, guidance),
             engine_s=time.monotonic() - started,
+            step_caching=task.step_caching,
         )
+
+    async def _warm(self, task: ImageTask) -> None:
+        await self.generate(task, lambda _: None)
 
     async def _draw(self, task: ImageTask, seed: int, progress: Progress, on_step: OnStep) -> Pixels:
         arguments = image_arguments(task, seed=seed, multiple=PATCH)
@@ -151,32 +191,30 @@ class SGLangVideoEngine(SGLangDiffusion):
 
     def __init__(self, settings: VideoSettings) -> None:
         super().__init__(settings, {})
-        self._settings = settings
+        default = settings.defaults
+        self._default = default
+        self._shapes = settings.warm_up_sizes or ((default.width, default.height, default.num_frames),)
         # the VAE of Wan2.2's 5B model shrinks 16-fold; the others have no vae_stride and shrink 8-fold
         self._multiple = 2 * int(self._config.vae_stride[1]) if hasattr(self._config, "vae_stride") else PATCH
 
     async def warm_up(self) -> None:
-        default = self._settings.defaults
-        for width, height, frames in self._settings.warm_up_sizes or (
-            (default.width, default.height, default.num_frames),
-        ):
-            task = VideoTask(
+        tasks = [
+            VideoTask(
                 id="warm-up",
                 model=self.card.model,
                 prompt="warm-up",
                 width=width,
                 height=height,
                 num_frames=frames,
-                fps=default.fps,
+                fps=self._default.fps,
                 num_inference_steps=WARM_UP_STEPS,
-                guidance_scale=default.guidance_scale,
-                negative_prompt=default.negative_prompt,
+                guidance_scale=self._default.guidance_scale,
+                negative_prompt=self._default.negative_prompt,
                 seed=0,
             )
-            if not self._needs_image:
-                await self._warm(task, None)
-            if "image_to_video" in self.card.capabilities:
-                await self._warm(task, _gray_png(width, height))
+            for width, height, frames in self._shapes
+        ]
+        await self._warm_up(tasks, self._warm)
 
     async def generate(
         self, task: VideoTask, image: bytes | None, on_step: OnStep, *, last_frame: bytes | None = None
@@ -186,6 +224,7 @@ class SGLangVideoEngine(SGLangDiffusion):
         task = self._fill(task)
         steps, guidance = task.num_inference_steps or 0, task.guidance_scale or 0.0
         self._check(task, image, guidance)
+        await self._adapters.apply(task.adapters, self._generator.control)
         first_frame = self._fitted(image, task) if image is not None else None
         as_file = self._written(first_frame, task) if first_frame is not None and self._needs_image else None
         try:
@@ -256,10 +295,14 @@ class SGLangVideoEngine(SGLangDiffusion):
         image.save(path, compress_level=1)
         return path
 
-    async def _warm(self, task: VideoTask, image: bytes | None) -> None:
-        output = await self.generate(task, image, lambda _: None)
-        if output.path is not None:
-            output.path.unlink(missing_ok=True)
+    async def _warm(self, task: VideoTask) -> None:
+        images: list[bytes | None] = [] if self._needs_image else [None]
+        if "image_to_video" in self.card.capabilities:
+            images.append(_gray_png(task.width, task.height))
+        for image in images:
+            output = await self.generate(task, image, lambda _: None)
+            if output.path is not None:
+                output.path.unlink(missing_ok=True)
 
 
 def _frames(output: Any) -> Pixels:

@@ -91,6 +91,20 @@ class Generator:
                 work.exception()  # seen, so that asyncio does not report it as forgotten
             raise
 
+    async def control(self, message: Any) -> Any:
+        """What the workers answer to a message that changes or shows their state; between generations. Raises as `ask`.
+
+        A cancel waits for the answer.
+        """
+        work = asyncio.ensure_future(self._control(message))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait({work})
+            if not work.cancelled():
+                work.exception()
+            raise
+
     async def check_health(self) -> None:
         """Raises EngineDied when a worker has ended, or does not answer while it has nothing to do."""
         self._check_alive()
@@ -138,22 +152,35 @@ class Generator:
         info = get_model_info(self.args.model_path, backend=self.args.backend, model_id=self.args.model_id)
         return info.pipeline_cls.__name__ if info is not None else "nothing"
 
+    async def _control(self, message: Any) -> Any:
+        async with self._one_at_a_time:
+            return await self._reply(message, lambda: None)
+
     async def _ask(self, request: Any, on_tick: OnTick) -> Any:
         async with self._one_at_a_time:
-            self._check_alive()
             request.report_progress = True
             started, fraction = time.monotonic(), None
-            reply = asyncio.ensure_future(self._client.forward([request]))
-            try:
-                while not (await asyncio.wait({reply}, timeout=WATCH_S))[0]:
-                    self._check_alive()
-                    fraction = self._reported(request.request_id) or fraction
-                    on_tick(time.monotonic() - started, fraction)
-            finally:
-                if not reply.done():
-                    reply.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await reply
+
+            def look() -> None:
+                nonlocal fraction
+                fraction = self._reported(request.request_id) or fraction
+                on_tick(time.monotonic() - started, fraction)
+
+            return await self._reply([request], look)
+
+    async def _reply(self, message: Any, look: Callable[[], None]) -> Any:
+        """The workers' answer; `look` is called a few times a second until it comes."""
+        self._check_alive()
+        reply = asyncio.ensure_future(self._client.forward(message))
+        try:
+            while not (await asyncio.wait({reply}, timeout=WATCH_S))[0]:
+                self._check_alive()
+                look()
+        finally:
+            if not reply.done():
+                reply.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await reply
         output = reply.result()
         if output.error:
             self._note_broken_device(str(output.error))

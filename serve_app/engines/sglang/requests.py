@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.engines.shapes import next_4k1, next_multiple
-from serve_app.tasks import ImageTask, VideoTask
+from serve_app.tasks import ImageTask, Precision, StepCaching, VideoTask
 
 Arguments = dict[str, Any]
 
@@ -68,5 +68,18 @@ def _shared(task: ImageTask | VideoTask, multiple: int) -> Arguments:
             "height": next_multiple(task.height, multiple),
             "num_inference_steps": task.num_inference_steps,
             "guidance_scale": task.guidance_scale,
+            **preset_arguments(task.step_caching, task.precision),
         }
     )
+
+
+def preset_arguments(caching: StepCaching | None, precision: Precision | None) -> Arguments:
+    """What a preset of `quality` comes to. (SGLang's own `quality` has its least exact level named "high".)"""
+    arguments: Arguments = {}
+    if caching is not None and caching.method == "cache_dit":
+        arguments = {"enable_cache_dit": True, "cache_dit_params": dict(caching.parameters) or None}
+    elif caching is not None:
+        arguments = {"enable_teacache": True}
+    if precision is not None:
+        arguments["quality"] = "high" if precision == "approximate" else precision
+    return without_none(arguments)

@@ -107,7 +107,7 @@ def rename(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda weights: {"weight": torch.zeros(1)}, "Invalid LoRA checkpoint"),
+        (lambda weights: {"weight": torch.zeros(1)}, "it holds no LoRA"),
         (lambda weights: {key: value[:, :3].contiguous() for key, value in weights.items()}, "size mismatch"),
         (rename, "the model lacks 2 of its layers, such as single_transformer_blocks.9.attn.to_q"),
         (lambda weights: {key.replace("blocks", "bricks"): value for key, value in weights.items()}, "does not fit"),

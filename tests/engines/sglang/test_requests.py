@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve_app.engines.sglang.requests import image_arguments, video_arguments, without_none
-from serve_app.tasks import ImageTask, VideoTask
+from serve_app.tasks import ImageTask, StepCaching, VideoTask
 
 IMAGE = ImageTask(
     id="i", model="m", prompt="p", width=100, height=72, num_inference_steps=4, guidance_scale=3.5, seed=5
@@ -37,6 +37,21 @@ def test_an_image_at_the_next_multiples_comes_back_as_pixels() -> None:
     assert not arguments["save_output"]
     assert not arguments["return_file_paths_only"]
     assert "negative_prompt" not in arguments
+
+
+def test_a_preset_becomes_sglangs_own_parameters() -> None:
+    cache_dit = StepCaching(method="cache_dit", parameters={"scm_preset": "fast"})
+    arguments = image_arguments(replace(IMAGE, step_caching=cache_dit, precision="approximate"), seed=7, multiple=16)
+    assert arguments["enable_cache_dit"] is True
+    assert arguments["cache_dit_params"] == {"scm_preset": "fast"}
+    assert (arguments["quality"], "enable_teacache" in arguments) == ("high", False)
+    task = replace(VIDEO, step_caching=StepCaching(method="teacache"), precision="exact")
+    arguments = video_arguments(task, multiple=16, image_path=None, folder=FOLDER)
+    assert (arguments["enable_teacache"], arguments["quality"]) == (True, "exact")
+    bare = replace(IMAGE, step_caching=StepCaching(method="cache_dit"))
+    assert "cache_dit_params" not in image_arguments(bare, seed=7, multiple=16)
+    plain = image_arguments(IMAGE, seed=7, multiple=16)
+    assert not {"quality", "enable_cache_dit", "enable_teacache"} & set(plain)
 
 
 def test_a_negative_prompt_is_handed_on_even_empty() -> None:
