@@ -140,7 +140,7 @@ class Ledger:
             while self._batches:
                 batch = self._batches[0]
                 data = await asyncio.to_thread(_parquet, batch.rows, prompts=self._settings.prompts)
-                await self._store.put(batch.key, data, CONTENT_TYPE)
+                await self._store.put(batch.key, data)
                 del self._batches[0]
 
     async def close(self) -> None:

@@ -52,43 +52,31 @@ async def collect(stream: AsyncIterator[bytes]) -> bytes:
 
 
 async def test_put_then_get(store: ObjectStore) -> None:
-    stored = await store.put("media/a/x.png", b"bytes", "image/png", metadata={"id": "img-1"})
+    stored = await store.put("media/a/x.png", b"bytes")
     assert (stored.key, stored.content_type, stored.size) == ("media/a/x.png", "image/png", 5)
     assert await store.get("media/a/x.png") == b"bytes"
     info = await store.stat("media/a/x.png")
     assert (info.key, info.size, info.content_type) == ("media/a/x.png", 5, "image/png")
-    assert info.metadata["id"] == "img-1"
     assert abs(info.modified - time.time()) < 60
 
 
 async def test_put_replaces(store: ObjectStore) -> None:
-    await store.put("a.json", b"old and longer", "application/json", metadata={"id": "1"})
-    await store.put("a.json", b"new", "application/json", metadata={"id": "2"})
+    await store.put("a.json", b"old and longer")
+    await store.put("a.json", b"new")
     assert await store.get("a.json") == b"new"
-    assert (await store.stat("a.json")).metadata["id"] == "2"
-
-
-@pytest.mark.parametrize("size", [0, 1, BIG])
-async def test_put_from_file(store: ObjectStore, tmp_path: Path, size: int) -> None:
-    source = tmp_path / "source.mp4"
-    source.write_bytes(os.urandom(size))
-    stored = await store.put("v.mp4", source, "video/mp4")
-    assert stored.size == size
-    assert await store.get("v.mp4") == source.read_bytes()
-    assert source.exists()
 
 
 async def test_large_bytes(store: ObjectStore) -> None:
     data = os.urandom(BIG)
-    await store.put("v.mp4", data, "video/mp4")
+    await store.put("v.mp4", data)
     assert await store.get("v.mp4") == data
     assert (await store.stat("v.mp4")).content_type == "video/mp4"
 
 
 async def test_if_absent_gives_the_key_to_one(store: ObjectStore) -> None:
-    await store.put("idempotency/k", b"first", "application/json", if_absent=True)
+    await store.put("idempotency/k", b"first", if_absent=True)
     with pytest.raises(AlreadyExists):
-        await store.put("idempotency/k", b"second", "application/json", if_absent=True)
+        await store.put("idempotency/k", b"second", if_absent=True)
     assert await store.get("idempotency/k") == b"first"
 
 
@@ -97,7 +85,7 @@ async def test_absent_objects(store: ObjectStore) -> None:
         with pytest.raises(ObjectNotFound):
             await call
     assert not await store.exists("no/such")
-    await store.put("folder/x", b"", "text/plain")
+    await store.put("folder/x", b"")
     with pytest.raises(ObjectNotFound):
         await store.get("folder")
     with pytest.raises(ObjectNotFound):
@@ -108,9 +96,9 @@ async def test_absent_objects(store: ObjectStore) -> None:
 
 
 async def test_delete(store: ObjectStore) -> None:
-    await store.put("jobs/a/1/request", b"1", "application/json")
-    await store.put("jobs/a/1/cancel", b"1", "application/json", metadata={"id": "1"})
-    await store.put("jobs/a/2/request", b"1", "application/json")
+    await store.put("jobs/a/1/request", b"1")
+    await store.put("jobs/a/1/cancel", b"1")
+    await store.put("jobs/a/2/request", b"1")
     await store.delete("jobs/a/1/request", "jobs/a/1/cancel", "jobs/a/never")
     assert await store.list_names("jobs/a") == ["2"]
     assert not await store.exists("jobs/a/1/request")
@@ -122,7 +110,7 @@ async def test_lists(store: ObjectStore) -> None:
     assert await store.list("") == []
     assert await store.list_names("none/at/all") == []
     for key in ("jobs/b/1.json", "jobs/a/2.json", "jobs/a/1/request.json", "jobs/ab.json", "other.png"):
-        await store.put(key, key.encode(), "application/json")
+        await store.put(key, key.encode())
     infos = await store.list("jobs/a")
     assert [info.key for info in infos] == ["jobs/a/1/request.json", "jobs/a/2.json"]
     assert infos[1].size == len("jobs/a/2.json")
@@ -134,7 +122,7 @@ async def test_lists(store: ObjectStore) -> None:
 
 async def test_open_streams_ranges(store: ObjectStore) -> None:
     data = os.urandom(700_000)
-    await store.put("v.mp4", data, "video/mp4")
+    await store.put("v.mp4", data)
     chunks = [chunk async for chunk in store.open("v.mp4")]
     assert b"".join(chunks) == data
     assert max(map(len, chunks)) <= 256 * 1024
@@ -146,7 +134,7 @@ async def test_open_streams_ranges(store: ObjectStore) -> None:
 
 
 async def test_open_can_be_left_early(store: ObjectStore) -> None:
-    await store.put("v.mp4", os.urandom(2_000_000), "video/mp4")
+    await store.put("v.mp4", os.urandom(2_000_000))
     for _ in range(3):
         stream = store.open("v.mp4")
         assert len(await anext(stream)) > 0
@@ -186,7 +174,7 @@ async def test_key_tricks(store: ObjectStore, key: str) -> None:
     with pytest.raises(ObjectNotFound):
         check_key(key)
     with pytest.raises(ObjectNotFound):
-        await store.put(key, b"x", "text/plain")
+        await store.put(key, b"x")
     with pytest.raises(ObjectNotFound):
         await store.get(key)
     with pytest.raises(ObjectNotFound):
@@ -210,7 +198,7 @@ async def test_parquet_through_arrow(store: ObjectStore) -> None:
         return rows
 
     if store.local:
-        await store.put("ledger/day=2026-01-01/other.parquet", b"", "application/vnd.apache.parquet")
+        await store.put("ledger/day=2026-01-01/other.parquet", b"")
     assert await asyncio.to_thread(write_and_read) == 1
     assert "ledger/day=2026-01-01/x.parquet" in [info.key for info in await store.list("ledger")]
 
@@ -218,7 +206,7 @@ async def test_parquet_through_arrow(store: ObjectStore) -> None:
 async def test_many_at_once(store: ObjectStore) -> None:
     async def come_and_go(i: int) -> None:
         key = f"jobs/{i % 4}/{i}"
-        await store.put(key, b"x" * i, "text/plain")
+        await store.put(key, b"x" * i)
         assert len(await store.get(key)) == i
         await store.delete(key)
 
@@ -285,44 +273,11 @@ def test_signer_without_secret_signs_nothing() -> None:
     signer.verify("a.png", {})
 
 
-async def test_content_type_that_the_extension_does_not_say(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    await store.put("idempotency/abc", b"{}", "application/json")
-    assert (await store.stat("idempotency/abc")).content_type == "application/json"
-    await store.put("x.png", b"", "image/png")
-    assert not (tmp_path / ".meta" / "x.png").exists()
-
-
-async def test_a_record_never_speaks_for_another_file(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    await store.put("x.png", b"1", "image/png", metadata={"id": "1"})
-    (tmp_path / "x.png").write_bytes(b"not by us")
-    info = await store.stat("x.png")
-    assert (info.content_type, info.metadata, info.size) == ("image/png", {}, 9)
-
-
-async def test_a_spoilt_record_is_ignored(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    await store.put("x.png", b"1", "image/png", metadata={"id": "1"})
-    for spoilt in (b"", b'{"size"', b"\xff\x00"):
-        (tmp_path / ".meta" / "x.png").write_bytes(spoilt)
-        assert (await store.stat("x.png")).metadata == {}
-
-
-async def test_losing_if_absent_leaves_the_winners_metadata(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    await store.put("k", b"1", "application/json", metadata={"id": "winner"}, if_absent=True)
-    with pytest.raises(AlreadyExists):
-        await store.put("k", b"2", "text/plain", metadata={"id": "loser"}, if_absent=True)
-    info = await store.stat("k")
-    assert (info.metadata["id"], info.content_type) == ("winner", "application/json")
-
-
 async def test_deleting_leaves_nothing_behind(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    await store.put("a/b/c/x", b"1", "image/png", metadata={"id": "1"})
+    await store.put("a/b/c/x", b"1")
     await store.delete("a/b/c/x")
-    assert sorted(name for _, folders, files in os.walk(tmp_path) for name in folders + files) == [".meta", ".tmp"]
+    assert sorted(name for _, folders, files in os.walk(tmp_path) for name in folders + files) == [".tmp"]
 
 
 async def test_start_sweeps_old_temporary_files(tmp_path: Path) -> None:
@@ -340,16 +295,11 @@ async def test_start_sweeps_old_temporary_files(tmp_path: Path) -> None:
     assert (old.exists(), new.exists()) == (False, True)
 
 
-async def test_a_source_that_is_gone_is_no_missing_object(tmp_path: Path) -> None:
-    with pytest.raises(StorageFailed):
-        await LocalStore(tmp_path / "root").put("x.mp4", tmp_path / "gone.mp4", "video/mp4")
-
-
 async def test_a_key_below_an_object_fails_clearly(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    await store.put("a", b"1", "application/json")
+    await store.put("a", b"1")
     with pytest.raises(StorageFailed):
-        await store.put("a/b", b"1", "application/json")
+        await store.put("a/b", b"1")
     assert list((tmp_path / ".tmp").iterdir()) == []
 
 
@@ -367,15 +317,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_full_disk(small_disk: Path) -> None:
     store = LocalStore(small_disk)
-    await store.put("old.mp4", b"x" * 600_000, "video/mp4")
+    await store.put("old.mp4", b"x" * 600_000)
     for key in ("old.mp4", "new.mp4"):
         with pytest.raises(StorageFailed, match="full"):
-            await store.put(key, b"y" * 600_000, "video/mp4")
+            await store.put(key, b"y" * 600_000)
     assert await store.get("old.mp4") == b"x" * 600_000
     assert not await store.exists("new.mp4")
     assert list((small_disk / ".tmp").iterdir()) == []
     await store.delete("old.mp4")
-    await store.put("new.mp4", b"y" * 600_000, "video/mp4")
+    await store.put("new.mp4", b"y" * 600_000)
 
 
 def test_kill_in_the_middle_of_puts_leaves_no_half_object(tmp_path: Path) -> None:
@@ -388,9 +338,9 @@ def test_kill_in_the_middle_of_puts_leaves_no_half_object(tmp_path: Path) -> Non
         "    store = LocalStore(Path(sys.argv[1]))\n"
         "    print('ready', flush=True)\n"
         "    for i in itertools.count():\n"
-        f"        await asyncio.gather(*(store.put(f'm/{{i}}-{{j}}.mp4', bytes([i % 256]) * {size}, 'video/mp4')"
+        f"        await asyncio.gather(*(store.put(f'm/{{i}}-{{j}}.mp4', bytes([i % 256]) * {size})"
         " for j in range(3)))\n"
-        "        await store.put('same.mp4', bytes([i % 256]) * 1000003, 'video/mp4', metadata={'id': str(i)})\n"
+        "        await store.put('same.mp4', bytes([i % 256]) * 1000003)\n"
         "asyncio.run(main())\n"
     )
     for round_ in range(3):
@@ -412,14 +362,14 @@ def test_kill_in_the_middle_of_puts_leaves_no_half_object(tmp_path: Path) -> Non
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.mp4") if ".meta" not in path.parts]
+    return list(folder.rglob("*.mp4"))
 
 
 # --- S3 ---
 
 
 async def test_presigned_url(s3_store: S3Store) -> None:
-    await s3_store.put("media/x.png", b"\x89PNG", "image/png")
+    await s3_store.put("media/x.png", b"\x89PNG")
     url = s3_store.url("media/x.png", expires_s=60)
     assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in url
     assert "X-Amz-Expires=60" in url
@@ -432,8 +382,8 @@ async def test_presigned_url(s3_store: S3Store) -> None:
 
 
 async def test_presigned_url_tampered_with_is_refused(s3_store: S3Store) -> None:
-    await s3_store.put("media/x.png", b"1", "image/png")
-    await s3_store.put("media/y.png", b"2", "image/png")
+    await s3_store.put("media/x.png", b"1")
+    await s3_store.put("media/y.png", b"2")
     url = s3_store.url("media/x.png", expires_s=60)
     signature = re.search(r"X-Amz-Signature=(\w+)", url)
     assert signature is not None
@@ -451,7 +401,7 @@ async def test_presigned_url_tampered_with_is_refused(s3_store: S3Store) -> None
 
 
 async def test_presigned_url_expires(s3_store: S3Store) -> None:
-    await s3_store.put("media/x.png", b"1", "image/png")
+    await s3_store.put("media/x.png", b"1")
     short, long = (s3_store.url("media/x.png", expires_s=seconds) for seconds in (1, 60))
     await asyncio.sleep(2.1)
     async with httpx.AsyncClient() as client:
@@ -465,7 +415,7 @@ async def test_wrong_secret_fails_without_names_in_the_message(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     store = S3Store(s3_server.bucket, "p", s3_access())
     with pytest.raises(StorageFailed) as caught:
-        await store.put("x.png", b"1", "image/png")
+        await store.put("x.png", b"1")
     assert caught.value.message == "The object store refused."
 
 
@@ -474,7 +424,7 @@ async def test_outage_in_the_middle_of_uploads_is_survived(s3_server: S3Server, 
 
     async def upload(i: int) -> None:
         await asyncio.sleep(i * 0.05)
-        await s3_store.put(f"m/{i}.mp4", data if i % 10 == 0 else data[: 100_000 + i], "video/mp4")
+        await s3_store.put(f"m/{i}.mp4", data if i % 10 == 0 else data[: 100_000 + i])
 
     uploads = asyncio.gather(*(upload(i) for i in range(30)))
     await asyncio.sleep(0.4)
@@ -499,8 +449,8 @@ async def test_a_server_that_stays_away_is_a_clear_error() -> None:
 async def test_uploads_go_on_while_the_event_loop_is_busy(
     s3_server: S3Server, s3_store: S3Store, tmp_path: Path
 ) -> None:
-    await s3_store.put("first.png", b"", "image/png")
-    upload = asyncio.create_task(s3_store.put("x.png", os.urandom(4 * 1024 * 1024), "image/png"))
+    await s3_store.put("first.png", b"")
+    upload = asyncio.create_task(s3_store.put("x.png", os.urandom(4 * 1024 * 1024)))
     await asyncio.sleep(0)
     arrived = s3_server.folder / s3_server.bucket / tmp_path.name / "x.png"
     began = time.monotonic()
@@ -575,7 +525,7 @@ async def test_start_ends_only_uploads_of_ours(moto_store: S3Store) -> None:
 async def test_if_absent_is_exact_where_the_server_can(moto_store: S3Store) -> None:
     async def claim(i: int) -> str:
         try:
-            await moto_store.put("idempotency/k", f"{i}".encode(), "application/json", if_absent=True)
+            await moto_store.put("idempotency/k", f"{i}".encode(), if_absent=True)
         except AlreadyExists:
             return "taken"
         return str(i)
@@ -587,16 +537,16 @@ async def test_if_absent_is_exact_where_the_server_can(moto_store: S3Store) -> N
 
 
 async def test_upload_in_parts_leaves_no_unfinished_upload(moto_store: S3Store) -> None:
-    await moto_store.put("v.mp4", os.urandom(BIG), "video/mp4", metadata={"id": "1"})
+    await moto_store.put("v.mp4", os.urandom(BIG))
     info = await moto_store.stat("v.mp4")
-    assert (info.size, info.content_type, info.metadata) == (BIG, "video/mp4", {"id": "1"})
+    assert (info.size, info.content_type) == (BIG, "video/mp4")
     assert await unfinished(moto_store) == []
 
 
 async def test_a_cancelled_upload_is_aborted(moto_store: S3Store) -> None:
     data = os.urandom(6 * PART_BYTES)
     for delay in (0.0, 0.01, 0.05, 0.15):
-        upload = asyncio.create_task(moto_store.put("v.mp4", data, "video/mp4"))
+        upload = asyncio.create_task(moto_store.put("v.mp4", data))
         await asyncio.sleep(delay)
         upload.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -639,7 +589,7 @@ async def test_fsspec_names_reach_the_server(s3_server: S3Server, monkeypatch: p
     monkeypatch.setenv("FSSPEC_S3_SECRET", "testsecret")
     monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", s3_server.endpoint)
     store = S3Store(s3_server.bucket, "fsspec-names", s3_access())
-    await store.put("x.png", b"1", "image/png")
+    await store.put("x.png", b"1")
     async with httpx.AsyncClient() as client:
         assert (await client.get(store.url("x.png", expires_s=60))).content == b"1"
 
@@ -658,9 +608,9 @@ async def test_modes_are_ours_and_not_the_umasks(tmp_path: Path, umask: int, mod
         )
         store = open_store(written)
         key = "media/public/2026/01/01/a.png"
-        await store.put(key, b"x", "image/png", metadata={"id": "1"})
-        await store.put("jobs/public/video_1/request.json", b"{}", "application/json")
-        await store.put("idempotency/public/1.json", b"{}", "application/json", if_absent=True)
+        await store.put(key, b"x")
+        await store.put("jobs/public/video_1/request.json", b"{}")
+        await store.put("idempotency/public/1.json", b"{}", if_absent=True)
     finally:
         os.umask(before)
 

@@ -19,7 +19,7 @@ from serve_app.deployments.slot import Slot, on_disk
 from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Step
 from serve_app.engines.load import load_image
 from serve_app.ledger import Ledger
-from serve_app.media.images import check_encoders, content_type, encode_image
+from serve_app.media.images import check_encoders, encode_image
 from serve_app.model_settings import ImageSettings
 from serve_app.settings import Settings
 from serve_app.storage import check_store, open_store
@@ -128,7 +128,7 @@ class ImageDeployment:
     async def _stored(self, task: ImageTask, index: int, seed: int, data: bytes) -> GeneratedImage:
         day = time.strftime("%Y/%m/%d", time.gmtime())
         key = f"media/{task.caller}/{day}/{task.id}-{index}.{task.output_format}"
-        stored = await self._store.put(key, data, content_type(task.output_format), metadata={"id": task.id})
+        stored = await self._store.put(key, data)
         return GeneratedImage(seed=seed, object=stored)
 
     def _facts(self, task: ImageTask, output: ImageOutput, seed: int) -> dict[str, str] | None:

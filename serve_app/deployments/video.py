@@ -186,7 +186,7 @@ class VideoDeployment:
 
     async def _stored(self, task: VideoTask, key: str, data: bytes, content_type: str) -> StoredObject:
         # an outage of the store costs time, not the work of the GPU
-        return await patiently(lambda: self._store.put(key, data, content_type, metadata={"id": task.id}))
+        return await patiently(lambda: self._store.put(key, data))
 
 
 def _with_what_was_used(task: VideoTask, output: VideoOutput) -> VideoTask:

@@ -131,7 +131,7 @@ class Dispatcher:
         task = new.task
         if new.image is not None:
             key = f"jobs/{new.owner}/{task.id}/input"
-            await self._store.put(key, new.image, "application/octet-stream")
+            await self._store.put(key, new.image)
             task = replace(task, input_key=key)
         return await self._jobs.create(
             task, owner=new.owner, dispatcher=self._lease.id, remixed_from=new.remixed_from, user=new.user

@@ -175,7 +175,7 @@ class Idempotency:
         if is_retry and (job := await self._remembered(owner, name)) is not None:
             return job
         job_id = new_job_id()
-        await self._store.put(name, orjson.dumps({"job_id": job_id, "created_at": await self._jobs.now()}), JSON)
+        await self._store.put(name, orjson.dumps({"job_id": job_id, "created_at": await self._jobs.now()}))
         return await make(job_id)
 
     async def _remembered(self, owner: str, name: str) -> Job | None:
@@ -203,7 +203,7 @@ class _Answers(Generic[T]):
         self._json: TypeAdapter[tuple[T]] = TypeAdapter(one_tuple, config=config)
 
     async def put(self, id: str, result: T) -> None:
-        await self._store.put(self._name(id), self._json.dump_json((result,)), JSON)
+        await self._store.put(self._name(id), self._json.dump_json((result,)))
 
     async def get(self, id: str) -> T | None:
         try:
@@ -225,7 +225,7 @@ class _Answers(Generic[T]):
         while True:
             await asyncio.sleep(self._settings.heartbeat_s)
             try:
-                await self._store.put(self._name(f"{id}-beat"), b"{}", JSON)
+                await self._store.put(self._name(f"{id}-beat"), b"{}")
             except StorageFailed as error:
                 logger.warning("no heartbeat for %s: %s", id, error.message)
 

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from serve_app.errors import Cancelled, StorageFailed
 from serve_app.jobs.records import (
-    JSON,
     AttemptRecord,
     JobError,
     Request,
@@ -101,7 +100,7 @@ class Attempt:
             await self._jobs.store.delete(self._key)
 
     async def _write(self, record: AttemptRecord) -> None:
-        await self._jobs.store.put(self._key, dumps(record), JSON)
+        await self._jobs.store.put(self._key, dumps(record))
         self.record = record
 
 
@@ -117,7 +116,7 @@ async def start(jobs: JobStore, owner: str, job_id: str) -> Attempt | None:
     number = objects.attempts[-1].number + 1 if objects.attempts else 1
     record = AttemptRecord(number=number, started_at=time.time(), beat_at=time.time())
     key = f"{folder_of(owner, job_id)}/attempts/{number:04d}-{secrets.token_hex(4)}.json"
-    await jobs.store.put(key, dumps(record), JSON)
+    await jobs.store.put(key, dumps(record))
     if await _came_second(jobs.store, key):
         await jobs.store.delete(key)
         return None

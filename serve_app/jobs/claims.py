@@ -12,7 +12,6 @@ from pydantic import TypeAdapter
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.jobs.clock import StoreClock
-from serve_app.jobs.records import JSON
 from serve_app.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ class Claims:
         while True:
             name = _name(owner, link)
             try:
-                await self._store.put(name, orjson.dumps(mine), JSON, if_absent=True)
+                await self._store.put(name, orjson.dumps(mine), if_absent=True)
             except AlreadyExists:
                 pass
             else:
@@ -89,7 +88,7 @@ class Claims:
 
     async def _note_newest(self, owner: str, key: str, link: str) -> None:
         try:
-            await self._store.put(_name(owner, f"newest {key}"), link.encode(), JSON)
+            await self._store.put(_name(owner, f"newest {key}"), link.encode())
         except StorageFailed as error:  # the claim stands all the same; the next one walks a link further
             logger.warning("the newest claim of a key was not noted: %s", error.message)
 

@@ -42,7 +42,7 @@ class StoreClock:
     async def _look(self) -> None:
         folder = f"clock/{secrets.token_hex(8)}"
         try:
-            await self._store.put(f"{folder}/now", b"", "application/octet-stream")
+            await self._store.put(f"{folder}/now", b"")
             written = _counter()
             [info] = await self._store.list(folder)
             await self._store.delete(info.key)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from serve_app.errors import ObjectNotFound, StorageFailed
-from serve_app.jobs.records import JSON, Beat, dumps, load_beat
+from serve_app.jobs.records import Beat, dumps, load_beat
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 
@@ -31,7 +31,7 @@ class Lease:
         self._cut_off_s = settings.stale_s - settings.heartbeat_s
 
     async def renew(self) -> None:
-        await self._store.put(_key(self.id), dumps(Beat(beat_at=time.time())), JSON)
+        await self._store.put(_key(self.id), dumps(Beat(beat_at=time.time())))
         now = time.monotonic()
         if self._renewed_at is not None and now - self._renewed_at > self._cut_off_s:
             # the store was away: others could not renew theirs either, and get the usual time to do so
@@ -50,7 +50,7 @@ class Lease:
 
     async def resign(self) -> None:
         """Ends the lease: what its holder looked after is the sweeper's at once."""
-        await self._store.put(_key(self.id), dumps(Beat(beat_at=0.0)), JSON)
+        await self._store.put(_key(self.id), dumps(Beat(beat_at=0.0)))
 
     @property
     def is_due(self) -> bool:

@@ -14,7 +14,7 @@ import orjson
 from serve_app.errors import JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.jobs import records
 from serve_app.jobs.clock import StoreClock
-from serve_app.jobs.records import JSON, Job, Objects, Request, Rules, cancel_key, folder_of, request_key
+from serve_app.jobs.records import Job, Objects, Request, Rules, cancel_key, folder_of, request_key
 from serve_app.settings import Settings
 from serve_app.storage import ObjectInfo, ObjectStore, is_made_here
 from serve_app.tasks import VideoTask
@@ -69,7 +69,7 @@ class JobStore:
             remixed_from=remixed_from,
             user=user,
         )
-        await self.store.put(request_key(owner, task.id), records.dumps(request), JSON)
+        await self.store.put(request_key(owner, task.id), records.dumps(request))
         return records.job_of(Objects(request=request), now, self.rules)
 
     async def get(self, owner: str, job_id: str) -> Job:
@@ -117,7 +117,7 @@ class JobStore:
         job = await self.get(owner, job_id)
         if job.finished:
             return job
-        await self.store.put(cancel_key(owner, job_id), orjson.dumps({"at": time.time()}), JSON)
+        await self.store.put(cancel_key(owner, job_id), orjson.dumps({"at": time.time()}))
         objects = await self.objects(owner, job_id)
         if any(attempt.status == "completed" for attempt in objects.attempts):
             # it ended in between, perhaps without having seen that it was cancelled

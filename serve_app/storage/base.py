@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
@@ -87,9 +87,12 @@ class ObjectInfo:
 
     key: str
     size: int
-    content_type: str
     modified: float
-    metadata: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def content_type(self) -> str:
+        """What the key's extension stands for."""
+        return content_type_of(self.key)
 
 
 class ObjectStore(Protocol):
@@ -106,16 +109,8 @@ class ObjectStore(Protocol):
         """Sweeps what killed writers left behind and learns what the server can do; optional, now and then."""
         ...
 
-    async def put(
-        self,
-        key: str,
-        data: bytes | Path,
-        content_type: str,
-        *,
-        metadata: dict[str, str] | None = None,
-        if_absent: bool = False,
-    ) -> StoredObject:
-        """Writes bytes, or the content of a file; with `if_absent` raises AlreadyExists where the key is taken."""
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        """Writes an object; with `if_absent` raises AlreadyExists where the key is taken."""
         ...
 
     async def get(self, key: str) -> bytes: ...
@@ -129,7 +124,7 @@ class ObjectStore(Protocol):
     async def exists(self, key: str) -> bool: ...
 
     async def list(self, prefix: str) -> list[ObjectInfo]:
-        """Everything of ours below the folder `prefix`, sorted by key; without metadata, content types by extension."""
+        """Everything of ours below the folder `prefix`, sorted by key."""
         ...
 
     async def list_names(self, prefix: str) -> list[str]:

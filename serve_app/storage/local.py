@@ -1,26 +1,22 @@
 """The object store in a local folder (file://). Knows files, no HTTP; blocking calls run in threads.
 
-Layout below the root: an object lies under its key; `.tmp/` holds files being written; `.meta/<key>` (JSON) what a
-file cannot say of itself: metadata, and a content type that its extension does not stand for; `.secret` what signs
-URLs. A record names the size and modification time of the file it belongs to and is ignored beside any other, so the
-two cannot be mismatched by a crash or a copy.
+Below the root an object lies under its key; `.tmp/` holds files being written, `.secret` what signs URLs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import re
 import secrets
-import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_name, timed
@@ -44,13 +40,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
-class _Record(TypedDict):
-    size: int
-    mtime_ns: int
-    content_type: str
-    metadata: dict[str, str]
-
-
 class LocalStore:
     """Objects as files below `root`, which is made where it is missing."""
 
@@ -64,7 +53,6 @@ class LocalStore:
         self.signer = signer or URLSigner(None)
         self._public_url = public_url.rstrip("/") if public_url else "/v1"
         self._temporary = root / ".tmp"
-        self._records = root / ".meta"
         with _writing(str(root)):
             if not root.is_dir():
                 root.parent.mkdir(parents=True, exist_ok=True)
@@ -76,18 +64,10 @@ class LocalStore:
         await _FILES.run(self._sweep)
 
     @timed
-    async def put(
-        self,
-        key: str,
-        data: bytes | Path,
-        content_type: str,
-        *,
-        metadata: dict[str, str] | None = None,
-        if_absent: bool = False,
-    ) -> StoredObject:
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         check_key(key)
-        size = await _FILES.run(self._put, key, data, content_type, metadata or {}, if_absent)
-        return StoredObject(key=key, content_type=content_type, size=size)
+        await _FILES.run(self._put, key, data, if_absent)
+        return StoredObject(key=key, content_type=content_type_of(key), size=len(data))
 
     @timed
     async def get(self, key: str) -> bytes:
@@ -149,77 +129,45 @@ class LocalStore:
         path = self.root / ".secret"
         with _writing(".secret"):
             if not path.exists():
-                with self._written(secrets.token_bytes(32)) as (temporary, _), contextlib.suppress(AlreadyExists):
+                with self._written(secrets.token_bytes(32)) as temporary, contextlib.suppress(AlreadyExists):
                     self._install(lambda: _link(temporary, path), path)
             return path.read_bytes()
 
     # --- blocking halves, run in threads ---
 
-    def _put(self, key: str, data: bytes | Path, content_type: str, metadata: dict[str, str], if_absent: bool) -> int:
+    def _put(self, key: str, data: bytes, if_absent: bool) -> None:
         target = self.root / key
         mode = self._mode if key.startswith(MEDIA) else PRIVATE
-        with _writing(key), self._written(data, mode=mode) as (temporary, status):
-            record = _Record(
-                size=status.st_size, mtime_ns=status.st_mtime_ns, content_type=content_type, metadata=metadata
-            )
-            if if_absent:
-                # The record goes second: before the link decides, it could belong to another writer's object.
-                self._install(lambda: _link(temporary, target), target, mode=mode)
-                try:
-                    self._put_record(key, record)
-                except OSError:
-                    target.unlink()
-                    raise
-            else:
-                self._put_record(key, record)
-                self._install(lambda: temporary.replace(target), target, mode=mode)
-            return status.st_size
+        with _writing(key), self._written(data, mode) as temporary:
+            move = partial(_link, temporary, target) if if_absent else partial(temporary.replace, target)
+            self._install(move, target, mode)
 
     @contextlib.contextmanager
-    def _written(
-        self, data: bytes | Path, *, mode: int = PRIVATE, durable: bool = True
-    ) -> Generator[tuple[Path, os.stat_result]]:
-        """A temporary file holding `data`, if `durable` on disk to the last byte; gone afterwards unless moved."""
+    def _written(self, data: bytes, mode: int = PRIVATE) -> Generator[Path]:
+        """A temporary file holding `data`, on disk to the last byte; gone afterwards unless moved."""
         temporary = self._temporary / secrets.token_hex(16)
         try:
             with open(temporary, "xb", opener=_open_private) as file:
-                if isinstance(data, Path):
-                    with data.open("rb") as source:
-                        shutil.copyfileobj(source, file, 4 * CHUNK_BYTES)
-                else:
-                    file.write(data)
+                file.write(data)
                 file.flush()
                 os.fchmod(file.fileno(), mode)
-                if durable:
-                    os.fsync(file.fileno())
-                status = os.fstat(file.fileno())
-            yield temporary, status
+                os.fsync(file.fileno())
+            yield temporary
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _install(self, move: Callable[[], object], target: Path, *, mode: int = PRIVATE, durable: bool = True) -> None:
+    def _install(self, move: Callable[[], object], target: Path, mode: int = PRIVATE) -> None:
         for attempt in range(_MAKE_FOLDER_TRIES):
             try:
-                _make_folder(target.parent, mode, durable)
+                _make_folder(target.parent, mode)
                 move()
                 break
             except FileNotFoundError:
                 # `_prune` came between, after another object of the folder was deleted
                 if attempt == _MAKE_FOLDER_TRIES - 1:
                     raise
-        if durable:
-            with contextlib.suppress(FileNotFoundError):  # deleted again already
-                _sync_folder(target.parent)
-
-    def _put_record(self, key: str, record: _Record) -> None:
-        path = self._records / key
-        if record["metadata"] or record["content_type"] != content_type_of(key):
-            # not synced: a record that a power cut spoils is ignored, and its object stays whole
-            with self._written(json.dumps(record).encode(), durable=False) as (temporary, _):
-                self._install(lambda: temporary.replace(path), path, durable=False)
-        else:
-            with contextlib.suppress(*_ABSENT):
-                path.unlink()
+        with contextlib.suppress(FileNotFoundError):  # deleted again already
+            _sync_folder(target.parent)
 
     def _get(self, key: str) -> bytes:
         with _reading(key):
@@ -230,20 +178,7 @@ class LocalStore:
             status = (self.root / key).stat()
             if not stat.S_ISREG(status.st_mode):
                 raise ObjectNotFound("There is no such object.")
-            info = _info(key, status)
-            try:
-                record: _Record = json.loads((self._records / key).read_bytes())
-            except (*_ABSENT, ValueError):
-                return info
-            if (record["size"], record["mtime_ns"]) != (status.st_size, status.st_mtime_ns):
-                return info
-            return ObjectInfo(
-                key=key,
-                size=info.size,
-                content_type=record["content_type"],
-                modified=info.modified,
-                metadata=record["metadata"],
-            )
+            return _info(key, status)
 
     def _walk(self, folder: str) -> Iterator[ObjectInfo]:
         """Objects below `folder`; what is deleted meanwhile is left out."""
@@ -270,15 +205,13 @@ class LocalStore:
     def _delete(self, keys: tuple[str, ...]) -> None:
         for key in keys:
             with _writing(key):
-                # the object first: a record without its object says nothing, an object without its record lies
-                for base in (self.root, self._records):
-                    with contextlib.suppress(*_ABSENT):
-                        (base / key).unlink()
-                    self._prune((base / key).parent, base)
+                with contextlib.suppress(*_ABSENT):
+                    (self.root / key).unlink()
+                self._prune((self.root / key).parent)
 
-    def _prune(self, folder: Path, base: Path) -> None:
+    def _prune(self, folder: Path) -> None:
         """Removes folders that have become empty, so that listings show on disk what they would on S3."""
-        while folder != base:
+        while folder != self.root:
             try:
                 folder.rmdir()
             except OSError as exc:
@@ -304,9 +237,7 @@ def _is_left(entry: os.DirEntry[str]) -> bool:
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(
-        key=key, size=status.st_size, content_type=content_type_of(key), modified=status.st_mtime, metadata={}
-    )
+    return ObjectInfo(key=key, size=status.st_size, modified=status.st_mtime)
 
 
 def _link(temporary: Path, target: Path) -> None:
@@ -322,7 +253,7 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, PRIVATE)
 
 
-def _make_folder(folder: Path, mode: int, durable: bool) -> None:
+def _make_folder(folder: Path, mode: int, durable: bool = True) -> None:
     """Makes `folder` and those above it; a power cut must not take a new folder with what was put into it.
 
     Whoever may read a file of `mode` may enter and list the folders made for it.

@@ -12,7 +12,7 @@ async def check_store(store: ObjectStore, root: str) -> None:
     """Writes, reads and deletes a small object. Raises StorageFailed that names `root` and the cause, for operators."""
     key, data = f"probe/{secrets.token_hex(8)}", secrets.token_bytes(8)
     try:
-        await store.put(key, data, "application/octet-stream")
+        await store.put(key, data)
         read = await store.get(key)
         await store.delete(key)
     except (StorageFailed, ObjectNotFound) as error:

@@ -11,19 +11,17 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 from fsspec.asyn import get_loop
 from s3fs import S3FileSystem
 
 from serve_app.environment import S3Access
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.storage.base import (
-    CHUNK_BYTES,
     ObjectInfo,
     check_key,
     content_type_of,
@@ -32,16 +30,15 @@ from serve_app.storage.base import (
     is_name,
     timed,
 )
+from serve_app.storage.download import Download
 from serve_app.storage.names import is_made_here
 from serve_app.storage.retries import (
     READ_PATIENCE_S,
     WRITE_PATIENCE_S,
-    code_of,
     retried,
     translated,
 )
 from serve_app.tasks import StoredObject
-from serve_app.threads import Pool
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -54,7 +51,6 @@ PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
 _DELETES_AT_ONCE = 16
 _LEFTOVER_S = 86400.0
-_FILES = Pool("files", 8)
 _LONGEST_SIGNATURE_S = 7 * 86400  # S3's own limit
 _CONFIG: dict[str, Any] = {
     "signature_version": "s3v4",
@@ -116,19 +112,11 @@ class S3Store:
         await self._on_io_thread(self._abort_leftovers())
 
     @timed
-    async def put(
-        self,
-        key: str,
-        data: bytes | Path,
-        content_type: str,
-        *,
-        metadata: dict[str, str] | None = None,
-        if_absent: bool = False,
-    ) -> StoredObject:
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         check_key(key)
-        headers = {"ContentType": content_type, "Metadata": metadata or {}}
-        size = await self._on_io_thread(self._put(key, data, headers, if_absent))
-        return StoredObject(key=key, content_type=content_type, size=size)
+        content_type = content_type_of(key)
+        await self._on_io_thread(self._put(key, data, {"ContentType": content_type}, if_absent))
+        return StoredObject(key=key, content_type=content_type, size=len(data))
 
     @timed
     async def get(self, key: str) -> bytes:
@@ -137,7 +125,7 @@ class S3Store:
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         check_key(key)
-        download = _Download(self, key, start, end)
+        download = Download(self.get_object, key, start, end)
         try:
             while chunk := await self._on_io_thread(download.read()):
                 yield chunk
@@ -215,22 +203,19 @@ class S3Store:
 
         return await retried(f"{method} {key or ''}", once, patience_s)
 
-    async def _put(self, key: str, data: bytes | Path, headers: dict[str, Any], if_absent: bool) -> int:
+    async def _put(self, key: str, data: bytes, headers: dict[str, Any], if_absent: bool) -> None:
         if if_absent and not await self._learn_conditional_writes() and await self._present(key):
             raise AlreadyExists("The key is taken.")
         if if_absent and self.conditional_writes:
             headers = headers | {"IfNoneMatch": "*"}
-        size = await _FILES.run(lambda: data.stat().st_size) if isinstance(data, Path) else len(data)
-        if size > 2 * PART_BYTES:
-            try:
-                await self._put_parts(key, data, size, headers)
-            except ObjectNotFound:
-                log.warning("storage: the server forgot the upload of %s (a restart?); beginning it anew", key)
-                await self._put_parts(key, data, size, headers)
-        else:
-            body = await _FILES.run(data.read_bytes) if isinstance(data, Path) else data
-            await self._put_whole(key, body, headers)
-        return size
+        if len(data) <= 2 * PART_BYTES:
+            await self._put_whole(key, data, headers)
+            return
+        try:
+            await self._put_parts(key, data, headers)
+        except ObjectNotFound:
+            log.warning("storage: the server forgot the upload of %s (a restart?); beginning it anew", key)
+            await self._put_parts(key, data, headers)
 
     async def _put_whole(self, key: str, body: bytes, headers: dict[str, Any]) -> None:
         attempts: list[float] = []
@@ -247,31 +232,31 @@ class S3Store:
             if len(attempts) == 1 or await self._get(key) != body:
                 raise
 
-    async def _put_parts(self, key: str, data: bytes | Path, size: int, headers: dict[str, Any]) -> None:
+    async def _put_parts(self, key: str, data: bytes, headers: dict[str, Any]) -> None:
         condition = {"IfNoneMatch": headers["IfNoneMatch"]} if "IfNoneMatch" in headers else {}
         headers = {name: value for name, value in headers.items() if name != "IfNoneMatch"}
         beginning = asyncio.create_task(self.request("create_multipart_upload", key, WRITE_PATIENCE_S, **headers))
         try:
             upload = {"UploadId": (await asyncio.shield(beginning))["UploadId"]}
-            parts = await self._upload_parts(key, data, size, upload)
-            await self._complete(key, size, upload | {"MultipartUpload": {"Parts": parts}} | condition)
+            parts = await self._upload_parts(key, data, upload)
+            await self._complete(key, len(data), upload | {"MultipartUpload": {"Parts": parts}} | condition)
         except BaseException:
             # in a task of its own: a second cancel must not stop the clean-up
             await asyncio.shield(asyncio.create_task(self._abort_begun(key, beginning)))
             raise
 
-    async def _upload_parts(self, key: str, data: bytes | Path, size: int, upload: dict[str, Any]) -> list[Any]:
+    async def _upload_parts(self, key: str, data: bytes, upload: dict[str, Any]) -> list[Any]:
         slots = asyncio.Semaphore(_PARTS_AT_ONCE)
 
         async def one(number: int) -> dict[str, Any]:
             async with slots:
-                body = await _FILES.run(_part, data, (number - 1) * PART_BYTES)
+                body = data[(number - 1) * PART_BYTES : number * PART_BYTES]
                 sent = await self.request("upload_part", key, WRITE_PATIENCE_S, PartNumber=number, Body=body, **upload)
                 return {"PartNumber": number, "ETag": sent["ETag"]}
 
         try:
             async with asyncio.TaskGroup() as group:
-                count = -(-size // PART_BYTES)
+                count = -(-len(data) // PART_BYTES)
                 tasks = [group.create_task(one(number)) for number in range(1, count + 1)]
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from failed.exceptions[0].__cause__
@@ -311,13 +296,7 @@ class S3Store:
 
     async def _stat(self, key: str) -> ObjectInfo:
         head = await self.request("head_object", key, READ_PATIENCE_S)
-        return ObjectInfo(
-            key=key,
-            size=head["ContentLength"],
-            content_type=head.get("ContentType", ""),
-            modified=head["LastModified"].timestamp(),
-            metadata=head.get("Metadata", {}),
-        )
+        return ObjectInfo(key=key, size=head["ContentLength"], modified=head["LastModified"].timestamp())
 
     async def _present(self, key: str) -> bool:
         try:
@@ -383,70 +362,4 @@ class S3Store:
 
     def _info(self, item: dict[str, Any]) -> ObjectInfo:
         key = item["Key"].removeprefix(self._folder)
-        return ObjectInfo(
-            key=key, size=item["Size"], content_type=content_type_of(key), modified=item["LastModified"].timestamp()
-        )
-
-
-class _Download:
-    """A ranged read that goes on where a broken connection left it. Lives on the IO thread."""
-
-    def __init__(self, store: S3Store, key: str, start: int, end: int | None) -> None:
-        self._store = store
-        self._key = key
-        self._position = start
-        self._end = end
-        self._body: Any = None
-        self._version: dict[str, str] = {}
-
-    async def read(self) -> bytes:
-        """The next CHUNK_BYTES or fewer; empty at the end."""
-        if self._end is not None and self._position >= self._end:
-            return b""
-        try:
-            chunk = await retried(f"get_object {self._key}", self._read_once, READ_PATIENCE_S)
-        except AlreadyExists as exc:
-            raise StorageFailed("The object was replaced while it was read.") from exc
-        self._position += len(chunk)
-        return chunk
-
-    def close(self) -> None:
-        if self._body is not None:
-            self._body.close()
-            self._body = None
-
-    async def _read_once(self) -> bytes:
-        try:
-            body = self._body or await self._connect()
-            chunk = bytearray()
-            while len(chunk) < CHUNK_BYTES:
-                more = await body.read(CHUNK_BYTES - len(chunk))
-                if not more:
-                    break
-                chunk += more
-            return bytes(chunk)
-        except ClientError as exc:
-            if code_of(exc) in ("InvalidRange", "416"):  # begins at or past the end
-                return b""
-            raise
-        except BaseException:
-            self.close()
-            raise
-
-    async def _connect(self) -> Any:
-        wanted = dict(self._version)
-        if self._position or self._end is not None:
-            last = "" if self._end is None else self._end - 1
-            wanted["Range"] = f"bytes={self._position}-{last}"
-        response = await self._store.get_object(self._key, wanted)
-        self._version = {"IfMatch": response["ETag"]}
-        self._body = response["Body"]
-        return self._body
-
-
-def _part(data: bytes | Path, start: int) -> bytes:
-    if isinstance(data, bytes):
-        return data[start : start + PART_BYTES]
-    with data.open("rb") as file:
-        file.seek(start)
-        return file.read(PART_BYTES)
+        return ObjectInfo(key=key, size=item["Size"], modified=item["LastModified"].timestamp())

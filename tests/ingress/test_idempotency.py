@@ -133,7 +133,7 @@ async def test_a_retry_after_more_than_ten_minutes_is_a_new_request(
 
     async def grow_older(seconds: float) -> None:
         record["created_at"] -= seconds
-        await store.put(key, orjson.dumps(record), "application/json")
+        await store.put(key, orjson.dumps(record))
 
     await grow_older(RETRY_WINDOW_S - 30)
     assert await send("1") == first
