@@ -16,7 +16,7 @@ from ray.serve import Application, Deployment
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from serve_app.deployments.image import ImageDeployment
-from serve_app.deployments.replica import served
+from serve_app.deployments.replica import Served
 from serve_app.deployments.sweeper import Sweeper
 from serve_app.deployments.text import TextDeployment
 from serve_app.deployments.video import VideoDeployment
@@ -27,7 +27,20 @@ from serve_app.tasks import Kind
 
 logger = logging.getLogger("serve_app")
 
-CLASSES: dict[Kind, type] = {"text": TextDeployment, "image": ImageDeployment, "video": VideoDeployment}
+
+class ServedText(Served, TextDeployment): ...
+
+
+class ServedImage(Served, ImageDeployment): ...
+
+
+class ServedVideo(Served, VideoDeployment): ...
+
+
+class ServedSweeper(Served, Sweeper): ...
+
+
+CLASSES: dict[Kind, type] = {"text": ServedText, "image": ServedImage, "video": ServedVideo}
 BANNER = (
     "DEMO PROFILE: text, images and video come from small checkpoints (demo/...) that show that everything works. The "
     "text model answers simple questions; those of images and video have random weights and are made on this machine. "
@@ -79,7 +92,7 @@ def check_media(settings: Settings, nodes: int) -> None:
 def _model(name: str, settings: Settings) -> Application:
     chosen = settings.served[name]
     lanes = chosen.max_running_requests if isinstance(chosen, TextSettings) else 1
-    deployment = _deployment(served(CLASSES[chosen.kind])).options(
+    deployment = _deployment(CLASSES[chosen.kind]).options(
         name=name,
         ray_actor_options=_actor(chosen.cpus, chosen.labels, num_gpus=chosen.gpus, resources=chosen.resources),
         # beside those that run, one waits its turn, so that the engine never idles while a result is encoded
@@ -123,7 +136,7 @@ def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy |
 
 
 def _sweeper(settings: Settings, models: Mapping[str, Application]) -> Application:
-    deployment = _deployment(served(Sweeper)).options(
+    deployment = _deployment(ServedSweeper).options(
         name="sweeper", ray_actor_options=_actor(0.05, settings.ingress.labels)
     )
     videos = {id: models[name] for name, model in settings.served.items() if model.kind == "video" for id in model.ids}

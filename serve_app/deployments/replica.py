@@ -11,8 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 from ray import serve
 from ray.exceptions import RayError
@@ -28,35 +27,31 @@ GOODBYE_S = 2.0
 """For the answers to those whose engine died, and for what it made before to be encoded and stored."""
 CLOSE_S = 10.0
 _CONTROLLER = Pool("controller", 1)
-_OPEN = "_is_open"
-"""Set once the constructor has ended, until `close` is called."""
 
 
 class Closable(Protocol):
     async def close(self) -> None: ...
 
 
-C = TypeVar("C", bound=Closable)
+class Served:
+    """To be a base before the class of a deployment: gives it the destructor that Serve awaits at the end of a drain.
 
-
-def served(cls: type[C]) -> type[C]:
-    """`cls` with the destructor that Serve awaits at the end of a drain: it calls `close`.
-
-    The plain class has none, because outside Serve no one would await it.
+    The class itself has none, because outside Serve no one would await it.
     """
 
-    @wraps(cls.__init__)
-    def make(self: Any, *args: Any, **kwargs: Any) -> None:
-        cls.__init__(self, *args, **kwargs)
-        vars(self)[_OPEN] = True
+    _is_open = False
 
-    def close_once(self: Closable) -> Awaitable[None] | None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_open = True
+
+    def __del__(self) -> Awaitable[None] | None:
         # Serve calls it, and awaits what it gives, also where the constructor failed: then there is nothing to close,
         # and its own error must not hide the constructor's. Python calls it again when the object goes.
-        return self.close() if vars(self).pop(_OPEN, False) else None
-
-    members = {"__init__": make, "__del__": close_once, "__module__": cls.__module__, "__doc__": cls.__doc__}
-    return cast("type[C]", type(cls.__name__, (cls,), members))
+        if not self._is_open:
+            return None
+        self._is_open = False
+        return cast("Closable", self).close()
 
 
 async def leave(close: Callable[[], Awaitable[None]]) -> None:

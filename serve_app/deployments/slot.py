@@ -38,13 +38,20 @@ def on_disk(model: M, home: str) -> M:
     return model.model_copy(update={"model": str(folder), "served_name": model.id})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Turn:
     """One use of the engine: when it was taken, by the wall clock and by the monotonic one, and its GPUs."""
 
     taken_at: float
     began: float
     gpus: float
+    _free: Callable[[], None] | None
+
+    def end(self) -> None:
+        """Lets the next one have the engine, sooner than at the end of the block that holds it."""
+        if self._free is not None:
+            self._free()
+            self._free = None
 
     def timing(self, submitted_at: float, engine_s: float = 0.0) -> Timing:
         queue_s = max(0.0, self.taken_at - submitted_at) if submitted_at else 0.0
@@ -84,18 +91,18 @@ class Slot(Generic[E]):
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Turn]:
-        """Waits for the engine and holds it until the block ends, which is when the device is free again.
+        """Waits for the engine and holds it until the block, or the turn, ends: then the device must be free again.
 
         Raises ReplicaLeaving where the engine has died before its turn came.
         """
         self._check_alive()
-        async with self._free:
+        await self._free.acquire()
+        turn = Turn(time.time(), time.monotonic(), self._model.gpus, self._free.release)
+        try:
             self._check_alive()
-            try:
-                yield Turn(time.time(), time.monotonic(), self._model.gpus)
-            except EngineDied as error:
-                self._note_death(error)
-                raise
+            yield turn
+        finally:
+            turn.end()
 
     def deadline(self) -> float:
         """The end of a generation that begins now, by the event loop's clock."""
@@ -103,7 +110,7 @@ class Slot(Generic[E]):
 
     @asynccontextmanager
     async def until(self, deadline: float) -> AsyncGenerator[None]:
-        """Stops the block at `deadline` with TimedOut.
+        """Stops the block, in which the engine works, at `deadline` with TimedOut.
 
         Not to be held across a `yield` of a generator: the time-out would strike whoever reads it.
         """
@@ -111,6 +118,9 @@ class Slot(Generic[E]):
         try:
             async with timeout:
                 yield
+        except EngineDied as error:
+            self._note_death(error)
+            raise
         except TimeoutError as error:
             if not timeout.expired():
                 raise

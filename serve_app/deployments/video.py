@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -17,15 +16,13 @@ from serve_app.deployments import provenance
 from serve_app.deployments.recording import COMPLETED, Record, generation
 from serve_app.deployments.replica import application_ends, leave
 from serve_app.deployments.slot import Slot, Turn, on_disk
-from serve_app.deployments.watch import Watch
+from serve_app.deployments.watch import Watch, end
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
 from serve_app.engines.load import load_video
 from serve_app.errors import (
-    EngineDied,
     InvalidRequest,
     ObjectNotFound,
     ServeError,
-    StorageFailed,
     Unavailable,
 )
 from serve_app.jobs import Attempt, JobStore, result_keys
@@ -40,10 +37,6 @@ from serve_app.tasks import ModelCard, StoredObject, VideoResult, VideoTask
 from serve_app.telemetry import metrics
 
 logger = logging.getLogger(__name__)
-
-RETRIED = (EngineDied, StorageFailed)
-"""What another attempt may mend."""
-CONTENT_TYPES = ("video/mp4", "image/webp", "image/jpeg")
 
 
 class VideoDeployment:
@@ -109,8 +102,7 @@ class VideoDeployment:
             self._listening = None
 
     async def _run(self, owner: str, job_id: str) -> None:
-        async with AsyncExitStack() as holding:
-            turn = await holding.enter_async_context(self._slot.turn())
+        async with self._slot.turn() as turn:
             if self._leaving.is_set():
                 raise Unavailable("This replica is shutting down.")
             attempt = await start(self._jobs, owner, job_id)
@@ -119,48 +111,45 @@ class VideoDeployment:
             if attempt.number > 1:
                 metrics.count_retry("attempt")
             with generation(self._name, attempt.task, self._ledger) as record:
-                record.timing = turn.timing(attempt.task.submitted_at)
-                await self._attempt(owner, attempt, record, turn, holding)
+                await self._attempt(attempt, record, turn)
 
-    async def _attempt(self, owner: str, attempt: Attempt, record: Record, turn: Turn, holding: AsyncExitStack) -> None:
-        async def ended(error: ServeError) -> None:
-            record.outcome = error.code
-            await _end(attempt, error)
-
+    async def _attempt(self, attempt: Attempt, record: Record, turn: Turn) -> None:
+        task = attempt.task
         watch = Watch(attempt, self._settings.jobs, self._leaving)
+        engine_s: float | None = None
         try:
-            async with holding:  # the engine: let go as soon as the device is free
-                image = await self._input(attempt.task)
-                try:
-                    output = await watch.stoppable(self._generate(attempt.task, image, watch.on_step), ended)
-                finally:
-                    # what was cancelled or failed has held the device too
-                    record.timing = turn.timing(attempt.task.submitted_at, turn.held_s)
-            record.timing = turn.timing(attempt.task.submitted_at, output.engine_s)
-            result = await watch.unstoppable(self._deliver(owner, attempt.task, image, output, record))
+            try:
+                image = await self._input(task)
+                output = await watch.during(self._generate(task, image, watch.on_step), stoppable=True)
+                engine_s = output.engine_s
+            finally:
+                turn.end()  # encoding and storing go on beside the next job
+                # what was cancelled or failed has held the device too
+                record.timing = turn.timing(task.submitted_at, turn.held_s if engine_s is None else engine_s)
+            result = await watch.during(self._deliver(task, image, output, record), stoppable=False)
             await attempt.complete(result)
             record.outcome = COMPLETED
         except ServeError as error:
-            await ended(error)
+            record.outcome = error.code
+            await end(attempt, error)
         except Exception:
-            logger.exception("attempt %d at %s broke", attempt.number, attempt.task.id)
-            await ended(ServeError("The server failed."))
+            logger.exception("attempt %d at %s broke", attempt.number, task.id)
+            record.outcome = ServeError.code
+            await end(attempt, ServeError("The server failed."))
 
     async def _generate(self, task: VideoTask, image: bytes | None, on_step: OnStep) -> VideoOutput:
         async with self._slot.until(self._slot.deadline()):
             return await self._slot.engine.generate(task, image, on_step)
 
-    async def _deliver(
-        self, owner: str, task: VideoTask, image: bytes | None, output: VideoOutput, record: Record
-    ) -> VideoResult:
+    async def _deliver(self, task: VideoTask, image: bytes | None, output: VideoOutput, record: Record) -> VideoResult:
         task = _with_what_was_used(task, output)
         model = self._slot.engine.card.model
         facts = provenance.of_video(task, model=model, image=image) if self._settings.media.provenance else None
         began = time.monotonic()
         files = await _encoded(task, output, facts)
         encoded = time.monotonic()
-        named = zip(result_keys(owner, task.id), files, CONTENT_TYPES, strict=True)
-        objects = await asyncio.gather(*(self._stored(task, key, data, kind) for key, data, kind in named))
+        named = zip(result_keys(task.caller, task.id), files, strict=True)
+        objects = await asyncio.gather(*(self._stored(key, data) for key, data in named))
         record.timing = replace(record.timing, encode_s=encoded - began, storage_s=time.monotonic() - encoded)
         record.stored(*objects)
         record.steps, record.frames = task.num_inference_steps or 0, task.num_frames
@@ -184,21 +173,13 @@ class VideoDeployment:
         except ObjectNotFound as error:
             raise InvalidRequest("The input image is gone.", param="input_reference") from error
 
-    async def _stored(self, task: VideoTask, key: str, data: bytes, content_type: str) -> StoredObject:
+    async def _stored(self, key: str, data: bytes) -> StoredObject:
         # an outage of the store costs time, not the work of the GPU
         return await patiently(lambda: self._store.put(key, data))
 
 
 def _with_what_was_used(task: VideoTask, output: VideoOutput) -> VideoTask:
     return replace(task, num_inference_steps=output.num_inference_steps, guidance_scale=output.guidance_scale)
-
-
-async def _end(attempt: Attempt, error: ServeError) -> None:
-    """Records how an attempt failed; one that was handed back was no try."""
-    logger.warning("attempt %d at %s: %s: %s", attempt.number, attempt.task.id, error.code, error.message)
-    handed_back = isinstance(error, Unavailable)
-    retry = handed_back or isinstance(error, RETRIED)
-    await attempt.fail(error.code, error.message, retry=retry, counted=not handed_back)
 
 
 async def _encoded(task: VideoTask, output: VideoOutput, facts: dict[str, str] | None) -> tuple[bytes, bytes, bytes]:

@@ -8,19 +8,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from serve_app.engines.base import Step
-from serve_app.errors import Cancelled, ServeError, StorageFailed, Unavailable
+from serve_app.errors import Cancelled, EngineDied, ServeError, StorageFailed, Unavailable
 from serve_app.jobs import Attempt
 from serve_app.settings import JobSettings
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+RETRIED = (EngineDied, StorageFailed)
+"""What another attempt may mend."""
 PROGRESS_S = 1.0
 """Progress is written at most this often."""
+
+
+async def end(attempt: Attempt, error: ServeError) -> None:
+    """Records how an attempt failed, where it has not ended yet; one that was handed back was no try."""
+    if attempt.record.status != "in_progress":
+        return
+    logger.warning("attempt %d at %s: %s: %s", attempt.number, attempt.task.id, error.code, error.message)
+    handed_back = isinstance(error, Unavailable)
+    retry = handed_back or isinstance(error, RETRIED)
+    await attempt.fail(error.code, error.message, retry=retry, counted=not handed_back)
 
 
 class Watch:
@@ -36,25 +48,20 @@ class Watch:
     def on_step(self, step: Step) -> None:
         self._progress = max(self._progress, 100 * step.step // max(step.total, 1))
 
-    def stoppable(self, work: Coroutine[Any, Any, T], on_stop: Callable[[ServeError], Awaitable[None]]) -> Awaitable[T]:
-        """What `work` gives. Where the job is cancelled or the replica must leave, `work` is cancelled and that raised.
+    async def during(self, work: Coroutine[Any, Any, T], *, stoppable: bool) -> T:
+        """What `work` gives, with heartbeats going on beside it.
 
-        `on_stop` is told at once, while stopping may take the engine a step, or all of them; this ends when it has.
+        Where it is `stoppable` and the job is cancelled or the replica must leave, `work` is cancelled and that raised.
+        The attempt is ended at once, while stopping may take the engine a step, or all of them.
         """
-        return self._beside(asyncio.create_task(work), on_stop)
-
-    def unstoppable(self, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
-        """What `work` gives, with heartbeats going on beside it."""
-        return self._beside(asyncio.create_task(work), None)
-
-    async def _beside(self, working: asyncio.Task[T], on_stop: Callable[[ServeError], Awaitable[None]] | None) -> T:
+        working = asyncio.create_task(work)
         # a task of its own: a store that answers slowly does not hold up the end, and a heartbeat is never cut off
-        watching = asyncio.create_task(self._watch(working, on_stop is not None))
+        watching = asyncio.create_task(self._watch(working, stoppable))
         try:
             await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if on_stop is not None and not working.done() and (reason := watching.result()) is not None:
+            if stoppable and not working.done() and (reason := watching.result()) is not None:
                 working.cancel()
-                await on_stop(reason)
+                await end(self._attempt, reason)
                 raise reason
             return await working
         finally:

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -41,10 +41,9 @@ The end of an attempt that it did start wakes it at once."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """All that a job is made of. `image` is an encoded image that has been checked."""
+    """All that a job is made of. `image` is encoded and has been checked; it goes to the task's `input_key`."""
 
     task: VideoTask
-    owner: str
     image: bytes | None = None
     remixed_from: str | None = None
     user: str | None = None
@@ -121,20 +120,17 @@ class Dispatcher:
                 job = await self._store_job(new)
             except StorageFailed:
                 # what was refused with an error must not run later: half of it may have been stored
-                _detached(self._discard(new.owner, new.task.id))
+                _detached(self._discard(new.task.caller, new.task.id))
                 raise
             # no await from here on: the place is given back when the job has ended
             self._running[job.id] = _detached(self._look_after(job, model, admission.pop_all()))
         return job
 
     async def _store_job(self, new: NewJob) -> Job:
-        task = new.task
-        if new.image is not None:
-            key = f"jobs/{new.owner}/{task.id}/input"
-            await self._store.put(key, new.image)
-            task = replace(task, input_key=key)
+        if new.image is not None and new.task.input_key is not None:
+            await self._store.put(new.task.input_key, new.image)
         return await self._jobs.create(
-            task, owner=new.owner, dispatcher=self._lease.id, remixed_from=new.remixed_from, user=new.user
+            new.task, dispatcher=self._lease.id, remixed_from=new.remixed_from, user=new.user
         )
 
     async def _discard(self, owner: str, job_id: str) -> None:

@@ -25,7 +25,7 @@ from starlette.requests import Request
 
 from serve_app.errors import InvalidRequest, JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.ingress.body import Upload, off_loop
-from serve_app.jobs import Claim, Claims, Job, JobStore, new_job_id
+from serve_app.jobs import Claim, Claims, Job, JobStore
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 
@@ -79,16 +79,17 @@ class Idempotency:
         request: Request,
         fields: BaseModel,
         files: Mapping[str, Sequence[Upload]],
-        make: Callable[[str], Awaitable[Job]],
+        id: str,
+        make: Callable[[], Awaitable[Job]],
     ) -> Job:
-        """The job of an equal request before this one, else the one that `make` makes under the id it is given."""
+        """The job of an equal request before this one, else the one that `make` makes under this id."""
         owner: str = request.state.caller.owner
         if (key := key_of(request)) is not None:
-            return await self._claimed_job(owner, key, await fingerprint(request, fields, files), make)
+            return await self._claimed_job(owner, key, await fingerprint(request, fields, files), id, make)
         if RETRIES.fullmatch(retries := request.headers.get(RETRY_HEADER, "")):
             print_ = await fingerprint(request, fields, files)
-            return await self._retried_job(owner, int(retries) > 0, print_, make)
-        return await make(new_job_id())
+            return await self._retried_job(owner, int(retries) > 0, print_, id, make)
+        return await make()
 
     async def result(
         self,
@@ -147,17 +148,16 @@ class Idempotency:
 
     # --- jobs ---
 
-    async def _claimed_job(self, owner: str, key: str, print_: str, make: Callable[[str], Awaitable[Job]]) -> Job:
+    async def _claimed_job(self, owner: str, key: str, print_: str, id: str, make: Callable[[], Awaitable[Job]]) -> Job:
         async def has_failed(held: Claim) -> bool:
             job = await self._job_of(owner, held)
             return job is None or job.status == "failed"
 
-        job_id = new_job_id()
-        while not (claim := await self._claim(owner, key, print_, job_id, has_failed)).fresh:
+        while not (claim := await self._claim(owner, key, print_, id, has_failed)).fresh:
             if (job := await self._job_of(owner, claim)) is not None:
                 return job
         async with self._held(owner, key, claim):
-            return await make(job_id)
+            return await make()
 
     async def _job_of(self, owner: str, claim: Claim) -> Job | None:
         """The job of a claim, which may be about to be stored; None where it was deleted, or never came."""
@@ -169,14 +169,15 @@ class Idempotency:
                     return None
             await asyncio.sleep(POLL_S)
 
-    async def _retried_job(self, owner: str, is_retry: bool, print_: str, make: Callable[[str], Awaitable[Job]]) -> Job:
+    async def _retried_job(
+        self, owner: str, is_retry: bool, print_: str, id: str, make: Callable[[], Awaitable[Job]]
+    ) -> Job:
         """The newest equal request is remembered by each first try, and looked up by each retry."""
         name = f"idempotency/{owner}/{hashlib.sha256(f'retry {print_}'.encode()).hexdigest()}.json"
         if is_retry and (job := await self._remembered(owner, name)) is not None:
             return job
-        job_id = new_job_id()
-        await self._store.put(name, orjson.dumps({"job_id": job_id, "created_at": await self._jobs.now()}))
-        return await make(job_id)
+        await self._store.put(name, orjson.dumps({"job_id": id, "created_at": await self._jobs.now()}))
+        return await make()
 
     async def _remembered(self, owner: str, name: str) -> Job | None:
         try:

@@ -56,6 +56,11 @@ def cancel_key(owner: str, job_id: str) -> str:
     return f"{folder_of(owner, job_id)}/cancel.json"
 
 
+def input_key(owner: str, job_id: str) -> str:
+    """Where the image lies that a video is made from."""
+    return f"{folder_of(owner, job_id)}/input"
+
+
 def result_keys(owner: str, job_id: str) -> tuple[str, str, str]:
     """Where the video, thumbnail and spritesheet of a job lie: every attempt writes the same bytes to the same keys."""
     day = time.strftime("%Y/%m/%d", time.gmtime(id_time(job_id)))

@@ -53,23 +53,22 @@ class JobStore:
         self,
         task: VideoTask,
         *,
-        owner: str,
         dispatcher: str,
         remixed_from: str | None = None,
         user: str | None = None,
     ) -> Job:
-        """Stores a new job, durably, under the id that `task` has (see `new_job_id`): one write."""
+        """Stores a new job of the task's caller, durably, under the task's id (see `new_job_id`): one write."""
         now = await self.now()
         request = Request(
             task=task,
-            owner=owner,
+            owner=task.caller,
             dispatcher=dispatcher,
             created_at=now,
             expires_at=now + self.ttl_s,
             remixed_from=remixed_from,
             user=user,
         )
-        await self.store.put(request_key(owner, task.id), records.dumps(request))
+        await self.store.put(request_key(task.caller, task.id), records.dumps(request))
         return records.job_of(Objects(request=request), now, self.rules)
 
     async def get(self, owner: str, job_id: str) -> Job:

@@ -24,6 +24,7 @@ from serve_app.protocol.common import (
     check_not_blank,
     check_side,
     check_text,
+    draw_seed,
     parse_size,
 )
 from serve_app.protocol.diffusion import (
@@ -97,8 +98,17 @@ class VideoRequest(DiffusionRequest):
         """The URL of the input image, where one was given as a URL."""
         return self.input_reference.image_url if self.input_reference else None
 
-    def to_task(self, settings: VideoSettings, *, id: str, caller: str, seed: int, submitted_at: float) -> VideoTask:
-        """A task with every default filled; `seed` is used where the caller gave none. InvalidRequest names limits."""
+    def to_task(
+        self,
+        settings: VideoSettings,
+        *,
+        id: str,
+        caller: str,
+        submitted_at: float,
+        traceparent: str = "",
+        input_key: str | None = None,
+    ) -> VideoTask:
+        """A task with every default filled and the seed drawn. Raises InvalidRequest that names the limit."""
         limits, defaults = settings.limits, settings.defaults
         asked = self.nvext or VideoNvExt()
         self.check_bounds(limits)
@@ -115,12 +125,14 @@ class VideoRequest(DiffusionRequest):
             height=height,
             num_frames=self._frames(fps, limits) or min(defaults.num_frames, limits.frames),
             fps=fps,
-            seed=seed if asked.seed is None else asked.seed,
+            seed=draw_seed() if asked.seed is None else asked.seed,
             caller=caller,
             negative_prompt=defaults.negative_prompt if asked.negative_prompt is None else asked.negative_prompt,
             guidance_scale_2=asked.guidance_scale_2,
             boundary_ratio=asked.boundary_ratio,
+            input_key=input_key,
             submitted_at=submitted_at,
+            traceparent=traceparent,
         )
 
     def _size(self, asked: VideoNvExt, settings: VideoSettings) -> tuple[int, int]:

@@ -108,7 +108,7 @@ async def test_a_seed_gives_the_same_video_file_again(configure: Configure) -> N
     for provenance_on in (True, True, False):
         settings = configure(media={"provenance": provenance_on})
         jobs, deployment = open_jobs(settings), VideoDeployment(settings)
-        job = await jobs.create(make_video_task(submitted_at=time.time()), owner="public", dispatcher="d1")
+        job = await jobs.create(make_video_task(submitted_at=time.time()), dispatcher="d1")
         await deployment.run("public", job.id)
         await deployment.close()
         result = (await jobs.get("public", job.id)).result

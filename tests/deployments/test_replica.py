@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.deployments.replica import served
+from serve_app.deployments.replica import Served
 
 
 class Model:
@@ -21,16 +21,20 @@ class Model:
         self.closed += 1
 
 
+class ServedModel(Served, Model): ...
+
+
 async def test_closed_once() -> None:
-    made = served(Model)("/models/a")
-    await made.__del__()  # pyright: ignore[reportAttributeAccessIssue]
-    assert made.__del__() is None  # pyright: ignore[reportAttributeAccessIssue]
+    made = ServedModel("/models/a")
+    closing = made.__del__()
+    assert closing is not None
+    await closing
+    assert made.__del__() is None
     assert made.closed == 1
 
 
 def test_one_whose_constructor_failed_has_nothing_to_close() -> None:
-    cls = served(Model)
-    half = cls.__new__(cls)  # as Serve makes it
+    half = ServedModel.__new__(ServedModel)  # as Serve makes it
     with pytest.raises(ValueError, match="does not exist"):
         half.__init__("")
-    assert half.__del__() is None  # pyright: ignore[reportAttributeAccessIssue]
+    assert half.__del__() is None

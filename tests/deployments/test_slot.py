@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from serve_app.deployments.replica import served
+from serve_app.deployments.replica import Served
 from serve_app.deployments.slot import Slot
 from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
 from serve_app.model_settings import VideoSettings
@@ -36,7 +36,7 @@ class Mortal:
 
 
 async def die(slot: Slot[Mortal]) -> None:
-    async with slot.turn():
+    async with slot.turn(), slot.until(slot.deadline()):
         raise EngineDied("The worker process is gone.")
 
 
@@ -123,7 +123,9 @@ async def test_what_serve_wraps_is_closed_by_its_destructor() -> None:
         async def close(self) -> None:
             type(self).closed = True
 
-    cls = served(Closing)
-    await cls().__del__()  # type: ignore[attr-defined]
-    assert cls.closed
-    assert cls.__name__ == "Closing"
+    class Held(Served, Closing): ...
+
+    closing = Held().__del__()
+    assert closing is not None
+    await closing
+    assert Held.closed

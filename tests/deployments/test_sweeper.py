@@ -69,7 +69,7 @@ async def running(*sweeps: Sweep) -> AsyncGenerator[None]:
 
 
 async def create(jobs: JobStore, number: int, dispatcher: str = "gone") -> list[Job]:
-    return [await jobs.create(make_task(), owner="public", dispatcher=dispatcher) for _ in range(number)]
+    return [await jobs.create(make_task(), dispatcher=dispatcher) for _ in range(number)]
 
 
 async def orphans(jobs: JobStore, number: int) -> list[Job]:
@@ -114,10 +114,7 @@ async def test_a_dispatch_that_was_refused_is_made_again(jobs: JobStore, setting
 
 async def test_a_job_waits_for_its_model_and_the_others_go_on(jobs: JobStore, settings: Settings) -> None:
     """More wait for the model that is gone than are dispatched at once, and they came first."""
-    waiting = [
-        await jobs.create(make_task(model="gone"), owner="public", dispatcher="gone")
-        for _ in range(DISPATCHED_AT_ONCE + 1)
-    ]
+    waiting = [await jobs.create(make_task(model="gone"), dispatcher="gone") for _ in range(DISPATCHED_AT_ONCE + 1)]
     made = await orphans(jobs, 2)
     async with running(Sweep(jobs, {MODEL: Runner(jobs)}, settings)):
         await finished(jobs, made)

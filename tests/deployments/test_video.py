@@ -50,7 +50,7 @@ async def video(settings: Settings) -> AsyncIterator[VideoDeployment]:
 
 
 async def create(jobs: JobStore, **changes: Any) -> Job:
-    return await jobs.create(make_task(**changes), owner="public", dispatcher="d1")
+    return await jobs.create(make_task(**changes), dispatcher="d1")
 
 
 async def running(jobs: JobStore, job: Job) -> None:

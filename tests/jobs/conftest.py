@@ -104,6 +104,6 @@ def create(jobs: JobStore) -> Callable[..., Any]:
     """Creates a job of one task of its own."""
 
     async def create_one(owner: str = "public", dispatcher: str = "d1", **changes: Any) -> Any:
-        return await jobs.create(make_task(**changes), owner=owner, dispatcher=dispatcher)
+        return await jobs.create(make_task(caller=owner, **changes), dispatcher=dispatcher)
 
     return create_one

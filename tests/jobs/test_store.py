@@ -75,7 +75,7 @@ async def started(jobs: JobStore, job_id: str) -> Attempt:
 async def test_a_job_from_beginning_to_end(any_settings: Settings) -> None:
     jobs = JobStore(open_store(any_settings), any_settings)
     task = make_task(negative_prompt="rain", input_key="jobs/public/x/input.png")
-    made = await jobs.create(task, owner="public", dispatcher="d1", remixed_from="video_x")
+    made = await jobs.create(task, dispatcher="d1", remixed_from="video_x")
     assert made.status == "queued"
     assert made.expires_at == pytest.approx(made.created_at + any_settings.media.ttl_s)
     # another process reads the same
@@ -200,7 +200,7 @@ class TestCancel:
     async def test_a_running_one_drops_its_result(self, any_settings: Settings) -> None:
         store = open_store(any_settings)
         jobs = JobStore(store, any_settings)
-        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        job = await jobs.create(make_task(), dispatcher="d1")
         attempt = await started(jobs, job.id)
         for key in result_keys("public", job.id):
             await store.put(key, b"x")
@@ -255,7 +255,7 @@ class TestDelete:
     async def test_a_running_attempt_leaves_nothing_behind(self, any_settings: Settings) -> None:
         store = open_store(any_settings)
         jobs = JobStore(store, any_settings)
-        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        job = await jobs.create(make_task(), dispatcher="d1")
         attempt = await started(jobs, job.id)
         await jobs.delete("public", job.id)
         assert await jobs.cancelled("public", job.id)
@@ -299,7 +299,7 @@ class TestTries:
 
     async def test_two_replicas_that_begin_at_once_are_one_try(self, any_settings: Settings) -> None:
         replicas = [JobStore(open_store(any_settings), any_settings) for _ in range(4)]
-        job = await replicas[0].create(make_task(), owner="public", dispatcher="d1")
+        job = await replicas[0].create(make_task(), dispatcher="d1")
         attempts = [each for each in await asyncio.gather(*(start(one, "public", job.id) for one in replicas)) if each]
         assert len(attempts) == 1
         assert (await replicas[0].get("public", job.id)).attempts == 1
@@ -318,7 +318,7 @@ class TestTries:
             return await put(*args, **kwargs)
 
         slow, quick = JobStore(slow_store, any_settings), JobStore(store, any_settings)
-        job = await quick.create(make_task(), owner="public", dispatcher="d1")
+        job = await quick.create(make_task(), dispatcher="d1")
         await slow.now()
         monkeypatch.setattr(slow_store, "put", late)
         behind = asyncio.create_task(start(slow, "public", job.id))
@@ -359,7 +359,7 @@ class TestTries:
         assert await orphans(reader) == []
         assert (await reader.get("public", job.id)).status == "in_progress"
         assert await Survey(reader).expire(await reader.now()) == 0
-        new = await reader.create(make_task(), owner="public", dispatcher="d2")
+        new = await reader.create(make_task(), dispatcher="d2")
         assert new.created_at == pytest.approx(true_time(), abs=5)
         assert await orphans(replica) == []
 
@@ -386,7 +386,7 @@ class TestFollowing:
     ) -> None:
         store = Counting(tmp_path / "counted")
         jobs = JobStore(store, settings)
-        made = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        made = await jobs.create(make_task(), dispatcher="d1")
         attempt = await started(jobs, made.id)
         job = await jobs.get("public", made.id)
         store.calls.clear()
@@ -441,9 +441,9 @@ class TestScan:
     async def test_of_a_dispatcher_that_died(self, any_settings: Settings) -> None:
         jobs = JobStore(open_store(any_settings), any_settings)
         await lease(jobs, "d1").renew()
-        waiting = await jobs.create(make_task(), owner="alice", dispatcher="d1")
-        silent = await jobs.create(make_task(), owner="bob", dispatcher="d1")
-        done = await jobs.create(make_task(), owner="bob", dispatcher="d1")
+        waiting = await jobs.create(make_task(caller="alice"), dispatcher="d1")
+        silent = await jobs.create(make_task(caller="bob"), dispatcher="d1")
+        done = await jobs.create(make_task(caller="bob"), dispatcher="d1")
         assert await start(jobs, "bob", silent.id) is not None
         attempt = await start(jobs, "bob", done.id)
         assert attempt is not None
@@ -456,8 +456,8 @@ class TestScan:
 
     async def test_of_a_dispatcher_that_has_resigned(self, any_settings: Settings) -> None:
         jobs = JobStore(open_store(any_settings), any_settings)
-        waiting = await jobs.create(make_task(), owner="public", dispatcher="d1")
-        runs = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        waiting = await jobs.create(make_task(), dispatcher="d1")
+        runs = await jobs.create(make_task(), dispatcher="d1")
         assert await start(jobs, "public", runs.id) is not None
         await lease(jobs, "d1").renew()
         await lease(jobs, "d1").resign()
@@ -524,7 +524,7 @@ class TestClaims:
             claim = await claim_key(jobs, "public", "key", "print", job.id)
             assert claim.fresh
             cost.append(store.calls.total())
-            await jobs.create(job, owner="public", dispatcher="d1")
+            await jobs.create(job, dispatcher="d1")
             await jobs.cancel("public", job.id)
         assert cost[-1] == cost[3]
         # and what came to nothing is given up at the end of the chain
@@ -551,7 +551,7 @@ class TestExpiry:
 
     async def test_record_and_files_go_together(self, short: Settings, store: ObjectStore) -> None:
         jobs = JobStore(store, short)
-        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        job = await jobs.create(make_task(), dispatcher="d1")
         attempt = await started(jobs, job.id)
         for key in result_keys("public", job.id):
             await store.put(key, b"x")
@@ -571,7 +571,7 @@ class TestExpiry:
     async def test_a_job_keeps_the_time_it_was_told(
         self, settings: Settings, short: Settings, store: ObjectStore
     ) -> None:
-        job = await JobStore(store, settings).create(make_task(), owner="public", dispatcher="d1")
+        job = await JobStore(store, settings).create(make_task(), dispatcher="d1")
         key = result_keys("public", job.id)[0]
         await store.put(key, b"x")
         # the setting was made shorter since: the job's `expires_at` stays true, for its files too
@@ -588,7 +588,7 @@ class TestExpiry:
 
     async def test_strangers_files_are_left_alone_and_stop_nothing(self, short: Settings, store: LocalStore) -> None:
         jobs = JobStore(store, short)
-        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        job = await jobs.create(make_task(), dispatcher="d1")
         strangers = ["media/lost+found/x", "media/public/notes.txt", "media/public/old/99/99/x.mp4", "jobs/my jobs/a/b"]
         for name in strangers:
             path = store.root / name
@@ -600,7 +600,7 @@ class TestExpiry:
 
     async def test_of_an_existing_bucket_only_our_names_go(self, short: Settings, store: LocalStore) -> None:
         jobs = JobStore(store, short)
-        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        job = await jobs.create(make_task(), dispatcher="d1")
         await (await started(jobs, job.id)).complete(make_result(job.task))
         strangers = [
             "media/public/2019/07/01/holiday.mp4",
@@ -619,7 +619,7 @@ class TestExpiry:
 
     async def test_a_job_is_gone_from_the_moment_it_was_told(self, settings: Settings, store: ObjectStore) -> None:
         jobs = JobStore(store, settings.model_copy(update={"media": settings.media.model_copy(update={"ttl_s": 0.5})}))
-        job = await jobs.create(make_task(), owner="public", dispatcher="d1")
+        job = await jobs.create(make_task(), dispatcher="d1")
         await asyncio.sleep(0.6)
         with pytest.raises(JobNotFound):
             await jobs.get("public", job.id)

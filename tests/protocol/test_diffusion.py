@@ -38,7 +38,7 @@ def task_of(kind: str, **fields: Any) -> ImageTask | VideoTask:
         drawn = parse(GenerationRequest, {"prompt": "a fox"} | fields)
         return drawn.to_task(ImageSettings.model_validate(SHARED), id="i", caller="c", submitted_at=1.0)
     filmed = parse(VideoRequest, {"prompt": "a fox"} | fields)
-    return filmed.to_task(VideoSettings.model_validate(SHARED), id="v", caller="c", seed=1, submitted_at=1.0)
+    return filmed.to_task(VideoSettings.model_validate(SHARED), id="v", caller="c", submitted_at=1.0)
 
 
 def adapters_of(kind: str, **fields: Any) -> dict[str, float]:

@@ -56,7 +56,7 @@ def test_every_metric_of_the_dashboard_exists_after_one_request_of_each_kind(ser
         assert client.post("/v1/completions", json={}).status_code == 400
     # a job that no one looks after: the sweeper dispatches it again
     settings = resolve(Settings.model_validate(served.args), "demo")
-    asyncio.run(JobStore(open_store(settings), settings).create(make_task(), owner="public", dispatcher=""))
+    asyncio.run(JobStore(open_store(settings), settings).create(make_task(), dispatcher=""))
     wanted = named() - {GPUS_ONLY}
     deadline = time.monotonic() + REPORTED_S
     while (missing := wanted - exist(served.base_url)) and time.monotonic() < deadline:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from ray import serve
 
-from serve_app.deployments.replica import leave, served
+from serve_app.deployments.replica import Served, leave
 from serve_app.deployments.slot import Slot
 from serve_app.errors import EngineDied
 from serve_app.model_settings import TextSettings
@@ -53,7 +53,7 @@ class Replica:
         yield END
 
     async def _answer(self, task: TextTask) -> str:
-        async with self._slot.turn():
+        async with self._slot.turn(), self._slot.until(self._slot.deadline()):
             if task.prompt == "die":
                 raise EngineDied("The worker process is gone.")
             return str(os.getpid())
@@ -66,6 +66,9 @@ class Replica:
         self._slot.close()
 
 
+class ServedReplica(Served, Replica): ...
+
+
 @pytest.fixture(scope="module")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("notes")
@@ -74,7 +77,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(cluster: str, notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     deployment: Any = serve.deployment
-    replica = deployment(served(Replica)).options(
+    replica = deployment(ServedReplica).options(
         num_replicas=2, max_ongoing_requests=3, health_check_period_s=5, ray_actor_options=SMALL
     )
     with served_text(replica.bind(str(notes)), "death", tmp_path_factory.mktemp("home")):

@@ -27,8 +27,8 @@ from serve_app.ingress.inputs import read_image
 from serve_app.ingress.query import read_query
 from serve_app.ingress.services import ServedVideo, Services
 from serve_app.ingress.streaming import EventStream, event
-from serve_app.jobs import Job
-from serve_app.protocol.common import draw_seed, parse
+from serve_app.jobs import Job, input_key, new_job_id
+from serve_app.protocol.common import parse
 from serve_app.protocol.images import URLOf
 from serve_app.protocol.videos import (
     ContentQuery,
@@ -215,18 +215,18 @@ class Videos:
         key = source.task.input_key
         image = await self._services.store.get(key) if key else None
 
-        async def make(id: str) -> Job:
-            task = replace(
-                source.task,
-                id=id,
-                prompt=asked.prompt,
-                submitted_at=time.time(),
-                traceparent=request.state.traceparent,
-            )
-            new = NewJob(task=task, owner=source.owner, image=image, remixed_from=source.id, user=source.user)
-            return await self._dispatcher.create(new)
-
-        return await self._answer(request, await self._once.job(request, asked, {}, make))
+        task = replace(
+            source.task,
+            id=new_job_id(),
+            prompt=asked.prompt,
+            submitted_at=time.time(),
+            traceparent=request.state.traceparent,
+        )
+        if image is not None:
+            task = replace(task, input_key=input_key(task.caller, task.id))
+        new = NewJob(task=task, image=image, remixed_from=source.id, user=source.user)
+        make = partial(self._dispatcher.create, new)
+        return await self._answer(request, await self._once.job(request, asked, {}, task.id, make))
 
     async def events(self, request: Request) -> ASGIApp:
         job = await self._job(request)
@@ -261,21 +261,26 @@ class Videos:
 
     async def _new_job(self, request: Request, body: Asked, asked: VideoRequest) -> Job:
         """InvalidRequest for all that can be known before: no job is made only to fail."""
-        owner = _owner(request)
+        owner, id = _owner(request), new_job_id()
         model = self._services.choose(ServedVideo, asked.model)
-        task = asked.to_task(model.settings, id="", caller=owner, seed=draw_seed(), submitted_at=time.time())
-        task = replace(task, traceparent=request.state.traceparent)
         uploads = body.files.get("input_reference", [])
-        await _refuse_what_it_lacks(model, task, images=int(bool(uploads or asked.reference_url)))
+        task = asked.to_task(
+            model.settings,
+            id=id,
+            caller=owner,
+            submitted_at=time.time(),
+            traceparent=request.state.traceparent,
+            input_key=input_key(owner, id) if uploads or asked.reference_url else None,
+        )
+        await _refuse_what_it_lacks(model, task, images=int(task.input_key is not None))
 
-        async def make(id: str) -> Job:
+        async def make() -> Job:
             urls = [asked.reference_url] if asked.reference_url else []
             image = await read_image("input_reference", uploads, urls, self._settings)
             data = image.data if image else None
-            new = NewJob(task=replace(task, id=id), owner=owner, image=data, user=asked.user)
-            return await self._dispatcher.create(new)
+            return await self._dispatcher.create(NewJob(task=task, image=data, user=asked.user))
 
-        return await self._once.job(request, asked, body.files, make)
+        return await self._once.job(request, asked, body.files, id, make)
 
     # --- answering ---
 
