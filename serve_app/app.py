@@ -80,7 +80,7 @@ def nodes_for_replicas() -> int:
 
 
 def check_media(settings: Settings, nodes: int) -> None:
-    """Raises ValueError where the media would lie in a folder of one node and others were asked for them."""
+    """Raises ValueError if media would lie in a folder of one node, where replicas on other nodes cannot read them."""
     media = settings.media
     if nodes > 1 and media.root.startswith("file:") and not media.shared:
         raise ValueError(
@@ -95,35 +95,35 @@ def _model(name: str, settings: Settings) -> Application:
     deployment = _deployment(CLASSES[chosen.kind]).options(
         name=name,
         ray_actor_options=_actor(chosen.cpus, chosen.labels, num_gpus=chosen.gpus, resources=chosen.resources),
-        # beside those that run, one waits its turn, so that the engine never idles while a result is encoded
+        # one more waits its turn, so that the engine does not idle while a result is encoded
         max_ongoing_requests=lanes + 1,
         autoscaling_config=_autoscaling(chosen.replicas, lanes, AutoscalingPolicy(policy_kwargs={"model": name})),
         health_check_period_s=5,
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=_longest_s(chosen),
-        # a GPU is rarely to spare: there the old replica goes before the new one comes, and requests wait meanwhile
+        # a spare GPU is rare: the old replica stops before the new one starts, and requests wait in between
         max_surge_percent=0 if chosen.gpus else 100,
     )
     return deployment.bind(settings, name)
 
 
 def _longest_s(model: ModelSettings) -> float:
-    """How long a replica may take to end what it has accepted: that which runs, then that which waits its turn."""
+    """How long a replica may take to finish what it has accepted: one running generation and one waiting."""
     return 2 * model.time_limit_s
 
 
 def _deployment(cls: type) -> Deployment:
-    # Serve's overloads say that a class gives back a function
+    # Serve's type hints say that decorating a class gives a function
     return cast(Deployment, serve.deployment(cls))
 
 
 def _actor(cpus: float, labels: dict[str, str], **rest: Any) -> dict[str, Any]:
-    """What a replica asks of its Ray node."""
+    """What a replica needs from its Ray node."""
     return {"num_cpus": cpus, "label_selector": labels, **rest}
 
 
 def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy | None = None) -> AutoscalingConfig:
-    """Bounds and delays. `ongoing` requests a replica is what Serve's own policy aims at where ours is not named."""
+    """Bounds and delays. Without `policy`, Serve's own policy aims at `ongoing` requests per replica."""
     options: dict[str, Any] = {} if policy is None else {"policy": policy}
     return AutoscalingConfig(
         min_replicas=replicas.min,
@@ -158,6 +158,6 @@ def _ingress(settings: Settings, models: Mapping[str, Application], sweeper: App
 
 
 def _longest_answer_s(settings: Settings) -> float:
-    """How long a caller may wait for an answer; a video that takes longer goes on without its caller."""
+    """How long a caller may wait for an answer. A video that takes longer continues as a job."""
     answering = [_longest_s(model) for model in settings.served.values() if model.kind != "video"]
     return max([settings.limits.sync_wait_s, *answering]) + 10

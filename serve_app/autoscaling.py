@@ -21,15 +21,15 @@ MEGA = 1e6
 NEWEST = 0.2
 """Weight of the newest measurement in an average."""
 SHAPES_KEPT = 256
-"""Shapes remembered: callers choose them, so their number has to end. The least recently measured goes first."""
+"""How many shapes are remembered. Callers choose shapes, so there is a limit; the oldest measurement goes first."""
 USUAL_STEPS = 30
-"""Of a task that leaves them to its model."""
+"""Assumed steps of a task that leaves them to its model."""
 GUESSED: dict[Kind, float] = {"text": 0.005, "image": 0.05, "video": 0.02}
-"""Engine seconds a unit until the first generation of a model was measured; only the order of magnitude matters."""
+"""Engine seconds per unit before anything was measured. Only the order of magnitude matters."""
 WANTED = "_replicas_wanted"
 REPLICA_S = "_replica_seconds"
 FRESH_S = 30.0
-"""A report older than this says nothing of now: three of Serve's push intervals."""
+"""A report older than this is ignored: three of Serve's push intervals."""
 ROUNDING = 1e-9
 
 
@@ -46,7 +46,7 @@ class Work:
 
 
 def work_of(task: TextTask | ImageTask | VideoTask) -> Work:
-    """The work in a task, at most: a text may end before its `max_tokens`."""
+    """The most work that a task can be: a text may end before its `max_tokens`."""
     if isinstance(task, TextTask):
         return Work("text", "tokens", float(task.max_tokens))
     pixels = task.width * task.height / MEGA
@@ -74,7 +74,7 @@ class CostModel:
         return self._mean is not None
 
     def observe(self, work: Work, seconds: float) -> None:
-        """Takes in a finished generation; one without a time (a replayed result) counts for nothing."""
+        """Learns from a finished generation. One without a time (a replayed result) is ignored."""
         if work.units <= 0 or not (0 < seconds < math.inf):
             return
         per_unit = seconds / work.units
@@ -124,7 +124,7 @@ class Demand:
 def decide(demand: Demand, *, running: int, target: int, cold_start_s: float) -> int:
     """The replica count to aim at, before bounds and delays.
 
-    Where the replicas that run will have done all of it before a new one could start, a new one helps nobody.
+    No replica is added if the running ones finish all work before a new one could start.
     """
     wanted = math.ceil(demand.wanted - ROUNDING)
     if wanted > target and running and demand.replica_s / running < cold_start_s:
@@ -133,14 +133,14 @@ def decide(demand: Demand, *, running: int, target: int, cold_start_s: float) ->
 
 
 class ColdStarts:
-    """How long replicas of each deployment took from being asked for to running, as the counts show it."""
+    """How long replicas of each deployment took to start, seen from the replica counts."""
 
     def __init__(self) -> None:
         self._asked: dict[str, tuple[int, float]] = {}
         self._seconds: dict[str, float] = {}
 
     def see(self, name: str, *, running: int, target: int, now: float) -> None:
-        """Takes in one look at the counts."""
+        """Notes the current counts."""
         if running >= target:
             _, since = self._asked.pop(name, (0, None))
             if since is not None:
@@ -210,13 +210,13 @@ class WaitPolicy:
         if demand is None:
             return None
         cold_start_s = self.cold_starts.seconds(name)
-        # what the sweeper hands out is in no report, and a report may be older than a new request
+        # work dispatched by the sweeper is in no report, and a report may be older than a new request
         least = 1 if ongoing > 0 else 0
         return max(least, decide(demand, running=running, target=target, cold_start_s=cold_start_s))
 
 
 def reported(name: str, metrics: Iterable[Points], now: float) -> Demand | None:
-    """The sum of the newest reports of each replica, None where there is no fresh one."""
+    """The sum of each replica's newest report. None if no report is fresh."""
     newest: list[tuple[float, float]] = []
     for of_deployment in metrics:
         seconds = of_deployment.get(f"{name}{REPLICA_S}", {})

@@ -1,8 +1,8 @@
 """Strict validation of a Serve deployments file: every problem in it, each with the path of its key.
 
 Serve accepts misspelt keys in most sections silently, so its own models (`ray.serve.schema`) judge the file here with
-unknown keys forbidden, and our settings judge `args`. Starts nothing and looks at no cluster; what this machine lacks
-is looked at where asked for (`machine.py`).
+unknown keys forbidden, and our settings judge `args`. Starts nothing and needs no
+cluster. With `here` it also checks what this machine lacks (`machine.py`).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def check_file(path: Path, *, here: bool = False) -> Report:
 
 
 def repeated_keys(text: str) -> tuple[Problem, ...]:
-    """Keys that one mapping of this YAML gives twice: parsed, it keeps the last of them without a word."""
+    """Keys that stand twice in one mapping: the YAML parser silently keeps the last."""
     return tuple(_repeated(yaml.compose(text), ""))
 
 
@@ -120,7 +120,7 @@ def _invalid(model: type[BaseModel], value: object, path: str) -> Iterator[Probl
                 message = f"unknown key; {_nearest_field(loc[-1], _models_at(model, loc))}"
             where = _locate(path, loc, value, missing=detail["type"] == "missing")
             yield Problem(where, message[:1].lower() + message[1:])
-    except (TypeError, ValueError, AttributeError, ImportError) as error:  # some of Serve's validators let these escape
+    except (TypeError, ValueError, AttributeError, ImportError) as error:  # some of Serve's validators raise these
         yield Problem(path, str(error))
 
 
@@ -162,7 +162,7 @@ def _nearest(key: object, known: Collection[str]) -> str:
 
 
 def _nearest_field(key: object, models: Sequence[type[BaseModel]]) -> str:
-    """As `_nearest`, looking one level down too: `num_gpus` of a deployment belongs in its `ray_actor_options`."""
+    """As `_nearest`, but also one level down: `num_gpus` of a deployment belongs in its `ray_actor_options`."""
     fields = {name: field for model in models for name, field in model.model_fields.items()}
     here = _nearest(key, fields)
     below = {
@@ -177,7 +177,7 @@ def _nearest_field(key: object, models: Sequence[type[BaseModel]]) -> str:
 
 
 def _models_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[type[BaseModel]]:
-    """The models that the last key of pydantic's location was looked up in: several where a union stands."""
+    """The models that could hold the last key of a pydantic location: several for a union."""
     found = [model]
     for part in loc[:-1]:
         fields = [one.model_fields[part] for one in found if isinstance(part, str) and part in one.model_fields]
@@ -233,7 +233,7 @@ def _locate(path: str, loc: tuple[int | str, ...], value: object, *, missing: bo
 
 
 def _open_to_all(application: dict[str, Any], config: dict[Any, Any], path: str) -> Iterator[Problem]:
-    """That whoever reaches this machine may use it. (Serve listens on every address where the file names none.)"""
+    """Warns if anyone who reaches this machine may use it. Serve listens on every address by default."""
     http = config.get("http_options")
     host = http.get("host", EVERYWHERE) if isinstance(http, dict) else EVERYWHERE
     args = application.get("args")
@@ -262,10 +262,10 @@ def _check_application(application: dict[str, Any], path: str, *, here: bool) ->
 
 
 def _readable(args: object, path: str, bad: set[str]) -> Settings:
-    """The settings less what is wrong in them, so that one run judges the rest too."""
+    """The settings without their wrong keys, so that the rest is checked in the same run."""
     while path not in bad:
         rest = _without(args, path, bad)
-        # leaving out one key can make another wrong: min 3 stays alone where 'mx: 5' went
+        # leaving out one key can make another wrong: without the misspelt 'mx: 5', min 3 is above the default max
         worse = {problem.path for problem in _invalid(Settings, rest, path)}
         if not worse:
             return Settings.model_validate(rest)
@@ -276,7 +276,7 @@ def _readable(args: object, path: str, bad: set[str]) -> Settings:
 
 
 def _without(value: object, path: str, bad: Collection[str]) -> object:
-    """`value` less what lies at the paths in `bad`."""
+    """`value` without what lies at the paths in `bad`."""
     if isinstance(value, dict):
         kept = {key: (inner, _join(path, key)) for key, inner in value.items() if _join(path, key) not in bad}
         return {key: _without(inner, where, bad) for key, (inner, where) in kept.items()}
@@ -287,7 +287,7 @@ def _without(value: object, path: str, bad: Collection[str]) -> object:
 
 
 def _check_deployments(application: dict[str, Any], settings: Settings, path: str) -> Iterator[Problem]:
-    """The names under `deployments` that the application has no deployment for."""
+    """Names under `deployments` that are no deployment of the application."""
     known = (*RESERVED, *KINDS, *settings.served)
     for i, deployment in enumerate(_items(application.get("deployments"))):
         name = deployment.get("name") if isinstance(deployment, dict) else None

@@ -1,4 +1,4 @@
-"""What the application reads of its environment: folders and secrets. Nothing else of ours that serves reads it."""
+"""What the application reads from environment variables: folders and secrets. No other serving code reads them."""
 
 from __future__ import annotations
 

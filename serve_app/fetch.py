@@ -27,12 +27,12 @@ from serve_app.threads import Pool
 
 _LONGEST_URL = 8192
 _RESOLVER = Pool("resolver", 8)
-"""A name server may take half a minute for one name, and the caller chooses it."""
+"""A name server can take half a minute, and the caller chooses which one."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOST = re.compile(rb"[a-z0-9._-]+|[0-9a-f:.]+")  # a name or an IPv6 address, as httpx leaves them
 _DATA = re.compile(r"data:image/(?:png|jpeg|jpg|webp);base64,", re.IGNORECASE)
 _RAW = re.compile(r"[A-Za-z0-9+/_-]{64}")
-"""No URL at all, but base64 as it stands."""
+"""Bare base64, which is no URL."""
 CHECKERS = ThreadPoolExecutor(2, thread_name_prefix="image")
 _HEADERS = [(b"Accept", b"image/png, image/jpeg, image/webp"), (b"Accept-Encoding", b"identity")]
 
@@ -90,19 +90,19 @@ async def fetch_image(url: str, settings: FetchSettings, bounds: ImageBounds, *,
 
 
 async def check_off_loop(data: bytes, bounds: ImageBounds, param: str | None) -> ImageInfo:
-    """What `data` is, as `check_image` says, by a thread of few: each holds a whole picture while it unpacks it."""
+    """Runs `check_image` in one of few threads: each holds a whole decoded picture."""
     return await asyncio.get_running_loop().run_in_executor(CHECKERS, partial(check_image, data, bounds, param=param))
 
 
 def refused(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is one that a stranger's URL must not reach: anything but public unicast."""
+    """Whether a caller's URL must not reach this address: anything but public unicast."""
     if isinstance(address, IPv4Address):
         return any(address in network for network in _REFUSED_IPV4)
     return address not in _GLOBAL_IPV6 or any(address in network for network in _REFUSED_IPV6)
 
 
 def checked_url(url: str, settings: FetchSettings, param: str | None) -> httpx.URL:
-    """`url` parsed, if its form alone does not rule it out."""
+    """The parsed URL. Raises UnsafeURL for what its form alone rules out."""
     allowed = "an https, http or data URL" if settings.allow_http else "an https or data URL"
     try:
         parsed = httpx.URL(url[: _LONGEST_URL + 1])
@@ -137,7 +137,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         found = await _RESOLVER.run(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        # One bad address is enough: a public name with a private address beside it has no honest reason.
+        # One bad address is enough: no honest name has public and private addresses.
         if host.lower() not in self._allowed and any(refused(ip_address(address)) for address in addresses):
             raise UnsafeURL("The image URL leads to an address that is not public.")
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
@@ -151,7 +151,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
 
 async def _downloaded(url: str, settings: FetchSettings, max_bytes: int, param: str | None) -> bytes:
     target = checked_url(url, settings, param)
-    # takes tens of milliseconds of reading certificates; SSL_CERT_FILE may name a private authority's
+    # reading certificates takes tens of milliseconds; SSL_CERT_FILE may name those of a private authority
     tls = await asyncio.to_thread(httpx.create_ssl_context)
     backend = _CheckedBackend(settings.allow_hosts)
     try:

@@ -1,6 +1,5 @@
-"""The clients over Ray Serve handles, of the ingress and of the sweeper. Ray's errors become ours here, in one table.
-
-What a replica turned away because its engine had died goes to another: see `_Tries`.
+"""Clients over Ray Serve handles, for the ingress and the sweeper. One table turns Ray's errors into ours.
+A request that a replica refused because its engine died is sent to another replica: see `_Tries`.
 
 A handle's call is cancelled when ours is: Serve cancels the ingress's own task when the client goes away, and what the
 router has not yet handed to a replica would otherwise still run.
@@ -52,14 +51,14 @@ ERRORS: tuple[tuple[type[Exception], type[ServeError], str], ...] = (
     (RayServeException, Unavailable, "The model cannot take this request now. Send it again."),
     (RayError, GenerationFailed, "The cluster failed this request. Send it again."),
 )
-"""The first class that fits decides."""
+"""The first matching class decides."""
 RETRY_S = 1.0
 LEAVING_S = 20.0
 """How long, from the first time, a request is handed on that replicas turn away because their engine died: one is gone
 within seconds."""
 PAUSE_S = 0.2
 BEGUN_S = 0.5
-"""A request whose replica died sooner than this had hardly begun."""
+"""If the replica died sooner than this, the request had hardly begun."""
 
 
 def as_ours(error: Exception) -> Exception:
@@ -69,7 +68,7 @@ def as_ours(error: Exception) -> Exception:
         if isinstance(cause, ServeError):
             return cause
         if not isinstance(cause, RayError | RayServeException):
-            return cause  # a mistake of ours, not Ray's: the application's edge logs it and answers 500
+            return cause  # a bug of ours, not Ray's error: the ingress logs it and answers 500
         error = cause
     if isinstance(error, BackPressureError):
         return QueueFull("Too many requests wait for this model. Retry later.", retry_after_s=error.retry_after_s)
@@ -92,10 +91,10 @@ class _Tries:
         self._sent = time.monotonic()
 
     async def after(self, error: Exception) -> None:
-        """Waits a moment where it is worth another try; else raises `error`."""
+        """Waits a moment if another try makes sense, else raises `error`."""
         now = time.monotonic()
         if isinstance(error.__cause__, ActorDiedError):
-            # it came to a replica that was about to end, or it is what ended it: once more tells
+            # either the replica was about to end, or this request killed it: a second try tells which
             again = now - self._sent < BEGUN_S and not self._saw_death
             self._saw_death = True
         else:
@@ -162,7 +161,7 @@ async def _stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
 
 
 class _Described:
-    """Asks a deployment once for its card: a deployment at zero replicas would be started for it."""
+    """Asks a deployment for its card only once, because asking starts a deployment that is at zero replicas."""
 
     def __init__(self, handle: Handle) -> None:
         self._describe = handle.describe
@@ -179,7 +178,7 @@ class TextHandle(_Described):
 
     def __init__(self, handle: Handle) -> None:
         super().__init__(handle)
-        # a handle bound to a method costs some 20 us to make, so that it is made once
+        # binding a handle to a method costs about 20 us, so it is done once
         self._complete = handle.complete
         self._stream = handle.options(method_name="stream", stream=True)
 

@@ -1,4 +1,4 @@
-"""The ledger: a Parquet dataset in the object store with one row a generation, and the sums that `usage` prints.
+"""The ledger: a Parquet dataset in the object store with one row per generation, and the sums that `usage` prints.
 
 Rows are kept in memory and written in batches, partitioned by day, each batch as one new object of its own name, so
 that replicas never write the same one. A drain writes what is left; a crash may lose the last batch. Knows nothing of
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "ledger"
 CONTENT_TYPE = "application/vnd.apache.parquet"
 KEPT_BATCHES = 100
-"""How many batches of rows are kept while the store does not take them; beyond that the oldest are dropped."""
+"""How many batches are kept while the store fails. Beyond that the oldest is dropped."""
 SCHEMA = pa.schema(
     [
         ("time", pa.timestamp("us", tz="UTC")),
@@ -55,7 +55,7 @@ SCHEMA = pa.schema(
         ("bytes", pa.int64()),
         ("key", pa.string()),
         ("outcome", pa.string()),
-        ("deployment", pa.string()),  # since models are a mapping; older files lack it
+        ("deployment", pa.string()),  # older files lack it
     ]
 )
 SUMMED = ("gpu_s", "engine_s", "queue_s", "bytes")
@@ -101,7 +101,7 @@ class Usage:
 
 @dataclass(slots=True)
 class _Batch:
-    """Rows on their way under `key`: whoever is unsure whether they arrived writes them there again, not twice."""
+    """Rows and the key they are written to. Writing again to the same key never doubles them."""
 
     key: str
     rows: list[Row]
@@ -186,7 +186,7 @@ def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:
     if filesystem.get_file_info(folder).type == fs.FileType.NotFound:
         return []
     found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
-    # what else lies there is not ours to read
+    # other files there are not ours
     ours = [info.path for info in found if is_made_here(f"{FOLDER}/{info.path.removeprefix(folder).strip('/')}")]
     wanted = [path for path in ours if since.isoformat() <= _day_of(path) <= until.isoformat()]
     if not wanted:
@@ -273,7 +273,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     if args.media_root:
         written = {**written, "media": {**written.get("media", {}), "root": args.media_root}}
     settings = Settings.model_validate(written)
-    # only where the media lie matters here, which no profile says
+    # only media.root matters here, and no profile sets it
     return resolve(settings, "demo" if settings.profile == "auto" else settings.profile)
 
 

@@ -1,4 +1,4 @@
-"""Who listens on a TCP port of this machine. Knows sockets and /proc, no Ray."""
+"""Finds out who listens on a TCP port of this machine. Knows sockets and /proc, no Ray."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _LISTEN = "0A"
 
 
 def claim(host: str, port: int) -> socket.socket | None:
-    """Keeps the port for this process until the socket is closed, long before it listens there; None: another has it.
+    """Reserves the port for this process until the socket is closed. None if another process has reserved it.
 
-    Among those who ask here only: an abstract Unix socket (unix(7)), which the system takes back however we end.
+    It binds only those who call this: the reservation is an abstract Unix socket (unix(7)), which the system frees
+    however the process ends.
     """
     claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -36,7 +37,7 @@ def who_listens(host: str, port: int) -> str | None:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as probe:
-            # what the last server's connections have left does not count; one that listens does, with this option too
+            # with this option only a listening socket blocks the port, not connections left by an earlier server
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             return None

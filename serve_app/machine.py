@@ -1,6 +1,6 @@
-"""What of the settings is known on this machine to fail: missing folders and variables, arguments an engine refuses.
+"""Finds settings that would fail on this machine: missing folders and variables, arguments that an engine refuses.
 
-For a file that is served here. Each look uses the code that would fail at the start; none asks the network.
+Each check uses the code that would fail at the start. None uses the network.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Finding = tuple[str, str]
 
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Everything that resolved `settings` need of this machine and do not find."""
+    """Everything that these resolved settings need and this machine lacks."""
     for name, model in settings.served.items():
         yield from ((f"models.{name}.{key}", message) for key, message in _look_at_model(model))
     yield from _look_at_access(settings)
@@ -85,7 +85,7 @@ def _look_for_encoder(key: str) -> Iterator[Finding]:
 
 
 def _not_writable(key: str, folder: Path) -> Iterator[Finding]:
-    """That `folder` cannot be made or written into, tried out in the part of it that is there."""
+    """Why `folder` cannot be made or written to. Tries it in the part of the path that exists."""
     there = next(above for above in (folder, *folder.parents) if above.exists())
     try:
         with tempfile.TemporaryDirectory(prefix=".diffusion-serve-check-", dir=there):

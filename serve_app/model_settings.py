@@ -27,10 +27,10 @@ class Replicas(Strict):
     """Autoscaling bounds and delays."""
 
     min: Annotated[int, Field(ge=0)] = 1
-    """0 lets it sleep; its next request waits for a start"""
+    """0 stops the last replica when idle; the next request then waits for a start"""
     max: Positive = 1
     target_wait_s: Seconds = 30.0
-    """the wait that is promised to what waits: beyond it a replica is added"""
+    """a replica is added when requests would wait longer"""
     upscale_delay_s: Annotated[float, Field(ge=0)] = 10.0
     downscale_delay_s: Annotated[float, Field(ge=0)] = 300.0
 
@@ -57,20 +57,20 @@ class ModelSettings(Strict):
     engine: EngineName = "auto"
     """auto: sglang where it is installed and the model has GPUs"""
     gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs a replica; a fraction shares one GPU and limits no memory"""
+    """GPUs per replica; a fraction shares one GPU, without limiting its memory"""
     cpus: Annotated[float, Field(ge=0)] = 0.1
-    """CPUs a replica reserves"""
+    """CPUs that each replica reserves"""
     parallel: Parallel = "auto"
-    """how several GPUs share a generation: cfg for videos on an even count, for text tensor alone; auto: the fastest"""
+    """how several GPUs share one generation; cfg: videos on an even number; text: tensor only; auto: the fastest"""
     replicas: Replicas = Replicas()
     max_queued: Positive = 64
-    """waiting requests beyond which callers get a 429"""
+    """waiting requests; further ones get a 429"""
     time_limit_s: Seconds = 600.0
     """of one generation"""
     engine_args: dict[str, Any] = {}
-    """passed to the engine as they stand"""
+    """passed to the engine unchanged"""
     resources: dict[str, float] = {}
-    """custom Ray resources that a replica takes"""
+    """custom Ray resources that each replica takes"""
     labels: dict[str, str] = {}
     """labels of the Ray nodes it may run on"""
 
@@ -100,7 +100,7 @@ class ModelSettings(Strict):
 
 
 MAX_MESSAGES = 4096
-"""What `limits.messages` may be at most: no more are looked at."""
+"""The largest allowed `limits.messages`."""
 
 
 class TextLimits(Strict):
@@ -119,13 +119,13 @@ class TextSettings(ModelSettings):
 
     kind: Literal["text"] = "text"
     algorithm: str = "LowConfidence"
-    """or JointThreshold, or what the installed SGLang has"""
+    """or JointThreshold, or another of the installed SGLang"""
     algorithm_config: dict[str, float | int | bool | str] = {}
     """its parameters, such as {threshold: 0.95}"""
     max_running_requests: Positive = 32
-    """generated at once by a replica"""
+    """requests that a replica generates at once"""
     max_total_tokens: Positive | None = None
-    """cap of the KV cache; set it where models share a GPU"""
+    """size of the KV cache in tokens; set it if models share a GPU"""
     limits: TextLimits = TextLimits()
     defaults: TextDefaults = TextDefaults()
 
@@ -203,7 +203,7 @@ class ImageLimits(Strict):
 
 
 class ImageDefaults(Strict):
-    """Used where a caller says nothing, and cut to the limits."""
+    """Used for what a caller leaves out, cut to the limits."""
 
     width: Positive = 1024
     height: Positive = 1024
@@ -261,7 +261,7 @@ class VideoSettings(DiffusionSettings):
 
 
 def _kind_of(model: Any) -> Any:
-    """What tells the union below which class a model is of."""
+    """The `kind`, by which the union below picks the class."""
     return cast("dict[str, Any]", model).get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
 
 

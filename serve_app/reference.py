@@ -38,14 +38,14 @@ def run(args: argparse.Namespace) -> int:
 def reference() -> str:
     """The whole text."""
     written = Settings()
-    # the folders of this machine are no defaults
+    # folders of this machine are not defaults
     plain = {"profile": written.profile, "home": written.home, "media": written.media}
     demo, gpu = (resolve(written, profile).model_copy(update=plain) for profile in ("demo", "gpu"))
     return HEAD + "".join(f"{line}\n" for line in _lines(demo, gpu, ""))
 
 
 def _lines(demo: BaseModel, gpu: BaseModel, indent: str) -> Iterator[str]:
-    """The keys of one model, its values with the one profile and with the other."""
+    """The keys of one model, with its values under either profile."""
     for name, field in type(demo).model_fields.items():
         if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1:
             continue  # the kind, which the name says
@@ -73,7 +73,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _keys(model: type[BaseModel], indent: str) -> Iterator[str]:
-    """What one value of a mapping may hold, behind a comment sign: which names there are, the operator says."""
+    """The keys of one value of a mapping, commented out: the operator chooses the names."""
     for name, field in model.model_fields.items():
         default = "" if field.is_required() else f" {_yaml(field.default)}"
         yield f"{indent}{name}:{default}{_meaning(field)}"
@@ -95,7 +95,7 @@ def _yaml(value: Any) -> str:
 
 
 def _meaning(field: FieldInfo) -> str:
-    """What the field's docstring says, and the words it may hold."""
+    """The field's docstring and its allowed words."""
     words = [str(word) for word in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
     told = "; ".join(part for part in (", ".join(words), field.description) if part)
     return f"  # {told}" if told else ""

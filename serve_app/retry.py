@@ -1,4 +1,4 @@
-"""Tries again what failed for a passing reason, ever less often: the one loop that does so."""
+"""Calls something again after an error that may pass, with growing pauses. All retry loops of ours use it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ async def retry(
     longest_s: float,
     patience_s: float = float("inf"),
 ) -> T:
-    """What `call` gives. After an error it is called again in `first_s`, then in twice that, up to `longest_s`.
+    """Returns what `call` returns. After an error calls it again: after `first_s`, then twice that, up to `longest_s`.
 
-    `passes` is told of each error and of the seconds until the next call, and says whether there shall be one. The
-    error is raised where not, and where that call would begin after `patience_s`. Pauses vary, so that many who failed
-    at once do not come back at once.
+    `passes(error, pause in seconds)` says whether to try again. The error is raised if not, and if the next call would
+    start after `patience_s`. Pauses are random within a factor of two, so that many callers do not come back at once.
     """
     deadline = time.monotonic() + patience_s
     pause_s = first_s

@@ -1,7 +1,7 @@
 """What /metrics answers: our metrics and Serve's own, from every node of the cluster, as Prometheus text.
 
-Each node's metrics agent is asked for what its processes reported (every ten seconds by default), all at once. Anyone
-may read the answer, so nodes are called by their ids in it, never by their addresses.
+Asks the metrics agents of all nodes at once. Processes report to them every ten seconds by default. Anyone may read the
+answer, so it names nodes by id, never by address.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Node:
 
 
 class Metrics:
-    """Asks the nodes at most once in `KEEP_S`, and never twice at the same time, however many want to know."""
+    """Asks the nodes at most once per `KEEP_S`, and never twice at the same time."""
 
     def __init__(self) -> None:
         self._asking = asyncio.Lock()
@@ -70,7 +70,7 @@ def alive_nodes() -> list[Node]:
 async def scrape(nodes: Iterable[Node]) -> bytes:
     """The merged text of all nodes; one that does not answer is left out and named, by its id, in a comment."""
     asked = list(nodes)
-    # no proxy of the environment: the agents are inside the cluster
+    # ignores proxies of the environment: the agents are inside the cluster
     async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as client:
         answers = await asyncio.gather(*(_ask(client, node) for node in asked))
     names = {node.host: node.id for node in asked}
@@ -92,7 +92,7 @@ async def _ask(client: httpx.AsyncClient, node: Node) -> str | None:
 
 
 def _without_addresses(text: str, names: Mapping[str, str]) -> str:
-    """`text` with the labels that hold a node's address holding its id."""
+    """`text` with each node's address in labels replaced by its id."""
     if not names:
         return text
     hosts = "|".join(re.escape(host) for host in names)

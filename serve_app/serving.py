@@ -1,7 +1,7 @@
 """Serves a deployments file in this process until a signal: what `serve run` does, and what it lacks.
 
-A port that is taken is told before anything starts; a start that fails ends, with the replica's own words; at SIGTERM
-or Ctrl-C nothing new is let in and what runs is finished (`drain`).
+It says that a port is taken before it starts anything, ends with the replica's error if the start fails, and at SIGTERM
+or Ctrl-C finishes running requests and refuses new ones (`drain`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from serve_app.listening import claim, who_listens
 from serve_app.render import dump
 
 NOTICE_S = 2.0
-"""From /ready saying no until the routes go, so that a load balancer can turn away."""
+"""How long /ready says no before the routes go, so that load balancers stop sending."""
 READERS_S = 10.0
-"""How long those who still read when all work has ended, a file or the events of a job, may go on."""
+"""How long clients may still read a file or events after all work has ended."""
 POLL_S = 0.2
 WATCH_S = 0.5
 
 
 class Stop(SystemExit):
-    """A signal asked to stop. A SystemExit, which `serve run` and Ray's own code let through without a traceback."""
+    """Raised when a signal asks to stop. Ray lets a SystemExit through without a traceback."""
 
 
 def starts_ray() -> bool:
@@ -90,7 +90,7 @@ def application_name(config: dict[str, Any]) -> str:
 
 
 def address(config: dict[str, Any]) -> str:
-    """Where a browser on this machine finds the application."""
+    """The application's URL for a browser on this machine."""
     http = config.get("http_options") or {}
     host = http.get("host", "127.0.0.1")
     shown = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else host  # noqa: S104 where any address is ours
@@ -105,7 +105,7 @@ def drain(name: str) -> None:
     """
     from ray import serve
 
-    if name not in serve.status().applications:  # it was still starting
+    if name not in serve.status().applications:  # the application was still starting
         return
     print("draining: nothing new is let in; a second signal stops at once", file=sys.stderr, flush=True)
     try:
@@ -164,7 +164,7 @@ def _deploy(config: dict[str, Any]) -> None:
             serve_run.main([file.name, "--non-blocking"], standalone_mode=False)
         except Stop:
             raise
-        except SystemExit as error:  # it has said why, and ends with 0
+        except SystemExit as error:  # the process has said why, and ends with 0
             raise SystemExit(1) from error
 
 

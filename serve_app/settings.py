@@ -25,7 +25,7 @@ ORIGIN = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]{1,5})?|[A-Za-z]+://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
 )
 OF_ONE_MODEL = ("trust_remote_code", "quality", "num_inference_steps", "guidance_scale")
-"""What a profile says of its own model, and of no other of the kind: keys of a model and of its defaults."""
+"""Keys that a profile sets for its own model only, not for other models of that kind."""
 RESERVED = ("ingress", "sweeper")
 """The names of the deployments that hold no model."""
 
@@ -34,17 +34,17 @@ class MediaSettings(Strict):
     """Where results go."""
 
     root: str = ""
-    """file:///folder or s3://bucket/prefix; empty: media/ in `home`"""
+    """file:///folder or s3://bucket/prefix; empty: media/ below `home`"""
     shared: bool = False
-    """`root` is a folder that every node mounts; else a folder is refused where a cluster has several nodes"""
+    """`root` is a folder that every node mounts; without it a cluster of several nodes refuses a folder"""
     public_url: str | None = None
     """replaces the base of every URL in an answer, for a CDN or proxy before the store"""
     redirect: bool = True
     """/content answers with a redirect to S3; false: passes the bytes on"""
     ttl_s: Seconds = 7 * 86400.0
-    """life of a job and its files, which go together"""
+    """how long a job and its files are kept"""
     url_ttl_s: Seconds = 3600.0
-    """life of one presigned or signed URL"""
+    """how long a signed URL works"""
     signing_key_env: str = "DIFFUSION_SERVE_SIGNING_KEY"
     """the variable with the key that signs local URLs, where API keys are on"""
     provenance: bool = True
@@ -55,7 +55,7 @@ class MediaSettings(Strict):
     @field_validator("mode", mode="before")
     @classmethod
     def _octal(cls, mode: object) -> object:
-        """Text as chmod takes it; a number as YAML reads 0640."""
+        """The mode as text, as chmod takes it. YAML reads 0640 as a number."""
         text = mode.removeprefix("0o") if isinstance(mode, str) else f"{mode:o}" if isinstance(mode, int) else ""
         if not re.fullmatch("0?[67][0-7]{2}", text):
             raise ValueError('must be the octal mode of a file that we can read and write, such as "0640"')
@@ -70,11 +70,11 @@ class MediaSettings(Strict):
 
 
 class RequestLimits(Strict):
-    """Of one HTTP request. Times in seconds, sizes in bytes or pixels."""
+    """Limits of one HTTP request. Times in seconds, sizes in bytes or pixels."""
 
     body_bytes: Positive = 32 * 1024 * 1024
     bodies_bytes: Positive = 256 * 1024 * 1024
-    """of all requests under way in one ingress process"""
+    """all bodies that one ingress process holds at once"""
     text_bytes: Positive = 4 * 1024 * 1024
     """of a body beside files and data URLs"""
     json_values: Positive = 50_000
@@ -82,9 +82,9 @@ class RequestLimits(Strict):
     """how deep objects and lists may be nested"""
     form_fields: Positive = 256
     body_timeout_s: Seconds = 60.0
-    """within which a body has to arrive"""
+    """how long a body may take to arrive"""
     sync_wait_s: Seconds = 900.0
-    """a synchronous video request gives up waiting then; its job goes on"""
+    """how long a synchronous video request waits; its job continues"""
     image_bytes: Positive = 16 * 1024 * 1024
     """of an input image"""
     image_pixels: Positive = 15_000_000
@@ -142,12 +142,12 @@ class JobSettings(Strict):
     """The bookkeeping of video jobs."""
 
     max_attempts: Positive = 3
-    """a job whose replica died is run again, so often in all"""
+    """how often a job is tried in all if its replica dies"""
     heartbeat_s: Seconds = 5.0
     stale_s: Seconds = 30.0
-    """a job without a heartbeat for so long is taken over; at least three heartbeats"""
+    """a job without a heartbeat for this long is taken over; at least three heartbeats"""
     sweep_s: Seconds = 10.0
-    """how often jobs that no one looks after are looked for"""
+    """how often the sweeper looks for lost jobs"""
     cancel_poll_s: Seconds = 1.0
     """how often a replica looks whether its job was cancelled"""
 
@@ -202,9 +202,9 @@ class Settings(Strict):
     home: str = ""
     """checkpoints and local media; empty: DIFFUSION_SERVE_HOME, else the user's cache folder"""
     instance: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{0,64}$")] = ""
-    """what /health calls this application, so that whoever started it knows it; empty: drawn"""
+    """the id that /health shows; empty: random"""
     models: dict[ModelName, WrittenModel | None] = Field(default_factory=dict[ModelName, WrittenModel | None])
-    """by name; text, image and video are there unless null, any other name states its kind and its model"""
+    """by name; text, image and video exist unless null; any other name needs `kind` and `model`"""
     media: MediaSettings = MediaSettings()
     limits: RequestLimits = RequestLimits()
     fetch: FetchSettings = FetchSettings()
@@ -227,7 +227,7 @@ class Settings(Strict):
         return model
 
     def default_model(self, kind: Kind) -> AnyModel | None:
-        """What a request means that names no model: the only one of the kind, else the one named after it."""
+        """The model of a request that names none: the only one of the kind, else the one named after the kind."""
         models = {name: model for name, model in self.served.items() if model.kind == kind}
         return next(iter(models.values())) if len(models) == 1 else models.get(kind)
 
@@ -322,7 +322,7 @@ def _with_profile(written: dict[str, Any], by_kind: dict[str, Any]) -> dict[str,
             if model.get("engine", below["engine"]) != below["engine"]:  # another engine knows other presets
                 below = {key: value for key, value in below.items() if key != "quality"}
             models[name] = _laid_over(below | own_model, model)
-            if presets := below.get("quality", {}) | model.get("quality", {}):  # each of them is a whole
+            if presets := below.get("quality", {}) | model.get("quality", {}):  # each of them is taken whole
                 models[name]["quality"] = presets
     return models
 

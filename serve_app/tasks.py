@@ -21,7 +21,7 @@ PUBLIC_CALLER = "public"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Where the seconds of one generation went.
+    """How the seconds of one generation were spent.
 
     `queue_s` is from the task's `submitted_at` until the engine took it; `gpu_s` is engine seconds times GPUs held.
     """
@@ -100,7 +100,7 @@ class TextTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextStep:
-    """The block under way after one denoising step; masked places are shown as U+2591 LIGHT SHADE, one each."""
+    """The current block after one denoising step. U+2591 LIGHT SHADE stands for each masked token."""
 
     block: int
     step: int

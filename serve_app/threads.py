@@ -1,6 +1,6 @@
-"""Pools of threads, one for each thing that may hang, so that what hangs holds up only its like.
+"""Thread pools, one for each kind of call that may hang, so that it blocks only calls of its kind.
 
-The event loop's own pool has a handful of threads: a slow name server took them all, and with them every file.
+The event loop's own pool has few threads: a slow name server once took them all, and file access stopped too.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 class Pool:
-    """At most `threads` at once, started as they are needed; what comes beyond that waits."""
+    """At most `threads` threads, started when needed. Further calls wait."""
 
     def __init__(self, name: str, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, name)
 
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `call` returns, run in one of the threads; as `asyncio.to_thread` otherwise."""
+        """Runs `call` in one of the threads, as `asyncio.to_thread` does, and returns its result."""
         here = contextvars.copy_context()
         work: Callable[[], Any] = partial(here.run, call, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the deployments file and serves it until a signal; 1 where it has problems or an option is wrong."""
+    """Prints the deployments file and serves it until a signal. Returns 1 if the file or an option is wrong."""
     repeated: tuple[Problem, ...] = ()
     try:
         if args.config is not None:
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The deployments file that the options and the environment ask for; raises ValueError on what contradicts."""
+    """The deployments file for these options and this environment. Raises ValueError on contradictions."""
     base = BASE if args.config is None else yaml.safe_load(args.config.read_text(encoding="utf-8"))
     http = {"host": args.http_host, "port": _port(args, environ)}
     media = {"root": args.media_output_fs_url, "public_url": args.media_output_http_url}
@@ -111,7 +111,7 @@ def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> di
     models = _models(args, environ, (application.get("args") or {}).get("models") or {})
     settings: dict[str, Any] = {"media": _given(media), "access": _given({"keys_env": args.keys_env}), "models": models}
     if any("gpus" in model for model in models.values() if model is not None):
-        settings["profile"] = "gpu"  # who counts GPUs does not want the demo
+        settings["profile"] = "gpu"  # who asks for GPUs does not want the demo
     changes = {
         "http_options": _given(http),
         "applications": [{"name": name, "args": {key: value for key, value in settings.items() if value}}],

@@ -33,7 +33,7 @@ class ImageDeployment:
         telemetry.setup(name, **settings.telemetry.model_dump())
         self._root = settings.media.root
         self._provenance = settings.media.provenance
-        self._store = open_store(settings)  # fails in a moment where it must; the engine may take minutes
+        self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
         self._ledger = Ledger(self._store, settings.ledger)
         model = on_disk(settings.model(name, ImageSettings), settings.home)
         engine = load_image(model)
@@ -73,7 +73,7 @@ class ImageDeployment:
         self._slot.close()
 
     async def _probe(self) -> None:
-        """Raises what would fail each request after its generation."""
+        """Raises errors that would otherwise fail every request after its generation."""
         await check_store(self._store, self._root)
         await asyncio.to_thread(check_encoders)
 
@@ -85,7 +85,7 @@ class ImageDeployment:
                     async with self._slot.until(self._slot.deadline()):
                         output = await self._slot.engine.generate(task, on_step)
                 finally:
-                    # what was cancelled or failed has held the device too
+                    # cancelled and failed generations used the device too
                     record.timing = turn.timing(task.submitted_at, turn.held_s)
             record.timing = turn.timing(task.submitted_at, output.engine_s)
             record.steps = output.num_inference_steps
@@ -104,7 +104,7 @@ class ImageDeployment:
     async def _delivered(
         self, task: ImageTask, output: ImageOutput, timing: Timing
     ) -> tuple[tuple[GeneratedImage, ...], Timing]:
-        """The images as files, stored unless the caller asked for the bytes, and what that took."""
+        """Encodes the images, and stores them unless the caller asked for bytes. Also returns the timing."""
         began = time.monotonic()
         facts = [self._facts(task, output, seed) for seed in output.seeds]
         pictures = list(zip(output.pixels, facts, strict=True))

@@ -1,4 +1,4 @@
-"""What a media file says of its own making. Nothing here may differ between two runs of one request: no id, no time."""
+"""What a media file says about how it was made. It must be the same in two runs of one request: no id, no time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of each generation, however it ends: its ledger row and its metrics. The one place that does so."""
+"""Records each generation, however it ends: ledger row, metrics and trace. No other code does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serve_app.telemetry import logs, metrics, tracing
 COMPLETED = "completed"
 CANCELLED = "cancelled"
 
-# what has a column of its own, is no parameter, or is too large for a row
+# has its own column, is no parameter, or is too large for a row
 _LEFT_OUT = frozenset(
     {"id", "caller", "model", "prompt", "messages", "seed", "num_inference_steps", "input_images", "mask"}
     | {"submitted_at", "traceparent", "negative_prompt", "fewer_tokens"}
@@ -26,7 +26,7 @@ _LEFT_OUT = frozenset(
 
 @dataclass(slots=True)
 class Record:
-    """Filled while a generation goes on. Without an `outcome` the way in which the block ends says it."""
+    """Filled during a generation. If `outcome` is not set, the way the block ends decides it."""
 
     timing: Timing = field(default_factory=Timing)
     steps: int = 0
@@ -48,15 +48,15 @@ class Record:
 
 @contextmanager
 def generation(deployment: str, task: AnyTask, ledger: Ledger) -> Generator[Record]:
-    """Records the generation that the block makes, when it ends; not one that no engine began."""
+    """Records the generation of the block when it ends, unless no engine began it."""
     record = Record()
-    logs.current_traceparent.set(task.traceparent)  # of the task that runs this, and so of all that it logs
+    logs.current_traceparent.set(task.traceparent)  # so that every log line of this task carries it
     outcome: str | None = COMPLETED
     began_at = task.submitted_at or time.time()
     try:
         yield record
     except ReplicaLeaving:
-        outcome = None  # the replica that takes it will record it
+        outcome = None  # the replica that runs it will record it
         raise
     except (asyncio.CancelledError, GeneratorExit):
         outcome = CANCELLED

@@ -1,8 +1,8 @@
-"""The end of a replica's life: the destructor that Serve awaits, how one learns that the application ends, and how
-one whose engine died makes room.
+"""The end of a replica's life: the destructor that Serve awaits, noticing the end of the application, and leaving after
+the engine died.
 
-Before the destructor Serve waits for the requests that the replica has taken, as long as `graceful_shutdown_timeout_s`
-in `serve_app/app.py` says: long enough for all of them.
+Before the destructor, Serve waits for the replica's requests for
+`graceful_shutdown_timeout_s` (see `serve_app/app.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 ASK_EVERY_S = 1.0
 GOODBYE_S = 2.0
-"""For the answers to those whose engine died, and for what it made before to be encoded and stored."""
+"""Time to answer requests of the dead engine, and to encode and store what it made before."""
 CLOSE_S = 10.0
 _CONTROLLER = Pool("controller", 1)
 
@@ -34,9 +34,9 @@ class Closable(Protocol):
 
 
 class Served:
-    """To be a base before the class of a deployment: gives it the destructor that Serve awaits at the end of a drain.
+    """A base class to put before a deployment's class: it adds the destructor that Serve awaits at the end of a drain.
 
-    The class itself has none, because outside Serve no one would await it.
+    The deployment's class has none, because outside Serve nobody would await it.
     """
 
     _is_open = False
@@ -46,8 +46,8 @@ class Served:
         self._is_open = True
 
     def __del__(self) -> Awaitable[None] | None:
-        # Serve calls it, and awaits what it gives, also where the constructor failed: then there is nothing to close,
-        # and its own error must not hide the constructor's. Python calls it again when the object goes.
+        # Serve also calls and awaits it if the constructor failed. Then there is nothing to close,
+        # and its error must not hide the constructor's. Python calls it again when the object is freed.
         if not self._is_open:
             return None
         self._is_open = False
@@ -55,7 +55,7 @@ class Served:
 
 
 async def leave(close: Callable[[], Awaitable[None]]) -> None:
-    """Ends this process, its engine having died; outside Serve, does nothing.
+    """Ends this process after its engine died. Outside Serve it does nothing.
 
     Serve would ask three times, 5 s apart, before it replaced the replica, which meanwhile looks idle and so draws the
     requests to itself that it can only turn away. An actor that is gone is replaced at the next look.
@@ -76,7 +76,7 @@ async def leave(close: Callable[[], Awaitable[None]]) -> None:
 
 
 async def application_ends() -> None:
-    """Returns when Serve has begun to delete the application around this replica; outside Serve, never.
+    """Returns when Serve has begun to delete the application. Outside Serve it never returns.
 
     Serve tells a replica nothing before its requests have ended, and takes no call for one that is busy: so we ask.
     """

@@ -1,6 +1,5 @@
-"""One engine in one replica: who may use it, whether it is warm, and whether it still lives.
-
-Knows no kind of model, no storage and no HTTP. Serve awaits the first `check_health` before a replica counts as ready
+"""A replica's engine: who may use it, whether it is warm, and whether it is alive. Knows no storage
+and no HTTP. Serve awaits the first `check_health` before a replica counts as ready
 (`ReplicaBase.initialize` in ray/serve/_private/replica.py), so that is where the engine is warmed up; the constructor,
 which loads it, stays an ordinary one on Serve's life-long user-loop thread.
 """
@@ -77,7 +76,7 @@ class Slot(Generic[E]):
         probe: Callable[[], Awaitable[None]] | None = None,
         on_death: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        scratch.sweep()  # what the replica before this one left, should it have been killed
+        scratch.sweep()  # removes what a killed replica left
         self.engine = engine
         self._model = model
         self._free = asyncio.Semaphore(width)
@@ -112,7 +111,7 @@ class Slot(Generic[E]):
     async def until(self, deadline: float) -> AsyncGenerator[None]:
         """Stops the block, in which the engine works, at `deadline` with TimedOut.
 
-        Not to be held across a `yield` of a generator: the time-out would strike whoever reads it.
+        Do not hold it across a `yield` of a generator: the timeout would hit its reader.
         """
         timeout = asyncio.timeout_at(deadline)
         try:

@@ -1,7 +1,7 @@
-"""The sweeper: a single replica that finds jobs no one looks after and has them run, and removes what has expired.
+"""The sweeper: a single replica that runs jobs nobody looks after and removes expired ones.
 
-It scans at once when the application starts, so that jobs of a run that was killed go on. Should two sweep at the same
-time, a job may be run twice, which is harmless (see `serve_app/jobs`). Knows no HTTP and no engine.
+It scans at once when the application starts, so that jobs of a killed run continue. If two sweep at the same time, a
+job may run twice, which is harmless (see `serve_app/jobs`). Knows no HTTP and no engine.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from serve_app.telemetry import metrics
 logger = logging.getLogger(__name__)
 
 Run = Callable[[str, str], Awaitable[None]]
-"""Has a job (owner, id) run and returns when its attempt has ended."""
+"""Runs a job (owner, id) and returns when its attempt has ended."""
 DISPATCHED_AT_ONCE = 16
 EXPIRE_EVERY_S = 300.0
 TIDY_EVERY_S = 86400.0
 
 
 class Sweep:
-    """The sweeper's work over any way of running a job: `models` by the id that a job names.
+    """The sweeper's work, for any way of running a job. `models` maps model ids to how their jobs are run.
 
     A job whose model is not served waits until it is, or until the job expires.
     """
@@ -41,7 +41,7 @@ class Sweep:
         self._survey = Survey(jobs)
         self._models = models
         self._sweep_s = settings.jobs.sweep_s
-        # nothing lives shorter than `ttl_s`, so looking more often than a few times in that finds nothing
+        # everything lives at least `ttl_s`, so a few looks in that time are enough
         self._expire_every_s = min(EXPIRE_EVERY_S, max(settings.media.ttl_s / 4, settings.jobs.sweep_s))
         self._expired_at = float("-inf")
         self._held: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -79,7 +79,7 @@ class Sweep:
             await asyncio.wait(self._held.values())
 
     async def _have_run(self, run: Run, owner: str, job_id: str) -> None:
-        """One dispatch; a job that has not finished by it is an orphan again at the next sweep."""
+        """Runs a job once. If it has not finished by then, the next sweep finds it again."""
         logger.info("sweep: job %s is dispatched again", job_id)
         metrics.count_retry("dispatch")
         try:
@@ -88,7 +88,7 @@ class Sweep:
         except ServeError as error:
             logger.warning("sweep: job %s was not run: %s", job_id, error.message)
         except Exception:
-            # whatever is broken, the other jobs are swept on
+            # whatever is broken, other jobs must still be swept
             logger.exception("sweep: job %s was not run", job_id)
         finally:
             del self._held[owner, job_id]
@@ -119,7 +119,7 @@ class Sweeper:
 
 
 async def _kept_tidy(store: ObjectStore) -> None:
-    """Sweeps the store's leftovers at the start and each day, and has it log what it cannot do."""
+    """Removes the store's leftovers at the start and once a day. The store also logs what it cannot do."""
     while True:
         try:
             await store.warm_up()

@@ -63,7 +63,7 @@ class TextDeployment:
                         else:
                             record.timing = turn.timing(task.submitted_at, turn.held_s)
                             yield event
-            # after the engine is free, so that a slow reader of the last event holds nobody up
+            # after the engine is free, so that a slow reader of the last event blocks nobody
             if end is not None:
                 record.outcome, record.timing, record.steps = COMPLETED, end.timing, end.denoising_steps
                 record.prompt_tokens, record.completion_tokens = end.prompt_tokens, end.completion_tokens

@@ -1,4 +1,4 @@
-"""The video deployment: runs stored jobs. Knows no HTTP; who asked for a job may come and go.
+"""The video deployment: runs stored jobs. Knows no HTTP; callers may come and go.
 
 The engine is held only while it generates: encoding and storing go on beside the next job.
 """
@@ -45,7 +45,7 @@ class VideoDeployment:
     def __init__(self, settings: Settings, name: str = "video") -> None:
         telemetry.setup(name, **settings.telemetry.model_dump())
         self._settings = settings
-        self._store = open_store(settings)  # fails in a moment where it must; the engine may take minutes
+        self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
         self._jobs = JobStore(self._store, settings)
         self._ledger = Ledger(self._store, settings.ledger)
         model = on_disk(settings.model(name, VideoSettings), settings.home)
@@ -85,19 +85,19 @@ class VideoDeployment:
         self._slot.close()
 
     async def _probe(self) -> None:
-        """Raises what would fail each job after its generation."""
+        """Raises errors that would otherwise fail every job after its generation."""
         await check_store(self._store, self._settings.media.root)
         await asyncio.to_thread(check_encoder)
         await asyncio.to_thread(check_encoders)
 
     async def _listen(self) -> None:
-        """Has what runs handed back when the application ends: no caller waits for that long, and a job is stored."""
+        """Hands running jobs back when the application ends: they are stored and run later."""
         await application_ends()
         self._leaving.set()
 
     def _forget(self, key: tuple[str, str]) -> None:
         del self._runs[key]
-        if not self._runs and self._listening is not None:  # an idle replica has nothing to hand back
+        if not self._runs and self._listening is not None:  # an idle replica need not listen
             self._listening.cancel()
             self._listening = None
 
@@ -124,7 +124,7 @@ class VideoDeployment:
                 engine_s = output.engine_s
             finally:
                 turn.end()  # encoding and storing go on beside the next job
-                # what was cancelled or failed has held the device too
+                # cancelled and failed generations used the device too
                 record.timing = turn.timing(task.submitted_at, turn.held_s if engine_s is None else engine_s)
             result = await watch.during(self._deliver(task, image, output, record), stoppable=False)
             await attempt.complete(result)
@@ -174,7 +174,7 @@ class VideoDeployment:
             raise InvalidRequest("The input image is gone.", param="input_reference") from error
 
     async def _stored(self, key: str, data: bytes) -> StoredObject:
-        # an outage of the store costs time, not the work of the GPU
+        # an outage of the store costs time, not the result
         return await patiently(lambda: self._store.put(key, data))
 
 

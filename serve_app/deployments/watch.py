@@ -1,4 +1,4 @@
-"""Watches over one attempt at a job while it is made: heartbeats, progress, and whether it is still wanted.
+"""Watches a running attempt at a job: heartbeats, progress, and whether it is still wanted.
 
 Knows the job store and the replica's life, no engine and no media.
 """
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRIED = (EngineDied, StorageFailed)
-"""What another attempt may mend."""
+"""Errors after which another attempt may succeed."""
 PROGRESS_S = 1.0
 """Progress is written at most this often."""
 
 
 async def end(attempt: Attempt, error: ServeError) -> None:
-    """Records how an attempt failed, where it has not ended yet; one that was handed back was no try."""
+    """Records how an attempt failed, unless it has ended. One that was handed back does not count as a try."""
     if attempt.record.status != "in_progress":
         return
     logger.warning("attempt %d at %s: %s: %s", attempt.number, attempt.task.id, error.code, error.message)
@@ -55,7 +55,7 @@ class Watch:
         The attempt is ended at once, while stopping may take the engine a step, or all of them.
         """
         working = asyncio.create_task(work)
-        # a task of its own: a store that answers slowly does not hold up the end, and a heartbeat is never cut off
+        # a separate task: a slow store does not delay the end, and a heartbeat is never cut off
         watching = asyncio.create_task(self._watch(working, stoppable))
         try:
             await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The address of this server as the caller sees it, for the URLs in an answer."""
+"""This server's address as the caller sees it, for URLs in answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMES = ("http", "https")
 
 
 def url_of(services: Services, request: Request, stored: StoredObject) -> str:
-    """Where `stored` can be fetched as it stands: the store's own URL, or ours with the address the caller used."""
+    """The URL of `stored`: the store's own, or ours with the address that the caller used."""
     url = services.store.url(stored.key, expires_s=services.settings.media.url_ttl_s)
     return base_url(request) + url if url.startswith("/") else url
 

@@ -23,7 +23,7 @@ def create_http_app(services: Services, *, behind_serve: bool = False) -> ASGIAp
     """The ASGI application over `services`; `behind_serve` where Ray Serve's proxy stands in front of it."""
     access = services.settings.access
     keys = Keys.load(access)
-    # a path with a slash too many is an error like any other, not a redirect
+    # a path with an extra slash is a 404, not a redirect
     routes = _routes(services)
     app: ASGIApp = GateMiddleware(Router(routes, redirect_slashes=False, lifespan=_lifespan(services)), services.gate)
     app = BodiesMiddleware(app, Budget(services.settings.limits.bodies_bytes))

@@ -51,7 +51,8 @@ class Keys:
             raise Unauthorized("No API key: send it as 'Authorization: Bearer KEY'.")
         asked = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
         found = None
-        for digest, caller in self._callers.items():  # all of them, so that time tells nothing of which one matched
+        # compares with every key, so that the time does not reveal which one matched
+        for digest, caller in self._callers.items():
             if hmac.compare_digest(digest, asked):
                 found = caller
         if found is None:
@@ -70,7 +71,7 @@ def _parse(text: str, separator: str, source: str, *, hashed: bool) -> dict[byte
         if not (entry := line.strip()) or (hashed and entry.startswith("#")):
             continue
         name, colon, value = (part.strip() for part in entry.partition(":"))
-        if not (name and colon and value):  # never show the entry: it may hold a key
+        if not (name and colon and value):  # the entry is not shown: it may hold a key
             raise ValueError(f"{source}: an entry is not 'name:{'sha256-hex' if hashed else 'key'}'")
         if hashed and not SHA256_HEX.fullmatch(value):
             raise ValueError(f"{source}: the hash of '{name}' is not a SHA-256 in hex")
@@ -81,9 +82,9 @@ def _parse(text: str, separator: str, source: str, *, hashed: bool) -> dict[byte
 
 
 class AuthMiddleware:
-    """Sets `request.state.caller`; raises Unauthorized before anything else of the request is looked at.
+    """Sets `request.state.caller`, or raises Unauthorized before anything else looks at the request.
 
-    Every path needs a key, but for the open ones and media URLs that carry a signature, which /v1/media checks.
+    Every path needs a key except the open ones and signed media URLs, which /v1/media checks.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys | None) -> None:

@@ -1,6 +1,6 @@
-"""How many bytes of bodies this ingress holds: one budget for all requests under way.
+"""Limits the bytes of request bodies in memory: one budget for all requests of this ingress.
 
-A body counts from its first byte to the end of its answer, since its files and texts live as long.
+A body counts from its first byte until its answer has been sent, because its files and texts live that long.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 @dataclass(slots=True)
 class Budget:
-    """`held`: the bytes that are here now, of at most `most`."""
+    """`held` bytes are in use now, of at most `most`."""
 
     most: int
     held: int = 0
@@ -26,7 +26,7 @@ class Share:
     bytes: int = field(default=0, init=False)
 
     def take(self, size: int) -> bool:
-        """Whether there was room for `size` bytes more."""
+        """Takes `size` more bytes. False if there is no room."""
         if self.budget.held + size > self.budget.most:
             return False
         self.budget.held += size
@@ -39,7 +39,7 @@ class Share:
 
 
 class BodiesMiddleware:
-    """Gives each request its share, as `request.state.bodies`, and takes it back when the answer has gone out."""
+    """Gives each request a share as `request.state.bodies`, and takes it back when the answer has been sent."""
 
     def __init__(self, app: ASGIApp, budget: Budget) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The body of a request: read within its bounds of size and time, parsed strictly, and made the model of its endpoint.
+"""Reads a request's body within its limits of size and time, and parses it strictly into the endpoint's model.
 
 `strict_json.py` reads JSON, `forms.py` forms, and the models say what the fields mean.
 """
@@ -28,9 +28,9 @@ Files = dict[str, list[Upload]]
 
 MAX_TYPE_CHARS = 1024
 OFF_LOOP_BYTES = 64 * 1024
-"""Bodies larger than this are parsed in a thread, so that the others on the event loop need not wait."""
+"""Larger bodies are parsed in a thread, so that they do not block the event loop."""
 PARSERS = ThreadPoolExecutor(2, thread_name_prefix="parse")
-"""Few, since each holds a body several times while it parses; their own, or one would wait behind file operations."""
+"""Few, because parsing holds a body several times; separate, so that parsing does not wait for file operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Asked:
 
 
 async def read_request(request: Request, model: type[M], limits: RequestLimits) -> tuple[M, Asked]:
-    """The body as a `model`, and as it came; a form is taken only where the model has files.
+    """The body as a `model`, and its raw fields. Forms are accepted only if the model has files.
 
     Raises UnsupportedMediaType, TooLarge, RateLimited while too many bodies are under way, and InvalidRequest that
     names the field.
@@ -71,14 +71,14 @@ async def read_request(request: Request, model: type[M], limits: RequestLimits) 
 
 
 async def off_loop(work: Callable[[], T], size: int) -> T:
-    """The result of what takes time by the `size` of its data: of little at once, of much in a thread."""
+    """Runs `work` at once for little data, in a thread for much."""
     if size <= OFF_LOOP_BYTES:
         return work()
     return await asyncio.get_running_loop().run_in_executor(PARSERS, work)
 
 
 async def _read(request: Request, limits: RequestLimits) -> bytes:
-    """Every byte of the body. A body given up on in the middle marks the connection, which is then closed."""
+    """The whole body. If reading stops in the middle, the connection is marked to be closed."""
     share: Share = request.state.bodies
     chunks: list[bytes] = []
     size = 0
@@ -87,7 +87,7 @@ async def _read(request: Request, limits: RequestLimits) -> bytes:
     try:
         async with asyncio.timeout(limits.body_timeout_s):
             more = True
-            # a client that is still sending does not see the answer, so it is heard out, but not for ever
+            # a client does not read the answer while it is sending, so we read on, up to a limit
             while more and size <= 2 * limits.body_bytes:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":

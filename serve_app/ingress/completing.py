@@ -16,7 +16,7 @@ from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep,
 
 
 class Named(TypedDict):
-    """What each answer, and each chunk of a stream, begins with."""
+    """The first fields of each answer and each chunk of a stream."""
 
     id: str
     created: int
@@ -37,7 +37,7 @@ class Chunks(Protocol):
 
 
 async def complete(client: TextClient, load: Load, tasks: Sequence[TextTask]) -> list[TextResult]:
-    """The results of all tasks, which run at the same time; where one fails the others are cancelled."""
+    """Runs all tasks at the same time and returns their results. If one fails, the others are cancelled."""
     with admitted(load, tasks):
         if len(tasks) == 1:
             results = [await client.complete(tasks[0])]
@@ -83,7 +83,7 @@ async def stream(
 
 
 async def events_of(results: Sequence[TextResult]) -> AsyncGenerator[tuple[int, TextEvent], None]:
-    """The events of results that are known already: each text as one block."""
+    """The events of finished results: each text as one block."""
     for index, result in enumerate(results):
         if result.text:
             yield index, TextBlock(block=0, text=result.text, tokens=result.end.completion_tokens)
@@ -91,7 +91,7 @@ async def events_of(results: Sequence[TextResult]) -> AsyncGenerator[tuple[int, 
 
 
 def admitted(load: Load, tasks: Sequence[TextTask]) -> ExitStack:
-    """Places for all tasks; raises QueueFull, holding none, where one is missing."""
+    """Admits all tasks, or none: then it raises QueueFull."""
     with ExitStack() as stack:
         for task in tasks:
             stack.enter_context(load.admit(work_of(task)))

@@ -45,7 +45,7 @@ class Ingress:
         return create_http_app(self._services, behind_serve=True)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What waits here for each model; Serve asks for it, and hands it to the autoscaling policy."""
+        """The work waiting here for each model. Serve collects it for the autoscaling policy."""
         models = self._services.models.values()
         demands = {model.name: model.load.demand() for model in models}
         for model in models:
@@ -53,13 +53,13 @@ class Ingress:
         return report(demands)
 
     async def drain(self) -> int:
-        """Lets no new work in from now on; the number of requests that are still under way."""
+        """Refuses new work from now on. Returns the number of requests still running."""
         gate = self._services.gate
         gate.shut = True
         return gate.inside
 
     async def check_health(self) -> None:
-        """At first, raises where jobs could not be stored; from then on a loop that answers is able to serve."""
+        """The first call raises if jobs cannot be stored. Later calls only show that the event loop answers."""
         settings = self._services.settings
         if not self._probed and any(model.kind != "text" for model in settings.served.values()):
             await check_store(self._services.store, settings.media.root)

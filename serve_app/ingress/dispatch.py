@@ -1,8 +1,8 @@
-"""Sees to it that an acknowledged video job is run: hands it to its model's deployment and stays with it to the end.
+"""Makes sure that an acknowledged video job is run: sends it to its model's deployment and follows it to the end.
 
-The job is in the object store before anyone hears of it, and so is the lease that says this ingress looks after it.
-While the ingress lives it hands a job again whose replica died; when it dies, its lease goes stale and the sweeper
-takes over. Knows no HTTP.
+The job is stored before the caller hears of it, and so is the lease by which this ingress looks after it. While the
+ingress lives, it sends a job again if the replica died. If the ingress dies, its lease runs out and the sweeper takes
+over. Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Dispatcher:
         self._heart: asyncio.Task[None] | None = None
 
     async def create(self, new: NewJob) -> Job:
-        """A job that is durable and on its way. QueueFull before anything is stored where too many wait already.
+        """Stores and dispatches a job. Raises QueueFull, before storing anything, if too many wait already.
 
-        A caller who goes away in between changes nothing: a stored job that no one hands on would wait for ever.
+        It continues if the caller goes away: a stored job that nobody dispatches would wait for ever.
         """
         return await asyncio.shield(_detached(self._create(new)))
 
@@ -89,7 +89,7 @@ class Dispatcher:
             return job
 
     def drop(self, job_id: str) -> None:
-        """Takes a job that was cancelled or deleted out of the queue, where it would hold a place until its turn."""
+        """Removes a cancelled or deleted job from the queue, where it would hold a place until its turn."""
         if running := self._running.get(job_id):
             running.cancel()
 
@@ -100,9 +100,9 @@ class Dispatcher:
         return int(min(max(seconds * 50, 250), 5000))
 
     async def close(self) -> None:
-        """Gives up every job in hand, so that the sweeper takes them over at once and not when the lease runs out.
+        """Gives up all jobs, so that the sweeper takes them over at once and not when the lease runs out.
 
-        What runs of them at a replica runs on there.
+        Those that already run at a replica continue there.
         """
         tasks = [*self._running.values(), *([self._heart] if self._heart else [])]
         for task in tasks:
@@ -119,10 +119,10 @@ class Dispatcher:
             try:
                 job = await self._store_job(new)
             except StorageFailed:
-                # what was refused with an error must not run later: half of it may have been stored
+                # the caller gets an error, so the job must not run later: half of it may have been stored
                 _detached(self._discard(new.task.caller, new.task.id))
                 raise
-            # no await from here on: the place is given back when the job has ended
+            # no await from here on: the task gives the place back when the job has ended
             self._running[job.id] = _detached(self._look_after(job, model, admission.pop_all()))
         return job
 
@@ -159,8 +159,8 @@ class Dispatcher:
                 model.load.finished(work_of(job.task), ended.result.timing.engine_s)
 
         def passes(error: Exception, wait_s: float) -> bool:
-            # a replica died, its queue is full, or storage is away: the job is stored, so it costs time only.
-            # whatever else is broken, an acknowledged job is not dropped for it
+            # a replica died, its queue is full, or storage is away: the job is stored, so this only costs time.
+            # an acknowledged job is not dropped for any other error either
             logger.warning(
                 "job %s will be dispatched again in %.1f s: %s",
                 job.id,
@@ -182,6 +182,6 @@ class Dispatcher:
 
 
 def _detached(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task in an empty context: Serve cancels every handle call made in the context of a request that has gone, and
-    a job outlives the request that made it."""
+    """A task in an empty context. Serve cancels handle calls made in the context of a request that has gone, but a job
+    outlives its request."""
     return asyncio.create_task(work, context=contextvars.Context())

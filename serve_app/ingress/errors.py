@@ -1,4 +1,4 @@
-"""Errors become HTTP here, once: OpenAI's JSON shape, the true status, and nothing of our internals.
+"""Turns errors into HTTP responses: OpenAI's JSON shape, the true status, and no internals.
 
 {"error": {"message", "type", "param", "code"}}
 """
@@ -36,13 +36,13 @@ HTTP_ERRORS: dict[int, type[ServeError]] = {
     415: UnsupportedMediaType,
     429: RateLimited,
 }
-"""Ours for the statuses that Starlette raises by itself."""
+"""Our errors for the statuses that Starlette raises."""
 DEFAULT_RETRY_S = 1.0
 SHOWN_CHARS = 256
 
 
 def as_serve_error(error: Exception, *, method: str, path: str, request_id: str) -> ServeError:
-    """Ours as it stands, Starlette's by the table; anything else is logged and becomes a 500 that tells nothing."""
+    """Keeps our errors and translates Starlette's. Anything else is logged and becomes a 500 without details."""
     if isinstance(error, ServeError):
         return error
     if isinstance(error, HTTPException) and error.status_code in HTTP_ERRORS:

@@ -1,4 +1,4 @@
-"""A stored object as an HTTP response: ranges, validators, and headers that let no browser run it."""
+"""Answers with a stored object: ranges, validators, and headers that stop browsers from running it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serve_app.ingress.ranges import Unsatisfiable, not_modified, parse_range, s
 from serve_app.storage import ObjectInfo, ObjectStore
 
 CACHE = "private, max-age=3600, immutable"
-"""A key's object never changes; it may be deleted."""
+"""The object of a key never changes, but may be deleted."""
 
 
 async def file_answer(request: Request, store: ObjectStore, info: ObjectInfo, *, attachment: bool = False) -> Response:

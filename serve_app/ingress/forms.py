@@ -24,7 +24,7 @@ NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 BRACKET = re.compile(r"\[([^\[\]]*)\]")
 INDEXED = re.compile(r"[^\[\]]+\[\d*\]")
 FILE_TYPE = re.compile(r"image/|video/|application/octet-stream", re.IGNORECASE)
-"""What says that a part without a file name is a file."""
+"""Content types of parts that are files even without a file name."""
 MAX_NAME_CHARS = 256
 MAX_FILES = 17
 """OpenAI's limit of 16 input images, and a mask."""
@@ -61,7 +61,7 @@ class _Part:
 
 
 def parse_form(content_type: str, body: bytes, limits: RequestLimits) -> Form:
-    """Raises InvalidRequest for what is no proper form or has too many fields, TooLarge for a file over the limit."""
+    """Parses a form. Raises InvalidRequest if it is malformed or has too many fields, TooLarge for too large a file."""
     form = Form()
     fields = texts = 0
     for part in _parts(content_type, body, limits.form_fields + MAX_FILES):
@@ -98,7 +98,7 @@ def _as_object(model: type[Wire], name: str, value: Any, limits: RequestLimits) 
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")) or _may_be_text(model, name):
         return value
     try:
-        # inside an object, so that a list will do
+        # inside an object, so that lists are accepted too
         return parse_json(b'{"value":%b}' % value.encode(), limits)["value"]
     except InvalidRequest as error:
         raise InvalidRequest(f"'{name}' holds JSON that cannot be read. {error.message}", param=name) from None
@@ -115,7 +115,7 @@ def _parts(content_type: str, body: bytes, most: int) -> list[_Part]:
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise InvalidRequest("The Content-Type multipart/form-data needs a boundary.")
-    # counted first: where what is almost a boundary stands in a file, the parser goes on byte by byte
+    # counted first, because the parser is slow (byte by byte) on files that contain almost a boundary
     if body.count(b"--" + boundary) > most + 1:
         raise InvalidRequest(f"The form has more than {most} parts (limits.form_fields).")
     parts: list[_Part] = []

@@ -1,7 +1,7 @@
-"""The gate before all work: shut while the server drains, and a count of what is still inside.
+"""The gate in front of all work. It is shut while the server drains, and counts the requests still inside.
 
-Work is a POST below /v1 that begins something; whoever asks for a job, a file or the health is always let through.
-Whether the gate is shut, `diffusion-serve up` decides; see `Ingress.drain`.
+Work is a POST below /v1 that starts something. Reading a job, a file or the health is always allowed.
+`diffusion-serve up` shuts the gate; see `Ingress.drain`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RETRY_S = 5.0
 
 @dataclass(slots=True)
 class Gate:
-    """`inside`: the requests that were let in and have not ended."""
+    """`inside` counts admitted requests that have not ended."""
 
     shut: bool = False
     inside: int = 0

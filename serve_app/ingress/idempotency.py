@@ -1,4 +1,4 @@
-"""The same request sent twice is one piece of work: by `Idempotency-Key`, and for OpenAI's own retries without one.
+"""Runs a request that is sent twice only once: by `Idempotency-Key`, and for retries of OpenAI's clients without one.
 
 Claims lie in the object store, so that any ingress replica finds them. Requests are compared as parsed: validated
 fields and the digest of each file, never bytes, for a client draws a new multipart boundary on each retry. A request
@@ -39,26 +39,26 @@ RETRIES = re.compile("[0-9]{1,4}")
 RETRY_WINDOW_S = 600.0
 MAX_KEY_CHARS = 255
 ON_ITS_WAY_S = 5.0
-"""How long we wait for a job that another request has claimed the key for and is about to store."""
+"""How long to wait for the job of another request that has claimed the key."""
 POLL_S = 0.2
 JSON = "application/json"
 
 
 async def fingerprint(request: Request, fields: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
-    """What makes two requests the same: where they go, their fields as parsed, and their files' content."""
+    """Equal for equal requests: same path, same parsed fields, same file contents."""
     return await off_loop(partial(_digest, request.url.path, fields, files), request.state.bodies.bytes)
 
 
 def _digest(path: str, fields: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
     parsed = fields.model_dump(mode="json", exclude_none=True)
     digests = {name: [hashlib.sha256(file.data).hexdigest() for file in each] for name, each in files.items()}
-    # not by orjson: a number of a request may be larger than 64 bits
+    # orjson cannot: a number in a request may have more than 64 bits
     canonical = json.dumps([path, parsed, digests], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class Made(NamedTuple, Generic[T]):
-    """A result, with the id of the request that made it and when that came."""
+    """A result with the id and time of the request that made it."""
 
     id: str
     created_at: float
@@ -82,7 +82,7 @@ class Idempotency:
         id: str,
         make: Callable[[], Awaitable[Job]],
     ) -> Job:
-        """The job of an equal request before this one, else the one that `make` makes under this id."""
+        """The job of an earlier equal request, else the new one that `make` stores under this id."""
         owner: str = request.state.caller.owner
         if (key := key_of(request)) is not None:
             return await self._claimed_job(owner, key, await fingerprint(request, fields, files), id, make)
@@ -100,7 +100,7 @@ class Idempotency:
         id: str,
         make: Callable[[], Awaitable[T]],
     ) -> Made[T]:
-        """The result of an equal request with the same key, stored or still being made, else that of `make`.
+        """The result of an earlier equal request, waiting for it if it still runs; else that of `make`.
 
         `kind` is a dataclass, or a list of one: it is kept as JSON for as long as media are. Where the request has no
         key this costs nothing.
@@ -124,17 +124,17 @@ class Idempotency:
 
     @asynccontextmanager
     async def _held(self, owner: str, key: str, claim: Claim) -> AsyncGenerator[None]:
-        """Gives a fresh claim up where the block fails: who waits for its outcome, or asks again, makes it anew."""
+        """Releases the claim if the block fails, so that a waiting or later request does the work."""
         try:
             yield
-        except BaseException:  # also where our client went away, for which Serve cancels the handler
+        except BaseException:  # including cancellation: Serve cancels the handler when the client goes away
             await asyncio.shield(asyncio.create_task(self._claims.release(owner, key, claim)))
             raise
 
     async def _claim(
         self, owner: str, key: str, print_: str, id: str, has_failed: Callable[[Claim], Awaitable[bool]]
     ) -> Claim:
-        """InvalidRequest where the key stands for another request, also for one that failed."""
+        """Claims the key. Raises InvalidRequest if the key was used for another request, even a failed one."""
 
         async def can_be_passed(held: Claim) -> bool:
             return held.fingerprint == print_ and await has_failed(held)
@@ -160,7 +160,7 @@ class Idempotency:
             return await make()
 
     async def _job_of(self, owner: str, claim: Claim) -> Job | None:
-        """The job of a claim, which may be about to be stored; None where it was deleted, or never came."""
+        """The job of a claim, waiting a moment for it to be stored. None if it was deleted or never stored."""
         while True:
             try:
                 return await self._jobs.get(owner, claim.job_id)
@@ -172,7 +172,7 @@ class Idempotency:
     async def _retried_job(
         self, owner: str, is_retry: bool, print_: str, id: str, make: Callable[[], Awaitable[Job]]
     ) -> Job:
-        """The newest equal request is remembered by each first try, and looked up by each retry."""
+        """A first try notes its job by the request's fingerprint; a retry looks it up."""
         name = f"idempotency/{owner}/{hashlib.sha256(f'retry {print_}'.encode()).hexdigest()}.json"
         if is_retry and (job := await self._remembered(owner, name)) is not None:
             return job
@@ -191,14 +191,14 @@ class Idempotency:
 
 
 class _Answers(Generic[T]):
-    """The results of one kind for one owner, and the heartbeats of those who are making them."""
+    """Stored results of one type and owner, and heartbeats of those being made."""
 
     def __init__(self, store: ObjectStore, jobs: JobStore, owner: str, kind: type[T], settings: JobSettings) -> None:
         self._store = store
         self._jobs = jobs
         self._owner = owner
         self._settings = settings
-        # pydantic takes a configuration for a tuple, not for a dataclass: bytes are kept as base64
+        # pydantic accepts this configuration for a tuple but not for a dataclass; it stores bytes as base64
         config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
         one_tuple: Any = GenericAlias(tuple, (kind,))
         self._json: TypeAdapter[tuple[T]] = TypeAdapter(one_tuple, config=config)
@@ -214,7 +214,7 @@ class _Answers(Generic[T]):
 
     @asynccontextmanager
     async def being_made(self, id: str) -> AsyncGenerator[None]:
-        """Says for as long as the block runs that the result is being made."""
+        """Sends heartbeats while the block makes the result."""
         beating = asyncio.create_task(self._beat(id))
         try:
             yield
@@ -231,7 +231,7 @@ class _Answers(Generic[T]):
                 logger.warning("no heartbeat for %s: %s", id, error.message)
 
     async def has_failed(self, claim: Claim) -> bool:
-        """Whether no result came of a claim and no one is making it any more."""
+        """Whether a claim has no result and nobody is making one any more."""
         if await self._store.exists(self._name(claim.job_id)):
             return False
         try:

@@ -14,7 +14,7 @@ from serve_app.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """An encoded image that is what it says, and its size in pixels."""
+    """A checked, encoded image and its size in pixels."""
 
     data: bytes
     width: int

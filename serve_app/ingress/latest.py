@@ -1,4 +1,4 @@
-"""The latest answer to a question that may take long: who asks for it never waits for longer than a moment."""
+"""The latest answer of a slow function, for callers that must not wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Latest(Generic[T]):
-    """Asks at most once in `keep_s`, in a thread of its own; `first` stands until there is an answer.
+    """Calls at most once per `keep_s`, in its own thread. The value is `first` until there is an answer.
 
     An answer that takes longer than `patience_s` is waited for by nobody: the one before it stands until it comes.
     """
@@ -22,7 +22,7 @@ class Latest(Generic[T]):
         self._answer = first
         self._keep_s = keep_s
         self._patience_s = patience_s
-        # not the loop's own pool: a question that hangs would hold one of its few threads
+        # not in the loop's own pool: a call that hangs would block one of its few threads
         self._thread = ThreadPoolExecutor(1, "latest")
         self._asking: asyncio.Future[T] | None = None
         self._asked_at = float("-inf")

@@ -1,4 +1,4 @@
-"""How much work of one model this ingress has under way, whether more is let in, and when to come back if not.
+"""Counts one model's work in this ingress, admits more or refuses it, and says when to retry.
 
 Pure counting over the measured costs of `autoscaling.CostModel`. Knows no HTTP, no Ray and nothing of the other ingress
 replicas.
@@ -32,7 +32,7 @@ class Load:
 
     @classmethod
     def of(cls, model: AnyModel) -> Load:
-        """Room for what can run on the most replicas, and `max_queued` that wait."""
+        """Room for what the largest number of replicas can run, plus `max_queued` waiting."""
         per_replica = model.max_running_requests if isinstance(model, TextSettings) else 1
         lanes = model.replicas.max * per_replica
         return cls(lanes + model.max_queued, lanes, per_replica, model.replicas.target_wait_s)
@@ -85,5 +85,5 @@ class Load:
         return Demand.of(seconds, self.target_wait_s, self.lanes_per_replica)
 
     def finished(self, work: Work, engine_s: float) -> None:
-        """Learns what this work cost."""
+        """Learns what this work cost, for later estimates."""
         self.costs.observe(work, engine_s)

@@ -1,4 +1,4 @@
-"""The envelope around every request: its id, its time, its trace, its line in the access log, and its errors.
+"""The outermost layer of every request: id, duration, trace, access log and errors.
 
 One pure ASGI layer: Starlette's BaseHTTPMiddleware would cost a task and two queues for each request.
 """
@@ -29,9 +29,9 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """No path of ours holds one; Starlette's routes end in $, which also matches before a line break."""
 PATH_CHARS = "/:@!$&'()*+,;="
 PROBES = frozenset({"/health", "/ready", "/metrics"})
-"""Asked every few seconds by machines: their lines are INFO only where something is wrong."""
+"""Paths that machines poll. They are logged at INFO only on errors."""
 CLIENT_CLOSED = 499
-"""What the access log says of a client that went away before its answer; no such status goes over the wire."""
+"""Logged if the client left before its answer. It is never sent."""
 
 
 class Envelope:
@@ -90,7 +90,7 @@ class Envelope:
         except Exception as raised:
             error = as_serve_error(raised, method=scope["method"], path=scope["path"], request_id=request_id)
             state["error_code"] = error.code
-            # too late for an answer: the connection has to break, or the client takes the half for the whole
+            # too late for an error response: the connection must break, or the client takes a part for the whole
             if status:
                 raise
             await error_response(error, allow=_allow(raised))(scope, receive, send_marked)
@@ -105,14 +105,14 @@ class Envelope:
         metrics.count_request(route, scope["method"], status, seconds, state["error_code"])
         level = logging.DEBUG if scope["path"] in PROBES and status < 400 else logging.INFO
         if access_log.isEnabledFor(level):
-            # quoted, or a line break in a path would forge a line of the log
+            # quoted, because a line break in a path could forge a log line
             facts = {"method": scope["method"], "path": quote(scope["path"], safe=PATH_CHARS), "status": status}
             facts |= {"seconds": round(seconds, 6), "caller": state["caller"].name}
             access_log.log(level, "%(method)s %(path)s %(status)d %(seconds).3f s", facts, extra=facts)
 
 
 def _ids(scope: Scope) -> tuple[str, str]:
-    """The caller's request id, empty where it is none that is valid, and the traceparent to hand on."""
+    """The caller's request id (empty if missing or invalid) and the traceparent to pass on."""
     request_id = traceparent = ""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):

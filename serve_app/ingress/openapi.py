@@ -60,7 +60,7 @@ PATH_PARAMETERS: dict[str, Json] = {
         "schema": {"$ref": "#/components/schemas/ModelId"},
     },
     "key": {
-        # no pattern: one that asks for a slash cannot be met by who takes the slashes out of parameters
+        # no pattern: some clients remove slashes from parameters and could not match one
         "description": "What follows /v1/media/ in the URL of a stored file, such as public/2026/01/31/NAME.png.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 1024},
     },
@@ -73,7 +73,7 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
     operations = [each for each in endpoints if KIND_OF.get(each.tag) in (None, *kinds)]
     schemas, refs = _schemas(operations)
     if "EditRequest" in schemas:
-        # optional in the model, for a form has it among its files
+        # optional in the model, because in a form it is a file
         schemas["EditRequest"]["anyOf"] = [{"required": ["image"]}, {"required": ["images"]}]
         for name in ("image", "images"):
             schemas["EditRequest"]["properties"][name] = _without_null(schemas["EditRequest"]["properties"][name])
@@ -106,7 +106,7 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
 
 
 class _Untitled(GenerateJsonSchema):
-    """Without pydantic's titles, which say each field's name once more."""
+    """Omits pydantic's titles, which only repeat the field names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -123,7 +123,7 @@ KEYWORDS = {
     "array": ("maxItems",),
 }
 LENGTHS = {"prompt_chars": "maxLength", "messages": "maxItems"}
-"""How limits are called that count no value but the parts of one."""
+"""Keywords for limits of length. Other limits are maxima."""
 
 
 def _schemas(operations: Sequence[Endpoint]) -> tuple[dict[str, Json], Refs]:
@@ -151,7 +151,7 @@ def _narrow(schema: Json, bounds: dict[str, Json]) -> None:
 
 
 def _applicable(member: Json, keywords: Json) -> Json:
-    """Those keywords that say something of a member of its type."""
+    """The keywords that apply to this member's type."""
     own = KEYWORDS.get(member.get("type", ""), ())
     return {key: value for key, value in keywords.items() if key in own}
 
@@ -195,7 +195,7 @@ def _widest(settings: Settings, kind: Kind) -> AnyModel:
 
 
 def _choice(settings: Settings, kind: Kind) -> Json:
-    """The ids of the models of one kind, and which of them a request means that names none."""
+    """The model ids of one kind, and the default among them."""
     default = settings.default_model(kind)
     ids = [id for model in settings.served.values() if model.kind == kind for id in model.ids]
     return {"enum": ids} | ({"default": default.id} if default else {})
@@ -277,7 +277,7 @@ def _form(schema: Json, files: Sequence[str], schemas: dict[str, Json]) -> Json:
     required = [*schema.get("required", ()), *(files[:1] if "anyOf" in schema else ())]
     for name, each in schema["properties"].items():
         if name == "images":
-            continue  # in a form they are files, of the name image[]
+            continue  # in a form these are files named image[]
         one = _resolved(_without_null(each), schemas)
         if name in files:
             properties[name] = {**BINARY, "description": each.get("description", "")}
@@ -296,7 +296,7 @@ def _or_null(schema: Json) -> Json:
 
 
 def _without_null(schema: Json) -> Json:
-    """An optional field's schema as that of a field that is given or left out."""
+    """An optional field's schema without null."""
     members = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
     rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default") or not members}
     if schema.get("default", "") is not None and "default" in schema:

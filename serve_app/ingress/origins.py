@@ -1,4 +1,4 @@
-"""Which web pages may use this server: CORS for those that are named, and a wall before a keyless server for the rest.
+"""Decides which web pages may use this server: CORS for named ones; without API keys, all others are refused.
 
 A browser sends a page's request to any address that the page names, a laptop's own server included. Without API keys
 nothing but the Host header (which a page cannot choose: DNS rebinding ends there) and Origin and Sec-Fetch-Site tell
@@ -21,7 +21,7 @@ from serve_app.settings import AccessSettings
 
 ANY = "*"
 PROBES = frozenset({"/health", "/ready", "/metrics"})
-"""Asked by an address that no one knows beforehand: probes of pods, Prometheus."""
+"""Paths that probes of pods and Prometheus ask by an address not known beforehand."""
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 EXPOSED = (
     "x-request-id, retry-after, openai-processing-ms, openai-poll-after-ms, preference-applied, server-timing, "
@@ -63,10 +63,10 @@ class Origins:
         return bool(origin) and (ANY in self._origins or origin.lower() in self._origins)
 
     def answer_headers(self, origin: str) -> list[tuple[bytes, bytes]]:
-        """What every answer to such a page carries; without any origins nothing."""
+        """CORS headers for every answer to such a page. Empty if no origins are set."""
         if not self._origins:
             return []
-        vary = (b"vary", b"Origin")  # a cache must not give one page's answer to another
+        vary = (b"vary", b"Origin")  # a cache must not mix up answers for different pages
         if not self.allows(origin):
             return [vary]
         return [
@@ -81,11 +81,11 @@ class Origins:
 
     def _is_foreign(self, method: str, headers: Mapping[str, str], host: str) -> bool:
         origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")
-        # a picture that a page shows is asked for without an Origin
+        # browsers load a page's pictures without an Origin header
         if self.allows(origin or _origin_of(headers.get("referer", ""))):
             return False
         if site:
-            # a link that someone follows shows a page and starts no work
+            # following a link only shows a page and starts no work
             follows = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
             return site == "cross-site" and not (follows and headers.get("sec-fetch-dest") == "document")
         if not origin:

@@ -73,8 +73,8 @@ class QuotaMiddleware:
         self._quotas = quotas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # who came without a key gets no further than an open path or a signed URL: were they counted together, one of
-        # them could use up the share of all
+        # requests without a key reach only open paths and signed URLs; counted together, one client could use up the
+        # quota of all
         if scope["type"] != "http" or scope["state"]["caller"] == PUBLIC:
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""How the model deployments stand, as Serve's controller says. Knows Ray Serve and no HTTP."""
+"""The state of the model deployments, from Serve's controller. Knows Ray Serve and no HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the HTTP application stands on: settings, storage, jobs and the models that are served.
+"""What the HTTP application uses: settings, storage, jobs and the served models.
 
 `serve_app/handles.py` makes the clients over Ray Serve handles; tests make them over deployment objects in their own
 process. Knows neither Ray nor HTTP.
@@ -127,7 +127,7 @@ Closing = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """How a model's deployment stands. `asleep`: scaled to zero, and woken by the next request."""
+    """The state of a model's deployment. `asleep`: scaled to zero; the next request wakes it."""
 
     state: Literal["ready", "asleep", "starting", "failed"]
     replicas: int
@@ -138,11 +138,11 @@ class ModelState:
 
 
 Readiness = Callable[[], Awaitable[Mapping[str, ModelState]]]
-"""Tells the state of the models by the names of their deployments."""
+"""Gives the state of each model by deployment name."""
 
 
 async def always_ready() -> Mapping[str, ModelState]:
-    """For an application whose models live in its own process: they are warmed up before it starts."""
+    """For models in the same process, which are warmed up before the application starts."""
     return {}
 
 

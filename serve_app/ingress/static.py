@@ -19,7 +19,7 @@ from serve_app.storage import ObjectStore
 
 CONTENT_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 EXAMPLE_KEY = "media/page"
-"""A key whose URL tells which origin the store's files come from; nothing lies there."""
+"""A key used only to learn the origin of the store's URLs. No object has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def _walk(folder: Traversable, prefix: str) -> list[tuple[str, PageFile]]:
 
 
 def _answer(request: Request, file: PageFile, store: ObjectStore) -> Response:
-    # no-cache: kept by the browser, and asked for again with its ETag, so that no page runs yesterday's modules
+    # no-cache: browsers keep files but revalidate them, so that no page runs old modules
     headers = {**_security_headers(_origin(store)), "etag": file.etag, "cache-control": "no-cache"}
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
@@ -83,7 +83,7 @@ def _security_headers(media_origin: str) -> dict[str, str]:
 
 
 def _origin(store: ObjectStore) -> str:
-    """Scheme and host of the store's URLs; empty where they are ours, or where the store cannot tell now."""
+    """Scheme and host of the store's URLs. Empty if we serve the files, or if the store fails."""
     try:
         url = urlsplit(store.url(EXAMPLE_KEY, expires_s=60))
     except ServeError:

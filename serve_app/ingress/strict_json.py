@@ -15,10 +15,10 @@ from serve_app.errors import InvalidRequest, TooLarge
 from serve_app.settings import RequestLimits
 
 BOM = b"\xef\xbb\xbf"
-"""RFC 8259, section 8.1: it may be ignored. Windows' tools write it."""
+"""The byte order mark, which Windows' tools write. RFC 8259, section 8.1, allows ignoring it."""
 DATA_URL = b'"data:'
 MAX_DATA_URLS = 64
-"""No endpoint takes more; those beyond count as text."""
+"""No endpoint takes more data URLs. Further ones count as text."""
 SHOWN_CHARS = 64
 _STRUCTURE = re.compile(rb'[",\[{]')
 _STRING = re.compile(rb'(?:[^"\\]|\\.){1,65536}', re.DOTALL)
@@ -40,7 +40,7 @@ def parse_json(raw: bytes, limits: RequestLimits) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
     fields = cast("dict[str, Any]", data)
-    # the text's brackets bound the depth, so that the usual small body is not walked
+    # the number of brackets bounds the depth, so usual small bodies need no walk
     if raw.count(b"{") + raw.count(b"[") > limits.json_depth and _depth(fields, limits.json_depth) > limits.json_depth:
         raise _too_deep(limits)
     return fields

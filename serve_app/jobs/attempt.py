@@ -29,19 +29,19 @@ from serve_app.tasks import VideoResult
 logger = logging.getLogger(__name__)
 
 GIVES_WAY_S, LOOK_S = 2.0, 0.05
-"""How long a replica takes at the most to give way to another that began the same attempt, and how often that looks."""
+"""How long to wait for another replica that began the same attempt to give way, and how often to look."""
 OUTAGE_S = 600.0
-"""How long the end of an attempt is tried to be stored before it is given up."""
+"""How long to keep trying to store the end of an attempt."""
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 MAX_MESSAGE_CHARS = 2000
-"""An engine's words may hold a whole traceback; every list of jobs reads them."""
+"""Longer error messages are cut: they may hold a whole traceback, and every list of jobs reads them."""
 
 T = TypeVar("T")
 
 
 class Attempt:
-    """One run of a job. Writes are in order, one at a time, and none follows the end."""
+    """One run of a job. It writes one record at a time, and none after the end."""
 
     def __init__(self, jobs: JobStore, key: str, record: AttemptRecord, request: Request) -> None:
         self.task = request.task
@@ -56,27 +56,27 @@ class Attempt:
         return self.record.number
 
     async def heartbeat(self, progress: int = 0) -> None:
-        """Says that this replica is still at work. Not to be cancelled half-way: a late write would undo the end."""
+        """Tells that this replica is still at work. Do not cancel it half-way: a late write would undo the end."""
         async with self._writing:
             if self.record.status == "in_progress":
                 highest = max(self.record.progress, min(progress, 99))
                 await self._write(replace(self.record, beat_at=time.time(), progress=highest))
 
     async def complete(self, result: VideoResult) -> None:
-        """The end. Raises Cancelled, and removes the result, where the job was cancelled or deleted meanwhile."""
+        """Ends with a result. If the job was cancelled or deleted, removes the result and raises Cancelled."""
         now = time.time()
         ended = replace(self.record, status="completed", beat_at=now, completed_at=now, progress=100, result=result)
         async with self._writing:
             await patiently(lambda: self._write(ended))
-            # after the write: whoever deletes the job either sees our object or has us see that the job is gone
+            # after the write: either whoever deletes the job sees our object, or we see that the job is gone
             if not await patiently(self.is_wanted):
                 await patiently(self._discard)
                 raise Cancelled("The job was cancelled.")
 
     async def fail(self, code: str, message: str, *, retry: bool, counted: bool = True) -> None:
-        """The end, without a result. With `retry` another attempt may follow; not `counted`, this one was no try.
+        """Ends without a result. With `retry` another attempt may follow; if not `counted`, this one was no try.
 
-        Does nothing where the end is stored already.
+        Does nothing if the attempt has ended already.
         """
         now = time.time()
         error = JobError(code=code, message=message[:MAX_MESSAGE_CHARS])
@@ -91,7 +91,7 @@ class Attempt:
                 await patiently(self._discard)
 
     async def is_wanted(self) -> bool:
-        """Whether the job was neither cancelled nor deleted."""
+        """Whether the job is still wanted: neither cancelled nor deleted."""
         return not await self._jobs.cancelled(self.owner, self.task.id)
 
     async def _discard(self) -> None:
@@ -105,9 +105,9 @@ class Attempt:
 
 
 async def start(jobs: JobStore, owner: str, job_id: str) -> Attempt | None:
-    """The next attempt, recorded as under way; None where there is none to make.
+    """Starts and records the next attempt. None if there is none to make.
 
-    That is: the job is finished, cancelled or gone, has had all its tries, or another replica is at work on it.
+    That is so if the job is finished, cancelled or gone, has had all its tries, or another replica works on it.
     """
     now = await jobs.now()
     objects = await jobs.find(owner, job_id)
@@ -143,7 +143,7 @@ async def _came_second(store: ObjectStore, key: str) -> bool:
 
 
 async def patiently(call: Callable[[], Awaitable[T]], *, outage_s: float = OUTAGE_S) -> T:
-    """`call` again and again until the store takes it; raises StorageFailed after `outage_s` seconds."""
+    """Repeats `call` until the store answers. Raises StorageFailed after `outage_s` seconds."""
 
     def passes(error: Exception, wait_s: float) -> bool:
         if isinstance(error, StorageFailed):

@@ -1,4 +1,4 @@
-"""Idempotency keys: who has claimed which. A claim is an object that is created only where there is none yet."""
+"""Claims of idempotency keys. A claim is an object that is created only if it does not exist yet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Who holds an idempotency key. `fresh`: we do, as of now, at `link`; else the other fields are the holder's."""
+    """Who holds an idempotency key. If `fresh`, we have just claimed it, at `link`."""
 
     job_id: str
     fingerprint: str
@@ -62,10 +62,10 @@ class Claims:
             try:
                 held = _CLAIM.validate_json(await self._store.get(name))
             except ObjectNotFound:
-                continue  # expired between the two
+                continue  # it expired in between
             if not await has_failed(held):
                 return held
-            # a request that failed often has left a chain behind: from its first link straight to its newest
+            # a request that failed often has left a long chain: jump from its first link to its newest
             link = _next_link(link, held) if jumped else await self._newest(owner, key) or _next_link(link, held)
             jumped = True
 
@@ -80,7 +80,7 @@ class Claims:
             await self._store.delete(name)
 
     async def _newest(self, owner: str, key: str) -> str | None:
-        """The link of a key's chain that was claimed last, as far as was noted."""
+        """The newest link of a key's chain, as far as noted."""
         try:
             return (await self._store.get(_name(owner, f"newest {key}"))).decode()
         except ObjectNotFound:
@@ -89,7 +89,7 @@ class Claims:
     async def _note_newest(self, owner: str, key: str, link: str) -> None:
         try:
             await self._store.put(_name(owner, f"newest {key}"), link.encode())
-        except StorageFailed as error:  # the claim stands all the same; the next one walks a link further
+        except StorageFailed as error:  # the claim still holds; the next one only walks further
             logger.warning("the newest claim of a key was not noted: %s", error.message)
 
 

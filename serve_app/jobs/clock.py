@@ -1,4 +1,4 @@
-"""What time it is in the object store: the one clock by which ages are judged.
+"""The object store's clock, by which all ages are judged.
 
 Readers' own clocks need not agree. One that was a minute ahead would take every live attempt for dead. So a reader
 writes an object of its own now and then, looks when the store says that was, and counts on from there. Knows no jobs.
@@ -21,7 +21,7 @@ LOOK_AGAIN_S = 30.0
 
 
 class StoreClock:
-    """One per process and store. A step of this machine's wall clock does not move it."""
+    """There is one per process and store. Changes of this machine's wall clock do not move it."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -31,7 +31,7 @@ class StoreClock:
         self._looking = asyncio.Lock()
 
     async def now(self) -> float:
-        """The store's Unix time, a little late rather than early. StorageFailed where it could never be learned."""
+        """The store's Unix time, rather a little late than early. Raises StorageFailed if it was never learned."""
         if _counter() >= self._look_at:
             async with self._looking:
                 if _counter() >= self._look_at:
@@ -52,7 +52,7 @@ class StoreClock:
             logger.warning("the store does not tell its time, counting on: %s", error.message)
             self._look_at = _counter() + LOOK_AGAIN_S
             return
-        # as if written at the end of the call: what is judged must not look older than it is
+        # as if written at the end of the call: nothing must look older than it is
         self._ahead_s = info.modified - written
         self._look_at = written + LOOK_EVERY_S
 

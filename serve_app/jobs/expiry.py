@@ -1,4 +1,4 @@
-"""Removes what is past its time beside the jobs: media, idempotency claims and the heartbeats of dead dispatchers.
+"""Removes expired media, idempotency claims and leases of dead dispatchers.
 
 The bucket or folder may hold other people's files too: only what has a name that this application makes is removed.
 Every function may run twice, also at once: deleting what is gone is no error.
@@ -17,7 +17,7 @@ _DAY = re.compile(r"[12]\d{3}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])", re.ASC
 
 
 async def expire_media(store: ObjectStore, now: float, ttl_s: float) -> None:
-    """Removes media older than `ttl_s`, but those of a job that is still there: they go when it goes."""
+    """Removes media older than `ttl_s`, except those of a job that still exists: they go with the job."""
     for owner in await store.list_names("media"):
         for day in await _days(store, f"media/{owner}"):
             if now - _start_of(day) < ttl_s:
@@ -39,7 +39,7 @@ async def prune_dispatchers(store: ObjectStore, now: float, ttl_s: float) -> Non
 
 
 async def remove_probes(store: ObjectStore, now: float) -> None:
-    """Removes what processes that were killed wrote only to learn something of the store."""
+    """Removes test objects that killed processes left."""
     for folder in ("clock", "probe"):
         await _delete_old(store, folder, now, DAY_S)
 
@@ -55,7 +55,7 @@ async def _old(store: ObjectStore, folder: str, now: float, age_s: float) -> lis
 
 
 async def _days(store: ObjectStore, folder: str) -> list[str]:
-    """The yyyy/mm/dd folders below `folder`; whatever else lies there is not ours."""
+    """The yyyy/mm/dd folders below `folder`. Others are not ours."""
     days: list[str] = []
     for year in await store.list_names(folder):
         for month in await store.list_names(f"{folder}/{year}"):

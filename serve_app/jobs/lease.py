@@ -27,14 +27,14 @@ class Lease:
         self._settings = settings
         self._renewed_at: float | None = None
         self._patient_until = float("-inf")
-        # when our own lease is that old, another's that was renewed a moment before it may have run out
+        # if our lease is this old, one renewed just before it may have run out
         self._cut_off_s = settings.stale_s - settings.heartbeat_s
 
     async def renew(self) -> None:
         await self._store.put(_key(self.id), dumps(Beat(beat_at=time.time())))
         now = time.monotonic()
         if self._renewed_at is not None and now - self._renewed_at > self._cut_off_s:
-            # the store was away: others could not renew theirs either, and get the usual time to do so
+            # the store was away: others could not renew theirs either, so they get the usual time again
             self._patient_until = now + self._settings.stale_s
         self._renewed_at = now
 
@@ -54,12 +54,12 @@ class Lease:
 
     @property
     def is_due(self) -> bool:
-        """Whether it was not renewed for a heartbeat, or never."""
+        """Whether the last renewal is a heartbeat old, or there was none."""
         return self._renewed_at is None or time.monotonic() - self._renewed_at > self._settings.heartbeat_s
 
     @property
     def may_judge(self) -> bool:
-        """Whether the silence of others means their death: not while, or just after, this lease ran out as well."""
+        """Whether silence of others means that they died. Not while, or just after, this lease ran out too."""
         now = time.monotonic()
         fresh = self._renewed_at is not None and now - self._renewed_at <= self._cut_off_s
         return fresh and now >= self._patient_until

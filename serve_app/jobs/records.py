@@ -1,4 +1,4 @@
-"""What a job's objects say, and what follows from them. Pure: values in, values out; no clock and no storage."""
+"""The records of jobs and what follows from them. Pure: values in, values out; no clock and no storage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AttemptStatus = Literal["in_progress", "completed", "failed"]
 JSON = "application/json"
 CANCELLED = "cancelled"
 LOST = "replica_lost"
-"""Error code of a job whose last allowed attempt stopped answering."""
+"""Error code of a job whose last allowed attempt went silent."""
 GIVE_UP_LEASE = 3.0
 """An attempt that has been silent for so many `stale_s` is taken over even from a dispatcher that lives, and no longer
 expected to end: until then its replica may only be cut off from the store."""
@@ -33,7 +33,7 @@ def new_job_id(now: float | None = None) -> str:
 
 
 def is_job_id(text: str) -> bool:
-    """Whether `text` has the form of an id; whatever has not was never a job, and never becomes part of a key."""
+    """Whether `text` looks like a job id. Anything else never becomes part of a key."""
     digits = text[len(PREFIX) :]
     return len(text) == _ID_LENGTH and text.startswith(PREFIX) and all(digit in "0123456789abcdef" for digit in digits)
 
@@ -57,7 +57,7 @@ def cancel_key(owner: str, job_id: str) -> str:
 
 
 def input_key(owner: str, job_id: str) -> str:
-    """Where the image lies that a video is made from."""
+    """The key of a job's input image."""
     return f"{folder_of(owner, job_id)}/input"
 
 
@@ -202,7 +202,7 @@ def job_of(objects: Objects, now: float, rules: Rules) -> Job:
     elif (error := _final_error(objects, now, rules)) is not None:
         status, completed_at = "failed", last.completed_at or last.beat_at
     else:
-        # an attempt that went stale shows as running until the next one takes its place
+        # a stale attempt shows as running until the next one replaces it
         status = "queued" if last.status == "failed" else "in_progress"
     progress = max((attempt.progress for attempt in attempts), default=0)
     return Job(
@@ -226,19 +226,19 @@ def job_of(objects: Objects, now: float, rules: Rules) -> Job:
 
 
 def is_live(attempt: AttemptRecord, now: float, rules: Rules) -> bool:
-    """Whether a replica is at work on it, as far as its heartbeat tells."""
+    """Whether its heartbeat says that a replica works on it."""
     return attempt.status == "in_progress" and now - attempt.beat_at <= rules.stale_s
 
 
 def is_runnable(objects: Objects, now: float, rules: Rules) -> bool:
-    """Whether another attempt may start: not finished, no try too many, and no one at work on it."""
+    """Whether another attempt may start: the job is unfinished, has tries left, and no replica works on it."""
     if job_of(objects, now, rules).finished or _error_so_far(objects, rules) is not None:
         return False
     return not any(is_live(attempt, now, rules) for attempt in objects.attempts)
 
 
 def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: Rules) -> bool:
-    """Whether a runnable job has no one who would run it.
+    """Whether a job could run and nobody will run it.
 
     `lease_at` is the last heartbeat of its dispatcher, None where there is none (then a new job gets its time).
     """
@@ -254,7 +254,7 @@ def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: Rules
 
 
 def _final_error(objects: Objects, now: float, rules: Rules) -> JobError | None:
-    """Why the job has failed for good; None where an attempt is yet to be made, or may yet come to an end."""
+    """Why the job has failed for good. None if an attempt may still start or end."""
     if any(_may_return(attempt, now, rules) for attempt in objects.attempts):
         return None
     return _error_so_far(objects, rules)
@@ -265,7 +265,7 @@ def _may_return(attempt: AttemptRecord, now: float, rules: Rules) -> bool:
 
 
 def _error_so_far(objects: Objects, rules: Rules) -> JobError | None:
-    """Why no further attempt is made; None where one may be."""
+    """Why no further attempt is made. None if one may be."""
     if not objects.attempts:
         return None
     last = objects.attempts[-1]
@@ -294,7 +294,7 @@ def dumps(record: Request | AttemptRecord | Dispatch | Beat) -> bytes:
 
 
 def load_request(data: bytes) -> Request:
-    """Raises ValueError for what is not one; so do the others."""
+    """Raises ValueError if it is not one; so do the others."""
     return _REQUEST.validate_json(data)
 
 

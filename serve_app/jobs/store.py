@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 16
 """How many jobs are read at the same time."""
 LOOK_EVERY_S = 5.0
-"""How often all of a job is read by who follows it."""
+"""How often `follow` reads all of a job."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class JobStore:
         remixed_from: str | None = None,
         user: str | None = None,
     ) -> Job:
-        """Stores a new job of the task's caller, durably, under the task's id (see `new_job_id`): one write."""
+        """Stores a new job durably under the task's caller and id (see `new_job_id`), in one write."""
         now = await self.now()
         request = Request(
             task=task,
@@ -72,7 +72,7 @@ class JobStore:
         return records.job_of(Objects(request=request), now, self.rules)
 
     async def get(self, owner: str, job_id: str) -> Job:
-        """The job as it stands. Raises JobNotFound, also from the moment on that it expires."""
+        """The current job. Raises JobNotFound, also once it has expired."""
         now = await self._now_to_show()
         job = self.show(await self.objects(owner, job_id), now)
         if job.expires_at <= now:
@@ -80,9 +80,9 @@ class JobStore:
         return job
 
     async def follow(self, job: Job) -> Job:
-        """A job that was read before, as it stands: while it runs, by one read of its attempt and no listing.
+        """The current state of a job read before. While it runs, this takes one read of its attempt and no listing.
 
-        What that does not tell, a cancellation or another attempt, is seen within LOOK_EVERY_S.
+        A cancellation or another attempt is seen within LOOK_EVERY_S.
         """
         if job.finished or job.attempt_key is None or await self._now_to_show() - job.seen_at >= LOOK_EVERY_S:
             return await self.get(job.owner, job.id)
@@ -94,12 +94,12 @@ class JobStore:
     async def list(
         self, owner: str, *, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc"
     ) -> Page:
-        """A page of jobs by the time of their creation; reads the objects of no job beyond it but the next."""
+        """A page of jobs by creation time. Reads only the jobs of the page and the next one."""
         ids = [name for name in await self.store.list_names(f"jobs/{owner}") if records.is_job_id(name)]
         if order == "desc":
             ids.reverse()
         if after is not None:
-            # by order, not by place: the page goes on after a job that was deleted meanwhile
+            # compares ids instead of searching: the page continues even after a deleted job
             ids = [each for each in ids if (each < after if order == "desc" else each > after)]
         jobs: list[Job] = []
         while ids and len(jobs) <= limit:
@@ -112,14 +112,14 @@ class JobStore:
         return Page(jobs=jobs[:limit], has_more=len(jobs) > limit)
 
     async def cancel(self, owner: str, job_id: str) -> Job:
-        """Marks the job as cancelled and gives it as it then stands; a finished job stays as it is."""
+        """Marks the job as cancelled and returns its new state. A finished job stays as it is."""
         job = await self.get(owner, job_id)
         if job.finished:
             return job
         await self.store.put(cancel_key(owner, job_id), orjson.dumps({"at": time.time()}))
         objects = await self.objects(owner, job_id)
         if any(attempt.status == "completed" for attempt in objects.attempts):
-            # it ended in between, perhaps without having seen that it was cancelled
+            # it completed in between and may not have seen the cancellation
             await self.store.delete(*records.result_keys(owner, job_id))
         return self.show(objects, await self._now_to_show())
 
@@ -130,16 +130,16 @@ class JobStore:
         folder = folder_of(owner, job_id)
         if not await self._names(folder):
             raise JobNotFound(_no_job(job_id))
-        # the request first: from here on no attempt starts, and one that ends finds its job gone
+        # the request first: then no attempt starts, and one that ends finds its job gone
         await self.store.delete(request_key(owner, job_id))
-        # the files before the rest of the record: where deleting fails half-way, the next call still finds something
+        # the files before the rest of the record: if this fails half-way, the next call still finds the record
         await self.store.delete(*records.result_keys(owner, job_id))
         await self.store.delete(*await self._names(folder))
 
     async def cancelled(self, owner: str, job_id: str) -> bool:
-        """Whether the job was cancelled or deleted. Asked all the while a job runs, so without a listing: those cost.
+        """Whether the job was cancelled or deleted. Called often, so it avoids listings, which cost money.
 
-        That a record is gone is looked up twice: what follows is that a result is thrown away.
+        It looks twice for a missing record, because its answer throws a result away.
         """
         request = request_key(owner, job_id)
         is_cancelled, is_there = await asyncio.gather(
@@ -150,7 +150,7 @@ class JobStore:
     # --- reading ---
 
     async def _now_to_show(self) -> float:
-        """For answers alone: what can be read is shown, also where nothing can be written."""
+        """The time for answers. Falls back to this machine's clock, so that jobs can be read while writes fail."""
         try:
             return await self.now()
         except StorageFailed as error:
@@ -184,17 +184,17 @@ class JobStore:
         )
 
     async def _names(self, folder: str) -> Sequence[str]:
-        """The keys of a job's objects; what someone else put beside them is left alone."""
+        """The keys of a job's objects. Objects of others are left out."""
         return [info.key for info in await self.store.list(folder) if is_made_here(info.key)]
 
     async def _read(self, infos: Sequence[ObjectInfo], load: Callable[[bytes], T]) -> list[tuple[ObjectInfo, T]]:
-        """The objects that are records, in order."""
+        """The objects that can be parsed, in order."""
         data = await asyncio.gather(*(self._get(info.key) for info in infos))
         parsed = [(info, self._parsed(info.key, each, load)) for info, each in zip(infos, data, strict=True)]
         return [(info, each) for info, each in parsed if each is not None]
 
     async def _get(self, key: str) -> bytes | None:
-        """None for an object that is gone: between a listing and a read, that is no error."""
+        """None if the object is gone, which may happen between a listing and a read."""
         try:
             return await self.store.get(key)
         except ObjectNotFound:
@@ -216,7 +216,7 @@ class JobStore:
             return None
 
     def show(self, objects: Objects, now: float) -> Job:
-        """The job as it stands; `now` is from before its objects were read."""
+        """The job of these objects; `now` is the time before they were read."""
         return records.job_of(objects, now, self.rules)
 
 
@@ -225,7 +225,7 @@ def _no_job(job_id: str) -> str:
 
 
 async def gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> Sequence[T]:
-    """`call` of each item, AT_ONCE at a time, in order. Where one fails the others are given up."""
+    """Calls `call` for each item, AT_ONCE at a time. Results are in order; the first error cancels the rest."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(item: S) -> T:

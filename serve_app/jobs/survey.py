@@ -1,4 +1,4 @@
-"""The sweeper's look at every job: which have no one who would run them, and which are past their time."""
+"""The sweeper's view of all jobs: finds those that nobody will run and removes expired ones."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from serve_app.jobs.store import JobStore, gather
 logger = logging.getLogger(__name__)
 
 PASSED_OVER = 16
-"""How many jobs that cannot be read a sweep leaves for the next one; with more, it is the store that fails."""
+"""How many unreadable jobs one sweep skips. With more, the store itself is failing."""
 
 
 class Orphan(NamedTuple):
-    """A job that no one looks after, and the id of the model that it waits for."""
+    """A job that nobody looks after, and the id of its model."""
 
     owner: str
     job_id: str
@@ -32,14 +32,14 @@ class Orphan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What one look at every open job found: how many there are by status, and those that no one looks after."""
+    """The result of one scan: the number of jobs by status, and those that nobody looks after."""
 
     states: dict[str, int]
     orphans: list[Orphan]
 
 
 class Survey:
-    """Finished jobs never change, so it reads each of them once."""
+    """Scans and expires jobs. Finished jobs never change, so each of them is read once."""
 
     def __init__(self, jobs: JobStore) -> None:
         self._jobs = jobs
@@ -56,8 +56,8 @@ class Survey:
     async def scan(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> Scan:
         """Looks at every job that has not finished.
 
-        `own` is the asking dispatcher and `held` the jobs that it has in hand: those are no orphans, and what is in
-        its name but not in its hand is one.
+        `own` is the asking dispatcher and `held` the jobs that it is running. Those are no orphans, but
+        other jobs in its name are.
         """
         leases: dict[str, asyncio.Task[float | None]] = {}
 
@@ -66,7 +66,7 @@ class Survey:
                 leases[dispatcher] = asyncio.ensure_future(read_lease(self._store, dispatcher))
             return leases[dispatcher]
 
-        # the time before anything is read: what is read late in a long scan must not look silent for it
+        # taken before anything is read: a job that is read late in a long scan must not look silent
         now = await self._jobs.now()
         failures: list[str] = []
 
@@ -129,7 +129,7 @@ class Survey:
         return removed
 
     def _pass_over(self, key: tuple[str, str], error: StorageFailed, failures: list[str]) -> None:
-        """Leaves one spoilt job for the next time, or it would keep all others from being looked at."""
+        """Skips one unreadable job, so that it does not block all others."""
         failures.append(key[1])
         if len(failures) > PASSED_OVER:
             raise error
@@ -145,6 +145,6 @@ class Survey:
         expires_at = self._expires_at.get((owner, job_id))
         if expires_at is None:
             objects = await self._jobs.find(owner, job_id)
-            # without a readable request no one can ask for it either
+            # without a readable request nobody can ask for the job either
             expires_at = objects.request.expires_at if objects else records.id_time(job_id) + self._jobs.ttl_s
         return expires_at <= now

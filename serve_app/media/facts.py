@@ -12,7 +12,7 @@ _LONGEST_VALUE = 4000
 
 
 def cleaned(facts: dict[str, str]) -> dict[str, str]:
-    """`facts` sorted by name, without what file formats choke on: NUL, lone surrogates, endless values."""
+    """`facts` sorted by name, without what file formats cannot hold: NUL, lone surrogates, very long values."""
     return {name: _writable(facts[name]) for name in sorted(facts)}
 
 

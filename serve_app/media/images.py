@@ -118,7 +118,7 @@ def check_image(data: bytes, bounds: ImageBounds, *, param: str | None = None) -
     if format is None:
         raise InvalidRequest("The image must be a PNG, JPEG or WebP file.", param=param)
     try:
-        # Pictures that are archives or pages behind their last byte (polyglots) are cut to the picture.
+        # Whatever follows the picture's last byte is cut off: a file may be an archive or a page as well (a polyglot).
         data = data[: _END[format](data)]
         image = Image.open(io.BytesIO(data), formats=[format.upper()])
         width, height = image.size
@@ -136,7 +136,7 @@ def check_image(data: bytes, bounds: ImageBounds, *, param: str | None = None) -
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """The picture of bytes that have been checked: upright, as RGB, or RGBA where it has transparency."""
+    """Decodes checked bytes: upright, as RGB, or as RGBA if it has transparency."""
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     if upright.mode.startswith("I"):
         # 16 bits of grey: Pillow would cut what is above 255, and so nearly all of it, to white

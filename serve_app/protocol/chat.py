@@ -26,7 +26,7 @@ from serve_app.tasks import FinishReason, Message, TextEnd, TextResult, TextStep
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 KNOWN_ROLES: dict[Role, str] = {"developer": "system", "function": "tool"}
-"""Roles that chat templates do not know, under the name that they do."""
+"""Roles that chat templates do not know, with the role to use instead."""
 
 
 class TextPart(BaseModel):
@@ -79,7 +79,7 @@ class ChatRequest(TextRequest):
     ) -> list[TextTask]:
         """A task for each of the n choices. Raises InvalidRequest for what is beyond a limit or cannot be done."""
         self._refuse()
-        # among them that of messages: the template writes some tokens for each, also for an empty one
+        # this includes the number of messages: the template adds tokens even for an empty one
         self.check_bounds(settings.limits)
         check_text("messages", [message.content for message in self.messages], settings.limits.prompt_chars)
         task = TextTask(
@@ -177,7 +177,7 @@ def from_results(
 
 
 class ChatChunks:
-    """Makes the chunks of one streamed chat, whatever the order in which its choices come."""
+    """Makes the chunks of one streamed chat. Its choices may come in any order."""
 
     def __init__(self, *, id: str, created: int, model: str, hints: Sequence[str], include_usage: bool) -> None:
         self._id = id
@@ -198,13 +198,13 @@ class ChatChunks:
         return chunk
 
     def step(self, index: int, step: TextStep) -> ChatChunk:
-        """What a denoising event holds: a chunk without choices, so that a client that reads them passes over it."""
+        """The content of a denoising event: a chunk without choices, so that clients that read choices skip it."""
         chunk = self._chunk([])
         chunk["nvext"] = denoising(step, index)
         return chunk
 
     def usage(self, ends: Sequence[TextEnd]) -> ChatChunk:
-        """The last chunk, where usage was asked for."""
+        """The last chunk, if usage was asked for."""
         chunk = self._chunk([])
         chunk["usage"] = usage(ends)
         return chunk

@@ -1,4 +1,4 @@
-"""What the wire models share: strict parsing, limits that name themselves, sizes and seeds."""
+"""What all request models share: strict parsing, limits that name their setting, sizes and seeds."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 MAX_EXTENSION_NAMES = 64
 MAX_IGNORED_SHOWN = 32
 EXTRAS = ("extra_params", "extra_body")
-"""Objects that some clients send as they stand; what `nvext` knows counts as if it stood there."""
+"""Objects that some clients send literally. Their `nvext` names count as if they stood in `nvext`."""
 NULL = "null"
-"""How a form says that a field is left out: clients make this text of their null."""
+"""In a form this text means that the field is left out: clients write null so."""
 
 
 def _whole(value: Any) -> Any:
@@ -31,7 +31,7 @@ def _whole(value: Any) -> Any:
 
 
 def at_most_items(most: int) -> BeforeValidator:
-    """Bounds an object before its items are looked at: pydantic would collect an error for each of them."""
+    """Limits an object's size before its items are checked: pydantic would collect an error for each item."""
 
     def check(value: Any) -> Any:
         if isinstance(value, dict) and len(cast("dict[Any, Any]", value)) > most:
@@ -45,7 +45,7 @@ Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 Whole = BeforeValidator(_whole)
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="The same seed gives the same result."), Whole]
 Label = Annotated[str, Field(max_length=512)]
-"""A caller's own word that is stored as it stands."""
+"""A caller's own label, stored unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Wire(BaseModel):
 
     @property
     def ignored(self) -> list[str]:
-        """The fields that were sent and mean nothing here; the first of them, where they are very many."""
+        """The fields that were sent and mean nothing here; only the first, if there are very many."""
         return self._ignored
 
 
@@ -132,7 +132,7 @@ def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Co
             raise refuse(name, model.ELSEWHERE[name])
         if name in files and name not in model.FILES:
             raise refuse(name[:SHOWN_CHARS], "no file is read in this field.")
-    if form and model.FILES:  # a query is coerced too, but says no null
+    if form and model.FILES:  # a query is coerced too, but has no null
         data = _given(model, data)
     fields, moved, ignored = _gather(model, data)
     try:
@@ -144,7 +144,7 @@ def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Co
 
 
 def _given(model: type[Wire], data: dict[str, Any]) -> dict[str, Any]:
-    """A form's fields without those that are as good as absent: null, or an empty text where a file may come."""
+    """A form's fields without those that count as absent: null, and an empty text in place of a file."""
     required = {name for name, field in model.model_fields.items() if field.is_required()}
     given = {name: value for name, value in data.items() if value != NULL or name in required}
     for name, value in data.items():
@@ -166,7 +166,7 @@ def _gather(model: type[Wire], data: dict[str, Any]) -> tuple[dict[str, Any], di
         if name in model.model_fields and (value is not None or name not in fields):
             fields[name] = value
         elif value is None:
-            continue  # a null leaves a field out, and so does not win over a value
+            continue  # null means left out, so it does not override a value
         elif name in inside:
             found[name] = place, value
         else:
@@ -174,7 +174,7 @@ def _gather(model: type[Wire], data: dict[str, Any]) -> tuple[dict[str, Any], di
     given = fields.get("nvext")
     own = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     if given is not None and not isinstance(given, dict):
-        found = {}  # it is refused for what it is
+        found = {}  # it will be refused for its type
     moved = {name: (place, value) for name, (place, value) in found.items() if own.get(name) is None}
     if moved:
         fields["nvext"] = {**own, **{name: value for name, (_, value) in moved.items()}}
@@ -182,7 +182,7 @@ def _gather(model: type[Wire], data: dict[str, Any]) -> tuple[dict[str, Any], di
 
 
 def _places(data: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Every field as (where it stands, its name, its value); those of the body itself come last, and win."""
+    """Every field as (place, name, value). Fields of the body itself come last and win."""
     for container in EXTRAS:
         extra = data.get(container)
         for name, value in cast("dict[str, Any]", extra).items() if isinstance(extra, dict) else ():
@@ -205,9 +205,9 @@ def _shown(names: list[str]) -> list[str]:
 
 
 def at_most(param: str, value: int, limit: float, name: str) -> None:
-    """Raises InvalidRequest that names the limit (`limits.n`) where `value` is above it."""
+    """Raises InvalidRequest that names the limit (such as `limits.n`) if `value` is above it."""
     if value > limit:
-        # not as a float: a whole number of a request may have hundreds of digits
+        # not as a float: a whole number in a request may have hundreds of digits
         shown = str(value) if value < 10**15 else "too large"
         raise InvalidRequest(f"'{param}' is {shown}; at most {limit:.15g} is allowed here ({name}).", param=param)
 

@@ -145,13 +145,13 @@ class CompletionChunks:
         return chunk
 
     def step(self, index: int, step: TextStep) -> Completion:
-        """What a denoising event holds: a chunk without choices."""
+        """The content of a denoising event: a chunk without choices."""
         chunk = self._chunk([])
         chunk["nvext"] = denoising(step, index)
         return chunk
 
     def usage(self, ends: Sequence[TextEnd]) -> Completion:
-        """The last chunk, where usage was asked for."""
+        """The last chunk, if usage was asked for."""
         chunk = self._chunk([])
         chunk["usage"] = usage(ends, self._prompts)
         return chunk

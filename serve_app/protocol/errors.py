@@ -1,4 +1,4 @@
-"""What a caller got wrong, said in our words: pydantic's ValidationError becomes an InvalidRequest with a `param`."""
+"""Turns pydantic's ValidationError into an InvalidRequest with a plain message and a `param`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 
 SHOWN_CHARS = 64
-"""How much of what a caller sent an error repeats."""
+"""How many characters of a caller's input an error repeats."""
 SHOULD = re.compile("^[A-Z][a-z]+ should ")
 
 
@@ -46,7 +46,7 @@ def invalid(
     param = dotted(steps)
     if steps[:1] == ["nvext"] and len(steps) > 1 and str(steps[1]) in moved:
         param = dotted([moved[str(steps[1])], *steps[2:]])
-    # our validators raise it for what is well-formed, but more than the model can do
+    # our validators raise it for well-formed requests that the model cannot do
     raised = UnsupportedParameter if first["type"] == "unsupported" else InvalidRequest
     return raised(f"'{param}' {_complaint(first, model, steps)}" if param else first["msg"], param=param)
 
@@ -58,7 +58,7 @@ def dotted(steps: Sequence[str | int]) -> str | None:
 
 
 def _steps(first: ErrorDetails, data: Any) -> list[str | int]:
-    """The part of the place that leads through `data`: pydantic also names the members of unions that it tried."""
+    """The part of pydantic's location that leads through `data`, without the union members that it tried."""
     steps: list[str | int] = []
     at = data
     loc = first["loc"]

@@ -39,7 +39,7 @@ PATCH = 16
 MAX_INPUT_IMAGES = 16
 """As many as OpenAI takes; a model may take fewer."""
 GPT_IMAGE = ("gpt-image-", "chatgpt-image-")
-"""How the names of the models begin whose clients read nothing but base64."""
+"""Prefixes of model names whose clients read only base64."""
 GPT_IMAGE_FIELDS = ("output_format", "output_compression", "background", "moderation", "input_fidelity", "images")
 """Fields that only those models have."""
 URLOf = Callable[[StoredObject], str]
@@ -112,7 +112,7 @@ class ImageRequest(DiffusionRequest):
     nvext: ImageExtension | None = None
 
     def wants_bytes(self, settings: ImageSettings) -> bool:
-        """Whether the answer holds the images themselves."""
+        """Whether the answer holds the images themselves, not URLs."""
         asked = self.response_format or ("b64_json" if self.stream else settings.defaults.response_format)
         if asked is not None:
             return asked == "b64_json"
@@ -228,7 +228,7 @@ def _seed(asked: int | None, n: int, param: str) -> int:
 
 
 def _fitted(width: int, height: int, least: int, most: int) -> tuple[int, int]:
-    """The size of an input image, scaled to where both sides are within the bounds (a long one loses its shape)."""
+    """The size of an input image, scaled so that both sides are within the limits. A very long one loses its shape."""
     scale = min(1.0, most / max(width, height))
     scale = max(scale, least / min(width, height))
     return min(round(width * scale), most), min(round(height * scale), most)
@@ -274,7 +274,7 @@ class ImageReport(TypedDict):
 
 
 class Description(TypedDict):
-    """What the answer and each event say of the images."""
+    """What the answer and each event say about the images."""
 
     size: str
     quality: str

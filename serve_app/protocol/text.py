@@ -28,7 +28,7 @@ MAX_STOPS = 4
 MAX_BIASES = 1024
 MAX_PARTS = 1024
 DENOISING = "denoising"
-"""The annotation that asks for an event for each denoising step, and that event's name."""
+"""The annotation that asks for an event per denoising step; also the event's name."""
 NO_LOGPROBS = "a diffusion language model has no log probabilities to give."
 TEXT_PART = "{'type': 'text', 'text': '...'}"
 OTHER_PARTS = frozenset({"image_url", "input_image", "input_audio", "video_url", "file", "input_file"})
@@ -102,14 +102,14 @@ class ResponseFormat(BaseModel):
 
 
 def as_list(value: Any) -> Any:
-    """A text as the list that holds it; raises ValueError for what is neither."""
+    """Wraps a text into a list. Raises ValueError for anything but a text or a list."""
     if not isinstance(value, str | list):
         raise ValueError("must be a string or a list of strings.")
     return [value] if isinstance(value, str) else cast("Any", value)
 
 
 Stop = Annotated[
-    # the bounds stand before the validator: pydantic applies them in this order, and else looks at every item first
+    # the limits stand before the validator: pydantic applies them in this order, and would else check every item first
     list[Annotated[str, Field(min_length=1, max_length=256)]],
     Field(max_length=MAX_STOPS, fail_fast=True, description="Up to 4 strings; the text ends before the first of them."),
     BeforeValidator(as_list, json_schema_input_type=str | Annotated[list[str], Field(max_length=MAX_STOPS)]),
@@ -151,7 +151,7 @@ class TextRequest(Wire):
         return self.max_tokens
 
     def ignored_hints(self) -> list[str]:
-        """What was sent and does nothing here: Dynamo's keys, and fields that nobody knows."""
+        """Names that were sent and do nothing here: Dynamo's keys and unknown fields."""
         ext = self.nvext
         hints = () if ext is None else (name for name in HINTS if getattr(ext, name) is not None)
         return [*hints, *self.ignored]
@@ -198,7 +198,7 @@ def fan_out(task: TextTask, n: int) -> list[TextTask]:
 def _seed(first: int | None, i: int) -> int | None:
     if first is None:
         return None
-    # seeds are 64-bit signed integers, and go on from the largest to the smallest
+    # seeds are 64-bit signed integers: after the largest follows the smallest
     return first + i if first + i < 2**63 else first + i - 2**64
 
 
@@ -224,7 +224,7 @@ class TextReport(TypedDict):
 
 
 def usage(ends: Sequence[TextEnd], prompts: int = 1) -> Usage:
-    """Tokens over all choices: each of the `prompts` counts once, however many choices it has."""
+    """Tokens of all choices. Each of the `prompts` counts once, however many choices it has."""
     per_prompt = len(ends) // prompts
     prompt_tokens = sum(end.prompt_tokens for end in ends[::per_prompt])
     completion_tokens = sum(end.completion_tokens for end in ends)

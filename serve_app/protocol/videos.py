@@ -183,12 +183,12 @@ class RemixRequest(Wire):
 
 
 def sounds_synchronous(data: Mapping[str, Any]) -> bool:
-    """Whether a body names what only Dynamo has, whose calls are synchronous."""
+    """Whether a body has fields that only Dynamo's clients send. Their calls are synchronous."""
     return any(data.get(name) is not None for name in ("nvext", "response_format", "stream", "output_format"))
 
 
 def check_stored(task: VideoTask, settings: VideoSettings) -> None:
-    """InvalidRequest for what a stored task, which is of another day, asks beyond the settings of today."""
+    """Raises InvalidRequest if a stored task exceeds today's settings, which may have changed since."""
     limits = settings.limits
     for name, side in (("width", task.width), ("height", task.height)):
         check_side(name, side, str(side), least=limits.min_side, most=limits.max_side)
@@ -405,7 +405,7 @@ class VideoDeleted(BaseModel):
 
 
 def failure_of(job: Job) -> ServeError:
-    """The error of a failed job as a synchronous caller gets it: of the class that has its code, naming the job."""
+    """The error that a synchronous caller gets for a failed job: of the class with its code, naming the job."""
     assert job.error is not None, "only a failed job has an error"
     code = job.error.code
     kind = next((each for each in _errors(ServeError) if each.code == code), GenerationFailed)

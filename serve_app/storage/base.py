@@ -41,7 +41,7 @@ _CONTENT_TYPES = {
 
 
 def timed(operation: Callable[P, Awaitable[T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
-    """Has the telemetry time an operation of a store, by its name."""
+    """Decorates a store's operation so that telemetry times it under its name."""
 
     @wraps(operation)
     async def timing(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -106,7 +106,7 @@ class ObjectStore(Protocol):
     """True: no one but us serves the objects, at /v1/media/, where keys begin with media/."""
 
     async def warm_up(self) -> None:
-        """Sweeps what killed writers left behind and learns what the server can do; optional, now and then."""
+        """Removes what killed writers left and learns what the server can do. Optional; may be repeated."""
         ...
 
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:

@@ -12,11 +12,11 @@ from serve_app.storage.base import CHUNK_BYTES
 from serve_app.storage.retries import READ_PATIENCE_S, code_of, retried
 
 GetObject = Callable[[str, dict[str, str]], Awaitable[dict[str, Any]]]
-"""One GetObject of a key, with these headers; its `Body` is still to be read."""
+"""Sends one GetObject for a key with these headers. The caller reads its `Body`."""
 
 
 class Download:
-    """A ranged read that goes on where a broken connection left it. Lives on the IO thread."""
+    """A ranged read that resumes after a broken connection. Runs on the IO thread."""
 
     def __init__(self, get_object: GetObject, key: str, start: int, end: int | None) -> None:
         self._get_object = get_object

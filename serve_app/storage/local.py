@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 PRIVATE = 0o600
 MEDIA = "media/"
-"""What `mode` is for; all else that lies in the store is for us alone."""
+"""Keys whose files get `mode`. All other files are private."""
 _LEFTOVER_S = 3600.0
 _FILES = Pool("files", 16)
 _TEMPORARY = re.compile(r"[0-9a-f]{32}")
@@ -82,7 +82,7 @@ class LocalStore:
                 position = start
                 while end is None or position < end:
                     wanted = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - position)
-                    # pread: a read that outlives its cancelled caller must not move a file that reuses the number
+                    # pread: a read that outlives its cancelled caller must not move a file that reuses its descriptor
                     chunk = await _FILES.run(os.pread, file.fileno(), wanted, position)
                     if not chunk:
                         return
@@ -163,7 +163,7 @@ class LocalStore:
                 move()
                 break
             except FileNotFoundError:
-                # `_prune` came between, after another object of the folder was deleted
+                # `_prune` removed the folder in between
                 if attempt == _MAKE_FOLDER_TRIES - 1:
                     raise
         with contextlib.suppress(FileNotFoundError):  # deleted again already
@@ -231,7 +231,7 @@ class LocalStore:
 
 
 def _is_left(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a temporary file of ours by its name, and no one writes it any more."""
+    """Whether it is an old temporary file of ours, by name and age."""
     ours = _TEMPORARY.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
     return ours and entry.stat().st_mtime < time.time() - _LEFTOVER_S
 
@@ -241,7 +241,7 @@ def _info(key: str, status: os.stat_result) -> ObjectInfo:
 
 
 def _link(temporary: Path, target: Path) -> None:
-    """Gives the file its name where that is free; the operating system decides between two who try at once."""
+    """Gives the file its name if that is free. The operating system decides between two at once."""
     try:
         os.link(temporary, target)
     except FileExistsError as exc:
@@ -271,7 +271,7 @@ def _make_folder(folder: Path, mode: int, durable: bool = True) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A name is on disk when its folder is."""
+    """Syncs a folder, so that new names in it survive a power cut."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)

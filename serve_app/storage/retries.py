@@ -1,4 +1,4 @@
-"""Which failures of S3 pass by themselves, how long to try again, and what the others are called in our words."""
+"""Which S3 errors may pass, how long to retry them, and which of our errors the others become."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serve_app.telemetry import metrics
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-# Long enough for a server to be restarted beneath a finished generation, which is dear; a reader gives up sooner.
+# Writes wait longer, because a finished generation is expensive: long enough for a server restart.
 WRITE_PATIENCE_S = 30.0
 READ_PATIENCE_S = 12.0
 _FIRST_WAIT_S = 0.1
@@ -66,7 +66,7 @@ def translated(exc: BaseException, what: str) -> ServeError:
 
 
 async def retried(what: str, call: Callable[[], Awaitable[T]], patience_s: float) -> T:
-    """What `call` gives; failures that pass are tried again, ever less often, until `patience_s` is over."""
+    """Returns what `call` returns. Retries failures that may pass, until `patience_s` is over."""
 
     def passes(error: Exception, wait_s: float) -> bool:
         if not isinstance(error, FAILURES) or not passing(error):

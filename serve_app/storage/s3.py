@@ -57,7 +57,7 @@ _CONFIG: dict[str, Any] = {
     "connect_timeout": 5,
     "read_timeout": 30,
     "max_pool_connections": 64,
-    # retried by us, once: nested retries multiply
+    # we retry ourselves: nested retries would multiply
     "retries": {"total_max_attempts": 1, "mode": "standard"},
     # botocore's newer default checksums are refused by servers that do not know them yet
     "request_checksum_calculation": "when_required",
@@ -96,7 +96,7 @@ class S3Store:
             use_listings_cache=False,
             skip_instance_cache=True,
         )
-        # s3fs signs on its IO thread; signing is arithmetic, so a client that never connects does it in place
+        # a separate client that never connects, because s3fs would sign on its IO thread
         self._signer: Any = botocore.session.get_session().create_client(
             "s3",
             region_name=region,
@@ -228,7 +228,7 @@ class S3Store:
         try:
             await retried(f"put_object {key}", once, WRITE_PATIENCE_S)
         except AlreadyExists:
-            # an attempt whose answer was lost may itself be what the next one found
+            # the object may come from an earlier attempt of ours whose answer was lost
             if len(attempts) == 1 or await self._get(key) != body:
                 raise
 
@@ -266,7 +266,7 @@ class S3Store:
         try:
             await self.request("complete_multipart_upload", key, WRITE_PATIENCE_S, **arguments)
         except ObjectNotFound:
-            # the answer to an attempt that succeeded may have been lost; the next is then told "no such upload"
+            # an attempt may have succeeded although its answer was lost; the next one then gets "no such upload"
             if (await self._stat(key)).size != size:
                 raise
 
@@ -356,7 +356,7 @@ class S3Store:
             return
         for upload in answer.get("Uploads", []):
             key = upload["Key"].removeprefix(self._folder)
-            # the bucket may be other people's as well
+            # others may use the bucket too
             if is_made_here(key) and upload["Initiated"].timestamp() < time.time() - _LEFTOVER_S:
                 await self._abort(key, upload["UploadId"])
 

@@ -1,4 +1,4 @@
-"""What an operator sees: metrics, traces and logs. None of it knows an HTTP framework, nor sees a prompt."""
+"""Metrics, traces and logs for operators. None of it knows an HTTP framework or sees a prompt."""
 
 from __future__ import annotations
 

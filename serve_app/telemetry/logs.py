@@ -15,7 +15,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 current_traceparent: ContextVar[str] = ContextVar("current_traceparent", default="")
 """The trace that the running task belongs to; each JSON log line of ours carries its id."""
 PRIVATE = frozenset({"prompt", "negative_prompt", "messages", "text", "authorization", "api_key"})
-"""Extra fields that a JSON log line leaves out, should someone ever pass them."""
+"""Extra fields that a JSON log line never shows."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -52,7 +52,7 @@ class TextFormatter(logging.Formatter):
 
 
 class _Refusals(logging.Filter):
-    """Serve writes a traceback for whatever a replica raises. Where that is an answer to the caller, a line will do."""
+    """Shortens Serve's tracebacks to one line for errors that are answers to the caller."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None

@@ -19,7 +19,7 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """Where we are in a trace: 32 and 16 lower-case hex digits, and whether the caller records it."""
+    """A position in a trace: two ids of 32 and 16 lower-case hex digits, and whether the caller records it."""
 
     trace_id: str
     span_id: str
@@ -32,7 +32,7 @@ class TraceContext:
 
     @classmethod
     def new(cls) -> TraceContext:
-        """The beginning of a trace of our own."""
+        """Starts a new trace."""
         return cls(secrets.token_hex(16), secrets.token_hex(8))
 
 
@@ -48,7 +48,7 @@ def parse_traceparent(header: str | None) -> TraceContext | None:
 
 
 def make_traceparent(incoming: str | None) -> str:
-    """The header to hand on: the caller's own where it is valid, else that of a new trace."""
+    """The header to pass on: the caller's if it is valid, else that of a new trace."""
     return (parse_traceparent(incoming) or TraceContext.new()).header
 
 

@@ -71,7 +71,7 @@ def endpoints(services: Services) -> list[Endpoint]:
 
 
 def _not_ready(error: Unavailable, models: dict[str, Report]) -> Response:
-    """The error as everywhere, and beside it what else is known."""
+    """The usual error, with the state of the models beside it."""
     response = error_response(error)
     response.body = orjson.dumps({**orjson.loads(response.body), "models": models})
     response.headers["content-length"] = str(len(response.body))
@@ -79,7 +79,7 @@ def _not_ready(error: Unavailable, models: dict[str, Report]) -> Response:
 
 
 def _report(model: AnyServed, state: ModelState) -> Report:
-    """What /ready tells of one model; the waiting is that in this ingress replica."""
+    """What /ready says of one model. Waiting requests are those of this ingress replica."""
     return {
         "model": model.id,
         "state": state.state,

@@ -12,7 +12,7 @@ from serve_app.ingress.services import PUBLIC, Services
 from serve_app.storage import check_key
 
 MEDIA = "media/"
-"""Jobs, keys of idempotency and the ledger lie beside it in the store, and are nobody's to fetch."""
+"""Only keys below it can be fetched, not jobs, idempotency keys or the ledger."""
 
 
 def endpoints(services: Services) -> list[Endpoint]:

@@ -1,4 +1,4 @@
-"""What POST /v1/chat/completions and /v1/completions have in common: all but the wire format."""
+"""What POST /v1/chat/completions and /v1/completions share: everything but the wire format."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ from serve_app.tasks import VideoResult, VideoTask
 EVENTS_POLL_S = 0.5
 READS = (400, 404, 500, 503)
 NOT_HERE = ("edits", "extensions", "characters", "generations")
-"""Words of OpenAI's own paths, and of other servers', that are no id of a video."""
+"""Words in paths of OpenAI and other servers that are no video ids."""
 ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
@@ -151,12 +151,12 @@ def endpoints(services: Services) -> list[Endpoint]:
 
 
 def dead_ends() -> list[Route]:
-    """Paths of OpenAI's own and of other servers, which would else be read as ids of videos."""
+    """Paths of OpenAI and other servers that we lack. Without these routes they would be read as video ids."""
     return [Route(f"/v1/videos/{word}", not_here, methods=ANY) for word in NOT_HERE]
 
 
 class Videos:
-    """The handlers. One an ingress process, for the dispatcher that it holds."""
+    """The handlers. There is one instance per ingress process, because it holds the dispatcher."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -203,7 +203,7 @@ class Videos:
 
     async def cancel(self, request: Request) -> Response:
         job = await self._jobs.cancel(_owner(request), request.path_params["id"])
-        if job.started_at is None:  # one that runs keeps its place until the engine has let go of it
+        if job.started_at is None:  # a running job keeps its place until the engine has stopped
             self._dispatcher.drop(job.id)
         return await self._answer(request, job)
 
@@ -230,7 +230,7 @@ class Videos:
 
     async def events(self, request: Request) -> ASGIApp:
         job = await self._job(request)
-        if request.method == "HEAD":  # or it would last as long as the job
+        if request.method == "HEAD":  # without this a HEAD would last as long as the job
             return Response(media_type="text/event-stream")
         return EventStream(self._progress(request, job))
 
@@ -260,7 +260,7 @@ class Videos:
         return body, asked, way
 
     async def _new_job(self, request: Request, body: Asked, asked: VideoRequest) -> Job:
-        """InvalidRequest for all that can be known before: no job is made only to fail."""
+        """Makes the job. Raises InvalidRequest for all that can be known before: no job is made only to fail."""
         owner, id = _owner(request), new_job_id()
         model = self._services.choose(ServedVideo, asked.model)
         uploads = body.files.get("input_reference", [])
@@ -288,7 +288,7 @@ class Videos:
         return await self._jobs.get(_owner(request), request.path_params["id"])
 
     async def _ended(self, job: Job, way: Dispatch) -> Job:
-        """The job at its end; as it stands, where the caller is patient and the time is over."""
+        """Waits for the job's end. After the time a patient caller gets the job as it is, others TimedOut."""
         job = await self._dispatcher.wait(job, way.wait_s)
         if job.error is not None:
             raise failure_of(job)
@@ -336,7 +336,7 @@ class Videos:
 
 
 async def _refuse_what_it_lacks(model: ServedVideo, task: VideoTask, *, images: int) -> None:
-    # asking the model wakes it from zero replicas, so only where its answer matters to what this caller asked
+    # asking wakes a model from zero replicas, so it is asked only if its answer matters for this request
     if task.negative_prompt == model.settings.defaults.negative_prompt:
         task = replace(task, negative_prompt=None)
     if task.parameters or demands_of(task, images=images):
@@ -355,7 +355,7 @@ def _owner(request: Request) -> str:
 
 
 def _facts(job: Job, result: VideoResult) -> dict[str, str]:
-    """What the JSON would have said of the video, as headers."""
+    """Headers with what the JSON answer would say."""
     return {
         "x-job-id": job.id,
         "x-job-model": job.task.model,
