@@ -50,7 +50,7 @@ def test_every_key_is_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_meanings_and_choices_stand_beside_the_values(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.strip() for line in printed(capsys).splitlines()]
-    assert "max_queued: 64  # waiting requests beyond which callers get a 429" in lines
+    assert "max_queued: 64  # waiting requests; further ones get a 429" in lines
     assert "output_format: png  # png, jpeg, webp" in lines
     assert "#   scale: 1.0  # its strength where a caller names none" in lines
     assert "#   num_inference_steps: null" in lines

@@ -109,7 +109,7 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dispatch:
+class Takeover:
     """dispatch/<time>-<rand>.json: from `at` on, `dispatcher` looks after the job; "" is no one."""
 
     dispatcher: str
@@ -162,22 +162,22 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """All that lies below a job's key, parsed: attempts by number, dispatches by time. `newest`: the last one's key."""
+    """All that lies below a job's key, parsed: attempts by number, takeovers by time. `newest`: the last one's key."""
 
     request: Request
     attempts: Sequence[AttemptRecord] = ()
     newest: str | None = None
-    dispatches: Sequence[Dispatch] = ()
+    takeovers: Sequence[Takeover] = ()
     cancelled_at: float | None = None
 
     @property
     def dispatcher(self) -> str:
         """Who looks after the job."""
-        return self.dispatches[-1].dispatcher if self.dispatches else self.request.dispatcher
+        return self.takeovers[-1].dispatcher if self.takeovers else self.request.dispatcher
 
     @property
     def dispatched_at(self) -> float:
-        return self.dispatches[-1].at if self.dispatches else self.request.created_at
+        return self.takeovers[-1].at if self.takeovers else self.request.created_at
 
     @property
     def tries(self) -> int:
@@ -285,11 +285,11 @@ def _error_so_far(objects: Objects, rules: Rules) -> JobError | None:
 
 _REQUEST = TypeAdapter(Request)
 _ATTEMPT = TypeAdapter(AttemptRecord)
-_DISPATCH = TypeAdapter(Dispatch)
+_TAKEOVER = TypeAdapter(Takeover)
 _BEAT = TypeAdapter(Beat)
 
 
-def dumps(record: Request | AttemptRecord | Dispatch | Beat) -> bytes:
+def dumps(record: Request | AttemptRecord | Takeover | Beat) -> bytes:
     return orjson.dumps(record)
 
 
@@ -302,8 +302,8 @@ def load_attempt(data: bytes) -> AttemptRecord:
     return _ATTEMPT.validate_json(data)
 
 
-def load_dispatch(data: bytes) -> Dispatch:
-    return _DISPATCH.validate_json(data)
+def load_takeover(data: bytes) -> Takeover:
+    return _TAKEOVER.validate_json(data)
 
 
 def load_beat(data: bytes) -> Beat:

@@ -167,19 +167,19 @@ class JobStore:
         if request is None:
             raise JobNotFound(_no_job(job_id))
         below = {info.key.removeprefix(f"{folder}/"): info for info in infos}
-        attempts, dispatches = await asyncio.gather(
+        attempts, takeovers = await asyncio.gather(
             self._read([info for name, info in below.items() if name.startswith("attempts/")], records.load_attempt),
-            self._read([info for name, info in below.items() if name.startswith("dispatch/")], records.load_dispatch),
+            self._read([info for name, info in below.items() if name.startswith("dispatch/")], records.load_takeover),
         )
         # times are the store's: the clocks of those who wrote need not agree
-        taken_over = [replace(each, at=info.modified) for info, each in dispatches]
+        taken_over = [replace(each, at=info.modified) for info, each in takeovers]
         newest = attempts[-1][0].key if attempts else None
         cancel = below.get("cancel.json")
         return Objects(
             request=request,
             attempts=[replace(each, beat_at=info.modified) for info, each in attempts],
             newest=newest,
-            dispatches=sorted(taken_over, key=lambda each: each.at),
+            takeovers=sorted(taken_over, key=lambda each: each.at),
             cancelled_at=cancel.modified if cancel else None,
         )
 

@@ -13,7 +13,7 @@ from serve_app.errors import JobNotFound, StorageFailed
 from serve_app.jobs import records
 from serve_app.jobs.expiry import expire_idempotency, expire_media, prune_dispatchers, remove_probes
 from serve_app.jobs.lease import read_lease
-from serve_app.jobs.records import Dispatch, Job
+from serve_app.jobs.records import Job, Takeover
 from serve_app.jobs.store import JobStore, gather
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Survey:
         """Records that `dispatcher` looks after the job from now on; "" gives it up to whoever sweeps next."""
         now = await self._jobs.now()
         key = f"{records.folder_of(owner, job_id)}/dispatch/{int(now * 1000):013d}-{secrets.token_hex(4)}.json"
-        await self._store.put(key, records.dumps(Dispatch(dispatcher=dispatcher, at=now)))
+        await self._store.put(key, records.dumps(Takeover(dispatcher=dispatcher, at=now)))
 
     async def scan(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> Scan:
         """Looks at every job that has not finished.

@@ -1,14 +1,13 @@
 """The wire models of /v1/videos: OpenAI's video API and NVIDIA Dynamo's, served by one object.
 
-Pure: says which way a POST goes, turns a request into a VideoTask and a job into what a caller sees. Knows no HTTP
-framework, no storage and no engine: where a result can be fetched comes in as a function.
+Pure: turns a request into a VideoTask and a job into what a caller sees. Knows no HTTP framework, no storage and no
+engine: where a result can be fetched comes in as a function.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -182,11 +181,6 @@ class RemixRequest(Wire):
     prompt: Annotated[str, Bound("prompt_chars")] = Field(min_length=1)
 
 
-def sounds_synchronous(data: Mapping[str, Any]) -> bool:
-    """Whether a body has fields that only Dynamo's clients send. Their calls are synchronous."""
-    return any(data.get(name) is not None for name in ("nvext", "response_format", "stream", "output_format"))
-
-
 def check_stored(task: VideoTask, settings: VideoSettings) -> None:
     """Raises InvalidRequest if a stored task exceeds today's settings, which may have changed since."""
     limits = settings.limits
@@ -213,57 +207,6 @@ def _check_even(param: str, width: int, height: int, limits: VideoLimits) -> Non
 
 def _even(side: int, most: int) -> int:
     return side + side % 2 if side + side % 2 <= most else side - 1
-
-
-# --- which way a POST goes ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """How a POST is answered: at once with the job, after it (`wait_s`), or by events.
-
-    `patient`: when `wait_s` is over the caller takes the job as it stands, instead of a 504.
-    `applied` is the value of Preference-Applied, empty where no preference decided.
-    """
-
-    way: Literal["job", "wait", "events"]
-    wait_s: float = 0.0
-    patient: bool = False
-    applied: str = ""
-
-
-_WAIT = re.compile(r'wait(?:\s*=\s*"?([0-9]{1,9})"?)?$')
-
-
-def dispatch(prefer: str, data: Mapping[str, Any], *, streams: bool, is_form: bool, sync_wait_s: float) -> Dispatch:
-    """Which way a POST /v1/videos goes: by its Prefer header (RFC 7240), else by the fields it names.
-
-    `data` is the body as it came: a name of `nvext` at its top level does not make it Dynamo's. A field that is null
-    is as good as absent. Preferences that make no sense are ignored, as the RFC asks.
-    `respond-async, wait=5` waits for five seconds, then gives the job: section 4.3.
-    """
-    asynchronous, waits, seconds = _preferences(prefer)
-    if seconds is not None:
-        waited = min(float(seconds), sync_wait_s)
-        return Dispatch("events" if streams else "wait", waited, patient=True, applied=f"wait={waited:g}")
-    if asynchronous:
-        return Dispatch("job", applied="respond-async")
-    if streams or waits:
-        return Dispatch("events" if streams else "wait", sync_wait_s, applied="wait" if waits else "")
-    synchronous = not is_form and sounds_synchronous(data)
-    return Dispatch("wait", sync_wait_s) if synchronous else Dispatch("job")
-
-
-def _preferences(prefer: str) -> tuple[bool, bool, int | None]:
-    """Whether `respond-async` was asked, whether `wait`, and its seconds, None without a number."""
-    asynchronous, waits, seconds = False, False, None
-    for part in prefer.lower().split(","):
-        preference = part.split(";")[0].strip()
-        if preference == "respond-async":
-            asynchronous = True
-        elif not waits and (found := _WAIT.match(preference)):  # the first of a name counts: RFC 7240, section 2
-            waits, seconds = True, int(found[1]) if found[1] else None
-    return asynchronous, waits, seconds
 
 
 # --- what a caller sees ---------------------------------------------------------------------------------------------

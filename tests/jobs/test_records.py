@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serve_app.jobs import records
-from serve_app.jobs.records import AttemptRecord, Dispatch, Job, JobError, Objects, Request, Rules
+from serve_app.jobs.records import AttemptRecord, Job, JobError, Objects, Request, Rules, Takeover
 from tests.jobs.conftest import make_result, make_task
 
 NOW = 100.0
@@ -34,8 +34,8 @@ def runnable(*attempts: AttemptRecord) -> bool:
     return records.is_runnable(Objects(request=REQUEST, attempts=attempts), NOW, RULES)
 
 
-def orphan(*attempts: AttemptRecord, lease_at: float | None = 95, dispatches: tuple[Dispatch, ...] = ()) -> bool:
-    objects = Objects(request=REQUEST, attempts=attempts, dispatches=dispatches)
+def orphan(*attempts: AttemptRecord, lease_at: float | None = 95, takeovers: tuple[Takeover, ...] = ()) -> bool:
+    objects = Objects(request=REQUEST, attempts=attempts, takeovers=takeovers)
     return records.is_orphan(objects, lease_at, NOW, RULES)
 
 
@@ -152,15 +152,15 @@ class TestOrphans:
         assert orphan(lease_at=None)
 
     def test_a_job_given_up_is_one_at_once(self) -> None:
-        assert orphan(dispatches=(Dispatch(dispatcher="", at=99),))
+        assert orphan(takeovers=(Takeover(dispatcher="", at=99),))
 
     def test_the_last_dispatcher_counts(self) -> None:
-        assert not orphan(lease_at=95, dispatches=(Dispatch(dispatcher="", at=98), Dispatch(dispatcher="s", at=99)))
+        assert not orphan(lease_at=95, takeovers=(Takeover(dispatcher="", at=98), Takeover(dispatcher="s", at=99)))
 
     def test_a_stale_attempt_is_its_dispatchers_business_for_a_while(self) -> None:
         assert not orphan(attempt(beat_at=85.0))
         assert orphan(attempt(beat_at=60.0))
-        assert not orphan(attempt(beat_at=60.0), dispatches=(Dispatch(dispatcher="s", at=90),))
+        assert not orphan(attempt(beat_at=60.0), takeovers=(Takeover(dispatcher="s", at=90),))
 
     def test_what_runs_or_has_ended_is_none(self) -> None:
         assert not orphan(attempt(), lease_at=0)
@@ -176,7 +176,7 @@ class TestJSON:
 
     @pytest.mark.parametrize("data", [b"", b"{", b"null", b"[]", b"{}", b'{"number": "x"}', b'{"task": 1}', b"\xff"])
     def test_what_is_no_record_is_a_value_error(self, data: bytes) -> None:
-        for load in (records.load_request, records.load_attempt, records.load_dispatch, records.load_beat):
+        for load in (records.load_request, records.load_attempt, records.load_takeover, records.load_beat):
             with pytest.raises(ValueError):  # noqa: PT011 pydantic's own wording
                 load(data)
 

@@ -8,7 +8,7 @@ import pytest
 from serve_app.errors import InvalidRequest
 from serve_app.model_settings import VideoDefaults, VideoLimits, VideoSettings
 from serve_app.protocol.common import parse
-from serve_app.protocol.videos import Dispatch, VideoRequest, dispatch
+from serve_app.protocol.videos import VideoRequest
 from serve_app.tasks import VideoTask
 
 SETTINGS = VideoSettings(
@@ -18,7 +18,6 @@ SETTINGS = VideoSettings(
         width=256, height=128, num_frames=17, fps=8, num_inference_steps=4, negative_prompt="blurry"
     ),
 )
-JOB, WAIT = Dispatch("job"), Dispatch("wait", 900)
 
 
 def task(**body: Any) -> VideoTask:
@@ -26,38 +25,6 @@ def task(**body: Any) -> VideoTask:
     made = request.to_task(SETTINGS, id="video_1", caller="public", submitted_at=1.5)
     has_seed = request.nvext is not None and request.nvext.seed is not None
     return made if has_seed else replace(made, seed=7)
-
-
-@pytest.mark.parametrize(
-    ("prefer", "is_form", "data", "expected"),
-    [
-        ("", True, {"nvext": {"fps": "8"}, "response_format": "url"}, JOB),
-        ("", False, {"seconds": 4, "size": "64x64", "model": "m", "user": "u"}, JOB),
-        ("", False, {"nvext": {}}, WAIT),
-        ("", False, {"response_format": "url"}, WAIT),
-        ("", False, {"output_format": "mp4"}, WAIT),
-        ("", False, {"stream": False}, WAIT),
-        ("", False, {"nvext": None, "stream": None}, JOB),
-        ("", False, {"stream": True}, Dispatch("events", 900)),
-        ("", True, {"stream": "true"}, Dispatch("events", 900)),
-        ("respond-async", False, {"nvext": {}, "stream": True}, Dispatch("job", applied="respond-async")),
-        ("Respond-Async", True, {}, Dispatch("job", applied="respond-async")),
-        ("wait", True, {}, Dispatch("wait", 900, applied="wait")),
-        ("wait=5", True, {}, Dispatch("wait", 5, patient=True, applied="wait=5")),
-        ('foo; a=b, wait="5"', False, {}, Dispatch("wait", 5, patient=True, applied="wait=5")),
-        ("wait=5, wait=9", False, {}, Dispatch("wait", 5, patient=True, applied="wait=5")),
-        ("wait=0", False, {"nvext": {}}, Dispatch("wait", 0, patient=True, applied="wait=0")),
-        ("wait=99999", False, {}, Dispatch("wait", 900, patient=True, applied="wait=900")),
-        ("respond-async, wait=5", False, {}, Dispatch("wait", 5, patient=True, applied="wait=5")),
-        ("wait=5", False, {"stream": True}, Dispatch("events", 5, patient=True, applied="wait=5")),
-        ("wait=-1", False, {}, JOB),
-        ("wait=soon", False, {"nvext": {}}, WAIT),
-        ("handling=lenient", False, {}, JOB),
-    ],
-)
-def test_which_way_a_post_goes(prefer: str, is_form: bool, data: dict[str, Any], expected: Dispatch) -> None:
-    streams = bool(data.get("stream"))
-    assert dispatch(prefer, data, streams=streams, is_form=is_form, sync_wait_s=900) == expected
 
 
 def test_a_task_has_every_default_of_the_model() -> None:

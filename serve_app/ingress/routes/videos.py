@@ -30,9 +30,9 @@ from serve_app.ingress.streaming import EventStream, event
 from serve_app.jobs import Job, input_key, new_job_id
 from serve_app.protocol.common import parse
 from serve_app.protocol.images import URLOf
+from serve_app.protocol.reply_mode import ReplyMode, choose_reply_mode
 from serve_app.protocol.videos import (
     ContentQuery,
-    Dispatch,
     ListQuery,
     RemixRequest,
     Video,
@@ -41,7 +41,6 @@ from serve_app.protocol.videos import (
     VideoProgress,
     VideoRequest,
     check_stored,
-    dispatch,
     failure_of,
 )
 from serve_app.tasks import VideoResult, VideoTask
@@ -168,19 +167,19 @@ class Videos:
         services.closing.append(self._dispatcher.close)
 
     async def create(self, request: Request) -> ASGIApp:
-        body, asked, way = await self._parsed(request)
+        body, asked, mode = await self._parsed(request)
         job = await self._new_job(request, body, asked)
-        if way.way == "events":
-            return EventStream(self._progress(request, job, way.wait_s, asked.response_format))
-        if way.way == "wait":
-            job = await self._ended(job, way)
-        return await self._answer(request, job, way, asked.response_format)
+        if mode.kind == "events":
+            return EventStream(self._progress(request, job, mode.wait_s, asked.response_format))
+        if mode.kind == "wait":
+            job = await self._ended(job, mode)
+        return await self._answer(request, job, mode, asked.response_format)
 
     async def create_sync(self, request: Request) -> ASGIApp:
-        body, asked, way = await self._parsed(request)
+        body, asked, mode = await self._parsed(request)
         if asked.stream:
             raise InvalidRequest("'stream' is for /v1/videos; this answers with the video itself.", param="stream")
-        patience = way if way.patient else Dispatch("wait", self._settings.limits.sync_wait_s)
+        patience = mode if mode.patient else ReplyMode("wait", self._settings.limits.sync_wait_s)
         job = await self._ended(await self._new_job(request, body, asked), patience)
         if job.result is None:
             return await self._answer(request, job, patience)
@@ -251,13 +250,13 @@ class Videos:
 
     # --- making jobs ---
 
-    async def _parsed(self, request: Request) -> tuple[Asked, VideoRequest, Dispatch]:
+    async def _parsed(self, request: Request) -> tuple[Asked, VideoRequest, ReplyMode]:
         asked, body = await read_request(request, VideoRequest, self._settings.limits)
         prefer = ", ".join(request.headers.getlist("prefer"))
         sync_wait_s = self._settings.limits.sync_wait_s
         streams = bool(asked.stream)
-        way = dispatch(prefer, body.data, streams=streams, is_form=body.is_form, sync_wait_s=sync_wait_s)
-        return body, asked, way
+        mode = choose_reply_mode(prefer, body.data, streams=streams, is_form=body.is_form, sync_wait_s=sync_wait_s)
+        return body, asked, mode
 
     async def _new_job(self, request: Request, body: Asked, asked: VideoRequest) -> Job:
         """Makes the job. Raises InvalidRequest for all that can be known before: no job is made only to fail."""
@@ -287,24 +286,24 @@ class Videos:
     async def _job(self, request: Request) -> Job:
         return await self._jobs.get(_owner(request), request.path_params["id"])
 
-    async def _ended(self, job: Job, way: Dispatch) -> Job:
+    async def _ended(self, job: Job, mode: ReplyMode) -> Job:
         """Waits for the job's end. After the time a patient caller gets the job as it is, others TimedOut."""
-        job = await self._dispatcher.wait(job, way.wait_s)
+        job = await self._dispatcher.wait(job, mode.wait_s)
         if job.error is not None:
             raise failure_of(job)
-        if not job.finished and not way.patient:
+        if not job.finished and not mode.patient:
             raise TimedOut(
-                f"Video '{job.id}' did not end within {way.wait_s:g} s. It goes on: GET /v1/videos/{job.id}."
+                f"Video '{job.id}' did not end within {mode.wait_s:g} s. It goes on: GET /v1/videos/{job.id}."
             )
         return job
 
     async def _answer(
-        self, request: Request, job: Job, way: Dispatch | None = None, response_format: str | None = None
+        self, request: Request, job: Job, mode: ReplyMode | None = None, response_format: str | None = None
     ) -> Response:
         timing = job.result.timing if job.result else None
         response = json_answer((await self._video(request, job, response_format)).model_dump(), timing=timing)
-        if way is not None and way.applied:
-            response.headers["Preference-Applied"] = way.applied
+        if mode is not None and mode.applied:
+            response.headers["Preference-Applied"] = mode.applied
         if not job.finished:
             response.headers["openai-poll-after-ms"] = str(self._dispatcher.poll_after_ms(job))
         return response
