@@ -44,6 +44,7 @@ class NewJob:
     """All that a job is made of. `image` is encoded and has been checked; it goes to the task's `input_key`."""
 
     task: VideoTask
+    model: ServedVideo
     image: bytes | None = None
     remixed_from: str | None = None
     user: str | None = None
@@ -112,9 +113,8 @@ class Dispatcher:
             await self._lease.resign()
 
     async def _create(self, new: NewJob) -> Job:
-        model = self._models[new.task.model]
         with ExitStack() as admission:
-            admission.enter_context(model.load.admit(work_of(new.task)))
+            admission.enter_context(new.model.load.admit(work_of(new.task)))
             await self._renew_lease()
             try:
                 job = await self._store_job(new)
@@ -123,7 +123,7 @@ class Dispatcher:
                 _detached(self._discard(new.task.caller, new.task.id))
                 raise
             # no await from here on: the task gives the place back when the job has ended
-            self._running[job.id] = _detached(self._look_after(job, model, admission.pop_all()))
+            self._running[job.id] = _detached(self._look_after(job, new.model, admission.pop_all()))
         return job
 
     async def _store_job(self, new: NewJob) -> Job:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from serve_app.errors import InvalidRequest, ServeError
 from serve_app.fetch import check_off_loop, fetch_image
 from serve_app.ingress.body import Upload
-from serve_app.media.images import ImageBounds
+from serve_app.media.images import ImageBounds, ImageInfo
 from serve_app.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class InputImage:
-    """A checked, encoded image and its size in pixels."""
-
-    data: bytes
-    width: int
-    height: int
 
 
 async def read_image(
     param: str, uploads: Sequence[Upload], urls: Sequence[str], settings: Settings
-) -> InputImage | None:
+) -> ImageInfo | None:
     """The one image of a field, from its upload or its https or data URL; None where there is neither.
 
     Raises InvalidRequest, UnsafeURL or TooLarge, which name the field.
@@ -35,12 +25,8 @@ async def read_image(
     bounds = ImageBounds.of(settings.limits)
     try:
         if uploads:
-            info = await check_off_loop(uploads[0].data, bounds, param)
-        elif urls:
-            info = await fetch_image(urls[0], settings.fetch, bounds)
-        else:
-            return None
+            return await check_off_loop(uploads[0].data, bounds, param)
+        return await fetch_image(urls[0], settings.fetch, bounds) if urls else None
     except ServeError as error:
         error.param = error.param or param
         raise
-    return InputImage(info.data, info.width, info.height)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -13,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import InvalidRequest
+from serve_app.media.images import ImageInfo
 from serve_app.model_settings import ImageSettings
 from serve_app.protocol.common import (
     MAX_SEED,
@@ -128,9 +128,13 @@ class ImageRequest(DiffusionRequest):
         caller: str,
         submitted_at: float,
         traceparent: str = "",
-        inputs: Inputs | None = None,
+        images: Sequence[ImageInfo] = (),
+        mask: ImageInfo | None = None,
     ) -> ImageTask:
-        """The task with every default filled and the seed drawn. Raises InvalidRequest that names the limit."""
+        """The task with every default filled and the seed drawn. Raises InvalidRequest that names the limit.
+
+        `images` and `mask` are the checked files of an edit.
+        """
         limits, defaults = settings.limits, settings.defaults
         ext = self.nvext or NO_EXTENSION
         self.check_bounds(limits)
@@ -138,7 +142,7 @@ class ImageRequest(DiffusionRequest):
         n = self.n or 1
         negative = ext.negative_prompt or ""
         output_format = self.output_format or defaults.output_format
-        width, height = self._size(settings, inputs)
+        width, height = self._size(settings, images)
         return ImageTask(
             **self.shared_fields(settings, ext),
             id=id,
@@ -153,20 +157,20 @@ class ImageRequest(DiffusionRequest):
             output_compression=None if output_format == "png" else self.output_compression,
             return_bytes=self.wants_bytes(settings),
             partial_images=(self.partial_images or 0) if self.stream else 0,
-            input_images=() if inputs is None else (inputs.image,),
-            mask=None if inputs is None else inputs.mask,
+            input_images=tuple(image.data for image in images),
+            mask=None if mask is None else mask.data,
             safety_identifier=self.safety_identifier,
             submitted_at=submitted_at,
             traceparent=traceparent,
         )
 
-    def _size(self, settings: ImageSettings, inputs: Inputs | None) -> tuple[int, int]:
+    def _size(self, settings: ImageSettings, images: Sequence[ImageInfo]) -> tuple[int, int]:
         limits, defaults = settings.limits, settings.defaults
         ext = self.nvext or NO_EXTENSION
         if self.size is not None and self.size != AUTO:
             width, height = parse_size("size", self.size, least=limits.min_side, most=limits.max_side)
-        elif inputs is not None:
-            width, height = _fitted(inputs.width, inputs.height, limits.min_side, limits.max_side)
+        elif images:
+            width, height = _fitted(images[0].width, images[0].height, limits.min_side, limits.max_side)
         else:
             width, height = defaults.width, defaults.height
         return ext.width or width, ext.height or height
@@ -205,16 +209,6 @@ class EditRequest(ImageRequest):
 
 
 NO_EXTENSION = ImageExtension()
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The checked files of an edit: the encoded image, its size in pixels, and the encoded mask."""
-
-    image: bytes
-    width: int
-    height: int
-    mask: bytes | None = None
 
 
 def _seed(asked: int | None, n: int, param: str) -> int:

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from serve_app.errors import InvalidRequest
+from serve_app.media.images import ImageInfo
 from serve_app.model_settings import ImageDefaults, ImageLimits, ImageSettings
 from serve_app.protocol.common import MAX_SEED, parse
 from serve_app.protocol.images import (
     EditRequest,
     GenerationRequest,
-    Inputs,
     completed_events,
     from_result,
     partial_event,
@@ -24,9 +24,9 @@ SETTINGS = ImageSettings(
 )
 
 
-def task_of(inputs: Inputs | None = None, **fields: Any) -> ImageTask:
+def task_of(*images: ImageInfo, **fields: Any) -> ImageTask:
     asked = parse(GenerationRequest, {"prompt": "a fox"} | fields)
-    return asked.to_task(SETTINGS, id="i", caller="public", submitted_at=1.0, inputs=inputs)
+    return asked.to_task(SETTINGS, id="i", caller="public", submitted_at=1.0, images=images)
 
 
 def test_defaults_come_from_the_settings_and_a_seed_is_drawn() -> None:
@@ -113,9 +113,9 @@ def test_what_is_beyond_a_limit_is_named(fields: dict[str, Any], param: str, sai
     [((100, 200), (100, 200)), ((1024, 512), (512, 256)), ((32, 64), (64, 128)), ((10, 1000), (64, 512))],
 )
 def test_an_edit_has_the_size_of_its_image_within_the_bounds(given: tuple[int, int], expected: tuple[int, int]) -> None:
-    task = task_of(Inputs(b"image", *given))
+    task = task_of(ImageInfo("png", *given, b"image"))
     assert (task.width, task.height) == expected
-    assert task_of(Inputs(b"image", *given), size="64x64").width == 64
+    assert task_of(ImageInfo("png", *given, b"image"), size="64x64").width == 64
 
 
 def test_answers_say_what_was_made() -> None:

@@ -28,22 +28,23 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[weights[0]]
                 momentum = state.setdefault("momentum", torch.zeros_like(gradient))
                 momentum.lerp_(gradient, 1 - group["momentum"])
-                change = orthogonalize(gradient.lerp(momentum, group["momentum"])).float()
+                dtype = torch.bfloat16 if gradient.is_cuda else gradient.dtype
+                change = orthogonalize(gradient.lerp(momentum, group["momentum"]), dtype)
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["decay"])  # pyright: ignore[reportPrivateUsage]
                 change = list(change * (0.2 * math.sqrt(max(shape))))
                 torch._foreach_add_(weights, change, alpha=-group["lr"])  # pyright: ignore[reportPrivateUsage]
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
-    """Five Newton-Schulz steps towards the nearest orthogonal matrices."""
-    x = matrices.bfloat16() if matrices.is_cuda else matrices
+def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Five Newton-Schulz steps in `dtype` towards the nearest orthogonal matrices, in float32."""
+    x = matrices.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).float()
 
 
 def make_optimizers(modules: Sequence[nn.Module], lr: float) -> list[torch.optim.Optimizer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -19,16 +19,16 @@ from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.idempotency import key_of
-from serve_app.ingress.inputs import InputImage, read_image
+from serve_app.ingress.inputs import read_image
 from serve_app.ingress.load import Load
 from serve_app.ingress.services import ImageClient, ServedImage, Services
 from serve_app.ingress.streaming import EventStream, event
+from serve_app.media.images import ImageInfo
 from serve_app.protocol.images import (
     EditRequest,
     GenerationRequest,
     ImageRequest,
     ImagesResponse,
-    Inputs,
     URLOf,
     completed_events,
     from_result,
@@ -54,15 +54,17 @@ def endpoints(services: Services) -> list[Endpoint]:
         model = services.choose(ServedImage, asked.model)
         urls = [asked.input_reference.image_url] if asked.input_reference else []
         image = await read_image("input_reference", body.files.get("input_reference", ()), urls, settings)
-        inputs = None if image is None else await _inputs(model, "input_reference", image, None)
-        return await _answer(services, model, request, body, asked, inputs)
+        if image is None:
+            return await _answer(services, model, request, body, asked)
+        await _check_inputs(model, "input_reference", image, None)
+        return await _answer(services, model, request, body, asked, [image])
 
     async def edit(request: Request) -> ASGIApp:
         asked, body = await read_request(request, EditRequest, settings.limits)
         model = services.choose(ServedImage, asked.model)
         image, mask = await _edit_images(model, asked, body, settings)
-        inputs = await _inputs(model, "image", image, mask)
-        return await _answer(services, model, request, body, asked, inputs)
+        await _check_inputs(model, "image", image, mask)
+        return await _answer(services, model, request, body, asked, [image], mask)
 
     return [
         Endpoint(
@@ -90,7 +92,7 @@ def endpoints(services: Services) -> list[Endpoint]:
 
 async def _edit_images(
     model: ServedImage, asked: EditRequest, body: Asked, settings: Settings
-) -> tuple[InputImage, InputImage | None]:
+) -> tuple[ImageInfo, ImageInfo | None]:
     field, urls = asked.input_urls
     given = len(urls) + len(body.files.get("image", ()))
     if given == 0:
@@ -105,8 +107,8 @@ async def _edit_images(
     return image, await read_image("mask", body.files.get("mask", ()), masks, settings)
 
 
-async def _inputs(model: ServedImage, param: str, image: InputImage, mask: InputImage | None) -> Inputs:
-    """The input images, where the model can take them; raises UnsupportedParameter where not."""
+async def _check_inputs(model: ServedImage, param: str, image: ImageInfo, mask: ImageInfo | None) -> None:
+    """Raises UnsupportedParameter if the model cannot take these images."""
     able = (await model.client.describe()).capabilities
     if "edit" not in able:
         raise UnsupportedParameter(f"The model '{model.id}' cannot edit images.", param=param)
@@ -117,11 +119,16 @@ async def _inputs(model: ServedImage, param: str, image: InputImage, mask: Input
             f"'mask' is {mask.width}x{mask.height}; it must have the image's size, {image.width}x{image.height}.",
             param="mask",
         )
-    return Inputs(image.data, image.width, image.height, mask.data if mask else None)
 
 
 async def _answer(
-    services: Services, model: ServedImage, request: Request, body: Asked, asked: ImageRequest, inputs: Inputs | None
+    services: Services,
+    model: ServedImage,
+    request: Request,
+    body: Asked,
+    asked: ImageRequest,
+    images: Sequence[ImageInfo] = (),
+    mask: ImageInfo | None = None,
 ) -> ASGIApp:
     created = time.time()
     task = asked.to_task(
@@ -130,7 +137,8 @@ async def _answer(
         caller=request.state.caller.owner,
         submitted_at=created,
         traceparent=request.state.traceparent,
-        inputs=inputs,
+        images=images,
+        mask=mask,
     )
     client, load = model.client, model.load
     urls = partial(url_of, services, request)

@@ -223,7 +223,7 @@ class Videos:
         )
         if image is not None:
             task = replace(task, input_key=input_key(task.caller, task.id))
-        new = NewJob(task=task, image=image, remixed_from=source.id, user=source.user)
+        new = NewJob(task=task, model=model, image=image, remixed_from=source.id, user=source.user)
         make = partial(self._dispatcher.create, new)
         return await self._answer(request, await self._once.job(request, asked, {}, task.id, make))
 
@@ -277,7 +277,7 @@ class Videos:
             urls = [asked.reference_url] if asked.reference_url else []
             image = await read_image("input_reference", uploads, urls, self._settings)
             data = image.data if image else None
-            return await self._dispatcher.create(NewJob(task=task, image=data, user=asked.user))
+            return await self._dispatcher.create(NewJob(task=task, model=model, image=data, user=asked.user))
 
         return await self._once.job(request, asked, body.files, id, make)
 

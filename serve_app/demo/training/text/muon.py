@@ -7,22 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from serve_app.demo.training.muon import orthogonalize
+
 MOMENTUM = 0.95
 DECAY = 0.05
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-
-
-def orthogonalize(gradient: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest matrix with singular values about 1, for a stack of matrices, by Newton and Schulz."""
-    x = gradient.to(dtype)
-    wide = x.shape[-2] > x.shape[-1]
-    x = x.mT if wide else x
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    a, b, c = _COEFFICIENTS
-    for _ in range(5):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    return (x.mT if wide else x).float()
 
 
 class Muon:
