@@ -109,6 +109,7 @@ class Traffic:
         self._over.wait(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_redeploy_under_load_fails_no_request_and_loses_no_job(served: Served) -> None:
     traffic = Traffic(served.base_url)
