@@ -180,8 +180,10 @@ def _models_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[type[Ba
     """The models that could hold the last key of a pydantic location: several for a union."""
     found = [model]
     for part in loc[:-1]:
-        fields = [one.model_fields[part] for one in found if isinstance(part, str) and part in one.model_fields]
-        of_kind = [one for one in found if "kind" in one.model_fields and one.model_fields["kind"].default == part]
+        fields = [model.model_fields[part] for model in found if isinstance(part, str) and part in model.model_fields]
+        of_kind = [
+            model for model in found if "kind" in model.model_fields and model.model_fields["kind"].default == part
+        ]
         found = [nested for field in fields for nested in _models(field.annotation)] or of_kind or found
     return found
 

@@ -123,9 +123,9 @@ async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
         tries.sent()
         try:
             async with aclosing(_stream(handle, *args)) as results:
-                async for one in results:
+                async for result in results:
                     begun = True
-                    yield one
+                    yield result
         except ServeError as error:
             if begun:
                 raise
@@ -149,8 +149,8 @@ async def _stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
     responses = cast("DeploymentResponseGenerator[Any]", handle.remote(*args))
     ended = False
     try:
-        async for one in responses:
-            yield one
+        async for result in responses:
+            yield result
         ended = True
     except Exception as error:
         ended = True

@@ -1,7 +1,7 @@
 """`diffusion-serve up`: serve from the command line, with the option names of Dynamo's launch scripts.
 
 The options become a deployments file, which is printed, so that it can be kept and edited, and then served (see
-`serving.py`).
+`server.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 
 from serve_app.check import Problem, check_config, repeated_keys
 from serve_app.render import dump, merged
-from serve_app.serving import application_name, serve_until_told, starts_ray
+from serve_app.server import application_name, serve_until_told, starts_ray
 from serve_app.tasks import KINDS, Kind
 
 NAME = "diffusion"

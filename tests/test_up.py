@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.cli import main
 from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
-from serve_app.serving import address
+from serve_app.server import address
 from serve_app.settings import Settings, resolve
 from serve_app.up import add_arguments, deployments_file, s3_variables
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from serve_app import telemetry
 from serve_app.deployments import provenance
-from serve_app.deployments.recording import COMPLETED, Record, generation
+from serve_app.deployments.record import COMPLETED, Record, generation
 from serve_app.deployments.replica import leave
 from serve_app.deployments.slot import Slot, on_disk
 from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Step

@@ -103,7 +103,7 @@ class Sweeper:
         runs = {id: VideoHandle(handle).run for id, handle in videos.items()}
         self.sweep = Sweep(JobStore(store, settings), runs, settings)
         work = (self.sweep.lease.keep(), self.sweep.run(), _kept_tidy(store))
-        self._tasks = [asyncio.ensure_future(each) for each in work]
+        self._tasks = [asyncio.ensure_future(loop) for loop in work]
 
     async def check_health(self) -> None:
         """Raises what ended the sweeping, if anything did, so that Serve replaces the replica."""

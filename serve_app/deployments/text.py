@@ -9,7 +9,7 @@ from functools import partial
 from typing import cast
 
 from serve_app import telemetry
-from serve_app.deployments.recording import COMPLETED, generation
+from serve_app.deployments.record import COMPLETED, generation
 from serve_app.deployments.replica import leave
 from serve_app.deployments.slot import Slot, Turn, on_disk
 from serve_app.engines.base import TextEngine

@@ -13,7 +13,7 @@ from functools import partial
 
 from serve_app import telemetry
 from serve_app.deployments import provenance
-from serve_app.deployments.recording import COMPLETED, Record, generation
+from serve_app.deployments.record import COMPLETED, Record, generation
 from serve_app.deployments.replica import application_ends, leave
 from serve_app.deployments.slot import Slot, Turn, on_disk
 from serve_app.deployments.watch import Watch, end

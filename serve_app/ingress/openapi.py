@@ -70,7 +70,7 @@ PATH_PARAMETERS: dict[str, Json] = {
 def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
     """The whole document, for an app with these settings."""
     kinds = {model.kind for model in settings.served.values()}
-    operations = [each for each in endpoints if KIND_OF.get(each.tag) in (None, *kinds)]
+    operations = [endpoint for endpoint in endpoints if KIND_OF.get(endpoint.tag) in (None, *kinds)]
     schemas, refs = _schemas(operations)
     if "EditRequest" in schemas:
         # optional in the model, because in a form it is a file
@@ -297,7 +297,7 @@ def _or_null(schema: Json) -> Json:
 
 def _without_null(schema: Json) -> Json:
     """An optional field's schema without null."""
-    members = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    members = [member for member in schema.get("anyOf", ()) if member.get("type") != "null"]
     rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default") or not members}
     if schema.get("default", "") is not None and "default" in schema:
         rest["default"] = schema["default"]
@@ -317,9 +317,11 @@ def _resolved(schema: Json, schemas: dict[str, Json]) -> Json:
 
 
 def _responses(operation: Endpoint, refs: Refs, has_keys: bool) -> Json:
-    content = {each: {"schema": refs[model]} if model else {} for each, model in operation.answers.items()}
+    content = {
+        content_type: {"schema": refs[model]} if model else {} for content_type, model in operation.answers.items()
+    }
     made: Json = {"200": {"description": operation.summary, "content": content}}
-    files = {each: {} for each, model in operation.answers.items() if model is None}
+    files = {content_type: {} for content_type, model in operation.answers.items() if model is None}
     for status, description in operation.also.items():
         made[str(status)] = {"description": description, **({"content": files} if status == 206 else {})}
     errors = {

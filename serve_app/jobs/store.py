@@ -100,13 +100,13 @@ class JobStore:
             ids.reverse()
         if after is not None:
             # compares ids instead of searching: the page continues even after a deleted job
-            ids = [each for each in ids if (each < after if order == "desc" else each > after)]
+            ids = [id for id in ids if (id < after if order == "desc" else id > after)]
         jobs: list[Job] = []
         while ids and len(jobs) <= limit:
             wanted = limit + 1 - len(jobs)
             batch, ids = ids[:wanted], ids[wanted:]
             now = await self._now_to_show()
-            found = await gather(batch, lambda each: self.find(owner, each))
+            found = await gather(batch, lambda id: self.find(owner, id))
             shown = [self.show(objects, now) for objects in found if objects is not None]
             jobs += [job for job in shown if job.expires_at > now]
         return Page(jobs=jobs[:limit], has_more=len(jobs) > limit)
@@ -179,7 +179,7 @@ class JobStore:
             request=request,
             attempts=[replace(each, beat_at=info.modified) for info, each in attempts],
             newest=newest,
-            takeovers=sorted(taken_over, key=lambda each: each.at),
+            takeovers=sorted(taken_over, key=lambda takeover: takeover.at),
             cancelled_at=cancel.modified if cancel else None,
         )
 

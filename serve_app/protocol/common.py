@@ -196,7 +196,7 @@ def extension_of(model: type[BaseModel]) -> type[NvExt] | None:
     """The class of a model's `nvext`; None where it has none."""
     field = model.model_fields.get("nvext")
     members: tuple[Any, ...] = () if field is None else getattr(field.annotation, "__args__", ())
-    return next((each for each in members if isinstance(each, type) and issubclass(each, NvExt)), None)
+    return next((member for member in members if isinstance(member, type) and issubclass(member, NvExt)), None)
 
 
 def _shown(names: list[str]) -> list[str]:

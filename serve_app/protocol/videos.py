@@ -351,7 +351,7 @@ def failure_of(job: Job) -> ServeError:
     """The error that a synchronous caller gets for a failed job: of the class with its code, naming the job."""
     assert job.error is not None, "only a failed job has an error"
     code = job.error.code
-    kind = next((each for each in _errors(ServeError) if each.code == code), GenerationFailed)
+    kind = next((error for error in _errors(ServeError) if error.code == code), GenerationFailed)
     return kind(f"Video '{job.id}' failed: {job.error.message}")
 
 

@@ -17,7 +17,7 @@ from serve_app.storage.base import (
 from serve_app.storage.local import LocalStore
 from serve_app.storage.names import is_made_here
 from serve_app.storage.probe import check_store
-from serve_app.storage.signing import URLSigner
+from serve_app.storage.signer import URLSigner
 
 __all__ = [
     "CHUNK_BYTES",

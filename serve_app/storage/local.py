@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_name, timed
-from serve_app.storage.signing import URLSigner
+from serve_app.storage.signer import URLSigner
 from serve_app.tasks import StoredObject
 from serve_app.threads import Pool
 

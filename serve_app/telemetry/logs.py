@@ -80,5 +80,5 @@ def set_up(level: str, form: Literal["text", "json"]) -> None:
     # SGLang sets up the root logger, which would print each of our lines again
     ours.propagate = False
     serves = logging.getLogger("ray.serve")
-    if not any(isinstance(one, _Refusals) for one in serves.filters):
+    if not any(isinstance(known, _Refusals) for known in serves.filters):
         serves.addFilter(_Refusals())

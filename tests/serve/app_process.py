@@ -132,7 +132,7 @@ def main(config: dict[str, Any]) -> None:
     from ray import serve
 
     from serve_app.app import build
-    from serve_app.serving import prepare_ray
+    from serve_app.server import prepare_ray
     from serve_app.settings import Settings
 
     prepare_ray()

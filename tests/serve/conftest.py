@@ -15,7 +15,7 @@ import ray
 from ray import serve
 
 from serve_app.app import build
-from serve_app.serving import prepare_ray
+from serve_app.server import prepare_ray
 from serve_app.settings import Settings
 
 

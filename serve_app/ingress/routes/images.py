@@ -15,14 +15,14 @@ from starlette.types import ASGIApp
 from serve_app.autoscaling import work_of
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.ingress.addresses import url_of
+from serve_app.ingress.admission import Load
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
+from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.inputs import read_image
-from serve_app.ingress.load import Load
 from serve_app.ingress.services import ImageClient, ServedImage, Services
-from serve_app.ingress.streaming import EventStream, event
 from serve_app.media.images import ImageInfo
 from serve_app.protocol.images import (
     EditRequest,
@@ -171,20 +171,20 @@ async def _run(client: ImageClient, load: Load, task: ImageTask) -> AsyncGenerat
     work = work_of(task)
     with load.admit(work):
         async with aclosing(client.stream(task)) as events:
-            async for one in events:
-                if isinstance(one, ImageResult):
-                    load.finished(work, one.timing.engine_s)
-                yield one
+            async for made in events:
+                if isinstance(made, ImageResult):
+                    load.finished(work, made.timing.engine_s)
+                yield made
 
 
 async def _events(
     events: AsyncGenerator[ImageEvent, None], asked: ImageRequest, task: ImageTask, urls: URLOf, created: int
 ) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
-        async for one in events:
-            if isinstance(one, ImagePreview):
-                data = partial_event(asked, task, one, created)
+        async for made in events:
+            if isinstance(made, ImagePreview):
+                data = partial_event(asked, task, made, created)
                 yield event(data, data["type"])
                 continue
-            for data in completed_events(asked, task, one, urls, created):
+            for data in completed_events(asked, task, made, urls, created):
                 yield event(data, data["type"])

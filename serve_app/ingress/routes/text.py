@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from serve_app.autoscaling import work_of
+from serve_app.ingress.admission import Load
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import read_request
-from serve_app.ingress.completing import Chunks, Named, complete, events_of, run, stream, together
 from serve_app.ingress.endpoints import Handler
+from serve_app.ingress.events import DONE, EventStream, event
 from serve_app.ingress.idempotency import key_of
-from serve_app.ingress.services import ServedText, Services
-from serve_app.ingress.streaming import EventStream
+from serve_app.ingress.services import ServedText, Services, TextClient
 from serve_app.protocol.chat import ChatRequest
 from serve_app.protocol.completions import CompletionRequest
-from serve_app.tasks import TextResult
+from serve_app.protocol.text import DENOISING
+from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, TextTask, Timing
 
 R = TypeVar("R", ChatRequest, CompletionRequest)
+
+
+class Named(TypedDict):
+    """The first fields of each answer and each chunk of a stream."""
+
+    id: str
+    created: int
+    model: str
+    hints: list[str]
+
+
+class Chunks(Protocol):
+    """Makes the chunks of a stream: ChatChunks and CompletionChunks."""
+
+    def block(self, index: int, text: str) -> Any: ...
+
+    def end(self, index: int, end: TextEnd) -> Any: ...
+
+    def step(self, index: int, step: TextStep) -> Any: ...
+
+    def usage(self, ends: Sequence[TextEnd]) -> Any: ...
 
 
 def text_handler(
@@ -72,3 +96,116 @@ def text_handler(
         return json_answer(answer(asked, made.result, name(made.id, made.created_at)), timing=together(made.result))
 
     return create
+
+
+async def complete(client: TextClient, load: Load, tasks: Sequence[TextTask]) -> list[TextResult]:
+    """Runs all tasks at the same time and returns their results. If one fails, the others are cancelled."""
+    with admitted(load, tasks):
+        if len(tasks) == 1:
+            results = [await client.complete(tasks[0])]
+        else:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    running = [group.create_task(client.complete(task)) for task in tasks]
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from failed
+            results = [task.result() for task in running]
+    for task, result in zip(tasks, results, strict=True):
+        load.finished(work_of(task), result.end.timing.engine_s)
+    return results
+
+
+async def run(client: TextClient, load: Load, tasks: Sequence[TextTask]) -> AsyncGenerator[tuple[int, TextEvent], None]:
+    """The events of all tasks as they come, each with the number of its task."""
+    with admitted(load, tasks):
+        async with aclosing(merged([client.stream(task) for task in tasks])) as events:
+            async for index, made in events:
+                if isinstance(made, TextEnd):
+                    load.finished(work_of(tasks[index]), made.timing.engine_s)
+                yield index, made
+
+
+async def stream(
+    events: AsyncGenerator[tuple[int, TextEvent], None], chunks: Chunks, *, include_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """The server-sent events of a run, then usage where asked for, then [DONE]."""
+    ends: dict[int, TextEnd] = {}
+    async with aclosing(events):
+        async for index, made in events:
+            if isinstance(made, TextBlock):
+                yield event(chunks.block(index, made.text))
+            elif isinstance(made, TextStep):
+                yield event(chunks.step(index, made), DENOISING)
+            else:
+                ends[index] = made
+                yield event(chunks.end(index, made))
+    if include_usage:
+        yield event(chunks.usage([ends[index] for index in sorted(ends)]))
+    yield DONE
+
+
+async def events_of(results: Sequence[TextResult]) -> AsyncGenerator[tuple[int, TextEvent], None]:
+    """The events of finished results: each text as one block."""
+    for index, result in enumerate(results):
+        if result.text:
+            yield index, TextBlock(block=0, text=result.text, tokens=result.end.completion_tokens)
+        yield index, result.end
+
+
+def admitted(load: Load, tasks: Sequence[TextTask]) -> ExitStack:
+    """Admits all tasks, or none: then it raises QueueFull."""
+    with ExitStack() as stack:
+        for task in tasks:
+            stack.enter_context(load.admit(work_of(task)))
+        return stack.pop_all()
+
+
+async def merged(
+    streams: Sequence[AsyncGenerator[TextEvent, None]],
+) -> AsyncGenerator[tuple[int, TextEvent], None]:
+    """The events of several streams as they come, each with the number of its stream; closing it closes them all."""
+    if len(streams) == 1:
+        async with aclosing(streams[0]) as only:
+            async for made in only:
+                yield 0, made
+        return
+    queue: asyncio.Queue[tuple[int, TextEvent] | Exception | None] = asyncio.Queue(maxsize=len(streams))
+
+    async def pump(index: int) -> None:
+        try:
+            async with aclosing(streams[index]) as events:
+                async for made in events:
+                    await queue.put((index, made))
+            await queue.put(None)
+        except Exception as error:  # noqa: BLE001 carried to the reader, who raises it
+            await queue.put(error)
+
+    pumps = [asyncio.create_task(pump(index)) for index in range(len(streams))]
+    try:
+        left = len(pumps)
+        while left:
+            got = await queue.get()
+            if isinstance(got, Exception):
+                raise got
+            if got is None:
+                left -= 1
+            else:
+                yield got
+    finally:
+        for pumping in pumps:
+            pumping.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def together(results: Sequence[TextResult]) -> Timing:
+    """One timing for completions that ran at the same time: the longest of each part."""
+    timings = [result.end.timing for result in results]
+    if len(timings) == 1:
+        return timings[0]
+    return Timing(
+        queue_s=max(timing.queue_s for timing in timings),
+        engine_s=max(timing.engine_s for timing in timings),
+        encode_s=max(timing.encode_s for timing in timings),
+        storage_s=max(timing.storage_s for timing in timings),
+        gpu_s=sum(timing.gpu_s for timing in timings),
+    )

@@ -22,11 +22,11 @@ from serve_app.ingress.answers import json_answer, server_timing
 from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.dispatch import Dispatcher, NewJob
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
+from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.files import file_answer
 from serve_app.ingress.inputs import read_image
 from serve_app.ingress.query import read_query
 from serve_app.ingress.services import ServedVideo, Services
-from serve_app.ingress.streaming import EventStream, event
 from serve_app.jobs import Job, input_key, new_job_id
 from serve_app.protocol.common import parse
 from serve_app.protocol.images import URLOf

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.listening import claim, who_listens
+from serve_app.port import claim, who_listens
 from tests.s3_server import free_port
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from serve_app.autoscaling import Work
 from serve_app.errors import QueueFull
-from serve_app.ingress.load import LONGEST_RETRY_S, Load
+from serve_app.ingress.admission import LONGEST_RETRY_S, Load
 from serve_app.model_settings import ImageSettings, Replicas, TextSettings
 
 ONE = Work("image", "64x64x4", 2.0)

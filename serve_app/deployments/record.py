@@ -42,7 +42,7 @@ class Record:
     def stored(self, *objects: StoredObject) -> None:
         """Names what was stored; the first is the one that the row points to."""
         self.key = objects[0].key
-        self.size = sum(each.size for each in objects)
+        self.size = sum(stored.size for stored in objects)
         self.objects = objects
 
 
@@ -89,8 +89,8 @@ def _note(deployment: str, task: AnyTask, ledger: Ledger, record: Record, began_
     tracing.trace_generation(
         kind, task.traceparent, record.timing, began_at, model=task.model, outcome=outcome, steps=record.steps
     )
-    for each in record.objects:
-        metrics.count_media(kind, each.content_type, each.size)
+    for stored in record.objects:
+        metrics.count_media(kind, stored.content_type, stored.size)
 
 
 def _row(deployment: str, task: AnyTask, record: Record, outcome: str) -> Row:

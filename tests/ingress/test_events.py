@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message, Receive
 
 from serve_app.errors import GenerationFailed, QueueFull
-from serve_app.ingress.streaming import EventStream, event
+from serve_app.ingress.events import EventStream, event
 
 Sent = list[Message]
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
-from serve_app.listening import claim, who_listens
+from serve_app.port import claim, who_listens
 from serve_app.render import dump
 
 NOTICE_S = 2.0
