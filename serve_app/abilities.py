@@ -29,8 +29,12 @@ def demands_of(task: ImageTask | VideoTask, *, images: int = 0) -> list[Demand]:
     return found
 
 
-def refuse_what_it_lacks(task: ImageTask | VideoTask, card: ModelCard, *, images: int = 0) -> None:
+def refuse_what_it_lacks(
+    task: ImageTask | VideoTask, card: ModelCard, *, images: int = 0, image_field: str = "image"
+) -> None:
     """Raises UnsupportedParameter, or InvalidRequest for too many images, that names field and limit."""
+    if isinstance(task, ImageTask):
+        refuse_images(len(task.input_images), card, image_field)
     for demand in demands_of(task, images=images):
         if demand.ability not in card.capabilities:
             raise UnsupportedParameter(f"The model '{card.model}' {demand.lacking}.", param=demand.param)
@@ -38,9 +42,15 @@ def refuse_what_it_lacks(task: ImageTask | VideoTask, card: ModelCard, *, images
         if name not in card.parameters:
             known = f"it has {', '.join(sorted(card.parameters))}" if card.parameters else "it has none of its own"
             raise UnsupportedParameter(f"The model '{card.model}' has no {name}: {known}.", param=f"nvext.{name}")
-    if isinstance(task, ImageTask) and (given := len(task.input_images)) > card.input_images:
+
+
+def refuse_images(given: int, card: ModelCard, field: str) -> None:
+    """Raises for images to edit that the model cannot take, or so many of them."""
+    if given and "edit" not in card.capabilities:
+        raise UnsupportedParameter(f"The model '{card.model}' cannot edit images.", param=field)
+    if given > max(card.input_images, 1):
         raise InvalidRequest(
-            f"{given} images were given; the model '{card.model}' takes {card.input_images} at most.", param="image"
+            f"'{field}' holds {given} images; the model '{card.model}' takes {card.input_images}.", param=field
         )
 
 

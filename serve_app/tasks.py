@@ -243,8 +243,8 @@ ImageEvent = ImagePreview | ImageResult
 class VideoTask:
     """One video of exactly `num_frames` frames of `width` x `height` pixels at `fps` frames a second.
 
-    Stored as JSON in the job's record, so it holds no bytes: `input_key` names the stored input image. Steps, guidance
-    and `parameters` are as in an ImageTask.
+    Stored as JSON in the job's record, so it holds no bytes: `input_key` names the stored first frame, `last_frame_key`
+    the last. Steps, guidance and `parameters` are as in an ImageTask.
     """
 
     id: str
@@ -263,6 +263,7 @@ class VideoTask:
     boundary_ratio: float | None = None
     parameters: dict[str, float] = field(default_factory=dict[str, float])
     input_key: str | None = None
+    last_frame_key: str | None = None
     adapters: tuple[Adapter, ...] = ()
     quality: str | None = None
     step_caching: StepCaching | None = None

@@ -66,7 +66,7 @@ def test_a_video_model_without_it(changes: dict[str, Any], images: int, param: s
 def test_a_model_takes_so_many_images() -> None:
     two = ModelCard(model="two", kind="image", engine="e", capabilities=frozenset({"edit"}), input_images=2)
     refuse_what_it_lacks(image(input_images=(b"a", b"b")), two)
-    with pytest.raises(InvalidRequest, match=r"3 images were given; the model 'two' takes 2 at most\.") as refused:
+    with pytest.raises(InvalidRequest, match=r"'image' holds 3 images; the model 'two' takes 2\.") as refused:
         refuse_what_it_lacks(image(input_images=(b"a",) * 3), two)
     assert refused.value.param == "image"
 

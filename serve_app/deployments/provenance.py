@@ -34,8 +34,8 @@ def of_image(task: ImageTask, output: ImageOutput, *, model: str, seed: int) -> 
     return _written(facts)
 
 
-def of_video(task: VideoTask, *, model: str, image: bytes | None) -> dict[str, str]:
-    """The parameters of a video; `image` is its encoded first frame, told by its digest."""
+def of_video(task: VideoTask, image: bytes | None, last_frame: bytes | None, *, model: str) -> dict[str, str]:
+    """The parameters of a video; its encoded first and last frame are told by their digests."""
     return _written(
         {
             "software": SOFTWARE,
@@ -52,11 +52,12 @@ def of_video(task: VideoTask, *, model: str, image: bytes | None) -> dict[str, s
             "fps": task.fps,
             **_shared(task, task.step_caching),
             "input_sha256": hashlib.sha256(image).hexdigest() if image is not None else None,
+            "last_frame_sha256": hashlib.sha256(last_frame).hexdigest() if last_frame is not None else None,
         }
     )
 
 
-def _shared(task: ImageTask | VideoTask, caching: StepCaching | None) -> dict[str, str | None]:
+def _shared(task: ImageTask | VideoTask, caching: StepCaching | None) -> dict[str, str | float | None]:
     """What changes the pixels beside the parameters that a caller names."""
     adapters = ", ".join(f"{adapter.name}={adapter.scale:g}" for adapter in task.adapters)
     parameters = [] if caching is None else [f"{name}={value}" for name, value in sorted(caching.parameters.items())]
@@ -64,6 +65,7 @@ def _shared(task: ImageTask | VideoTask, caching: StepCaching | None) -> dict[st
         "adapters": adapters or None,
         "step_caching": None if caching is None else " ".join([caching.method, *parameters]),
         "precision": task.precision,
+        **task.parameters,
     }
 
 

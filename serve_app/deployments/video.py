@@ -38,6 +38,9 @@ from serve_app.telemetry import metrics
 
 logger = logging.getLogger(__name__)
 
+Frames = tuple[bytes | None, bytes | None]
+"""The encoded first and last frame that a video is made from."""
+
 
 class VideoDeployment:
     """One replica of the model `name`: one engine, one generation at a time."""
@@ -119,14 +122,14 @@ class VideoDeployment:
         engine_s: float | None = None
         try:
             try:
-                image = await self._input(task)
-                output = await watch.during(self._generate(task, image, watch.on_step), stoppable=True)
+                frames = await self._read_frames(task)
+                output = await watch.during(self._generate(task, frames, watch.on_step), stoppable=True)
                 engine_s = output.engine_s
             finally:
                 turn.end()  # encoding and storing go on beside the next job
                 # cancelled and failed generations used the device too
                 record.timing = turn.timing(task.submitted_at, turn.held_s if engine_s is None else engine_s)
-            result = await watch.during(self._deliver(task, image, output, record), stoppable=False)
+            result = await watch.during(self._deliver(task, frames, output, record), stoppable=False)
             await attempt.complete(result)
             record.outcome = COMPLETED
         except ServeError as error:
@@ -137,14 +140,15 @@ class VideoDeployment:
             record.outcome = ServeError.code
             await end(attempt, ServeError("The server failed."))
 
-    async def _generate(self, task: VideoTask, image: bytes | None, on_step: OnStep) -> VideoOutput:
+    async def _generate(self, task: VideoTask, frames: Frames, on_step: OnStep) -> VideoOutput:
+        first, last = frames
         async with self._slot.until(self._slot.deadline()):
-            return await self._slot.engine.generate(task, image, on_step)
+            return await self._slot.engine.generate(task, first, on_step, last_frame=last)
 
-    async def _deliver(self, task: VideoTask, image: bytes | None, output: VideoOutput, record: Record) -> VideoResult:
+    async def _deliver(self, task: VideoTask, frames: Frames, output: VideoOutput, record: Record) -> VideoResult:
         task = _with_what_was_used(task, output)
         model = self._slot.engine.card.model
-        facts = provenance.of_video(task, model=model, image=image) if self._settings.media.provenance else None
+        facts = provenance.of_video(task, *frames, model=model) if self._settings.media.provenance else None
         began = time.monotonic()
         files = await _encoded(task, output, facts)
         encoded = time.monotonic()
@@ -164,14 +168,17 @@ class VideoDeployment:
             timing=record.timing,
         )
 
-    async def _input(self, task: VideoTask) -> bytes | None:
-        key = task.input_key
+    async def _read_frames(self, task: VideoTask) -> Frames:
+        first = await self._read_frame(task.input_key, "input_reference")
+        return first, await self._read_frame(task.last_frame_key, "last_frame")
+
+    async def _read_frame(self, key: str | None, field: str) -> bytes | None:
         if key is None:
             return None
         try:
             return await patiently(lambda: self._store.get(key))
         except ObjectNotFound as error:
-            raise InvalidRequest("The input image is gone.", param="input_reference") from error
+            raise InvalidRequest("The input image is gone.", param=field) from error
 
     async def _stored(self, key: str, data: bytes) -> StoredObject:
         # an outage of the store costs time, not the result

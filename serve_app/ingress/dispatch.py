@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -41,11 +41,11 @@ The end of an attempt that it did start wakes it at once."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """All that a job is made of. `image` is encoded and has been checked; it goes to the task's `input_key`."""
+    """All that a job is made of. `frames` are its encoded, checked images by the keys that the task gives them."""
 
     task: VideoTask
     model: ServedVideo
-    image: bytes | None = None
+    frames: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     remixed_from: str | None = None
     user: str | None = None
 
@@ -127,8 +127,8 @@ class Dispatcher:
         return job
 
     async def _store_job(self, new: NewJob) -> Job:
-        if new.image is not None and new.task.input_key is not None:
-            await self._store.put(new.task.input_key, new.image)
+        for key, image in new.frames.items():
+            await self._store.put(key, image)
         return await self._jobs.create(
             new.task, dispatcher=self._lease.id, remixed_from=new.remixed_from, user=new.user
         )

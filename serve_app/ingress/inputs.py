@@ -14,19 +14,26 @@ from serve_app.settings import Settings
 async def read_image(
     param: str, uploads: Sequence[Upload], urls: Sequence[str], settings: Settings
 ) -> ImageInfo | None:
-    """The one image of a field, from its upload or its https or data URL; None where there is neither.
+    """The one image of a field; None where there is none. Raises as `read_images` does."""
+    given = len(uploads) + len(urls)
+    if given > 1 and not (uploads and urls):  # else what is wrong is that it is given in two ways
+        raise InvalidRequest(f"'{param}' must be one image, not {given}.", param=param)
+    return next(iter(await read_images(param, uploads, urls, settings)), None)
+
+
+async def read_images(
+    param: str, uploads: Sequence[Upload], urls: Sequence[str], settings: Settings
+) -> list[ImageInfo]:
+    """The images of a field, in their order, from its uploads or its https or data URLs.
 
     Raises InvalidRequest, UnsafeURL or TooLarge, which name the field.
     """
     if uploads and urls:
         raise InvalidRequest(f"'{param}' is given twice: as an upload and as a URL.", param=param)
-    if len(uploads) + len(urls) > 1:
-        raise InvalidRequest(f"'{param}' must be one image, not {len(uploads) + len(urls)}.", param=param)
     bounds = ImageBounds.of(settings.limits)
     try:
-        if uploads:
-            return await check_off_loop(uploads[0].data, bounds, param)
-        return await fetch_image(urls[0], settings.fetch, bounds) if urls else None
+        uploaded = [await check_off_loop(upload.data, bounds, param) for upload in uploads]
+        return uploaded + [await fetch_image(url, settings.fetch, bounds) for url in urls]
     except ServeError as error:
         error.param = error.param or param
         raise

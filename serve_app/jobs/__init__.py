@@ -17,7 +17,7 @@ dispatches jobs, `claims.py` the idempotency of requests.
 from serve_app.jobs.attempt import Attempt
 from serve_app.jobs.claims import Claim, Claims
 from serve_app.jobs.lease import Lease
-from serve_app.jobs.records import Job, JobError, Status, input_key, new_job_id, result_keys
+from serve_app.jobs.records import Job, JobError, Status, input_keys, new_job_id, result_keys
 from serve_app.jobs.store import JobStore, Page
 from serve_app.jobs.survey import Survey
 
@@ -32,7 +32,7 @@ __all__ = [
     "Page",
     "Status",
     "Survey",
-    "input_key",
+    "input_keys",
     "new_job_id",
     "result_keys",
 ]

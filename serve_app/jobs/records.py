@@ -56,9 +56,10 @@ def cancel_key(owner: str, job_id: str) -> str:
     return f"{folder_of(owner, job_id)}/cancel.json"
 
 
-def input_key(owner: str, job_id: str) -> str:
-    """The key of a job's input image."""
-    return f"{folder_of(owner, job_id)}/input"
+def input_keys(owner: str, job_id: str) -> tuple[str, str]:
+    """The keys of a job's first and last frame."""
+    folder = folder_of(owner, job_id)
+    return f"{folder}/input", f"{folder}/last_frame"
 
 
 def result_keys(owner: str, job_id: str) -> tuple[str, str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
@@ -37,7 +37,9 @@ Choice = Annotated[AdapterChoice, at_most_items(MAX_CHOICE_KEYS)]
 
 
 class DiffusionExtension(NvExt):
-    """`nvext` of image and video requests: what both know."""
+    """`nvext` of image and video requests: what both know. `OF_FAMILIES` names fields that some families alone take."""
+
+    OF_FAMILIES: ClassVar[tuple[str, ...]] = ()
 
     negative_prompt: Annotated[str | None, Bound("prompt_chars")] = None
     width: Annotated[Count | None, SIDE] = Field(default=None, description="Pixels; with height it wins over size.")
@@ -62,6 +64,7 @@ class SharedFields(TypedDict):
     model: str
     num_inference_steps: int | None
     guidance_scale: float | None
+    parameters: dict[str, float]
     adapters: tuple[Adapter, ...]
     quality: str | None
     step_caching: StepCaching | None
@@ -97,6 +100,7 @@ class DiffusionRequest(Wire):
             "model": id,
             "num_inference_steps": asked.num_inference_steps or usual_steps,
             "guidance_scale": next((scale for scale in scales if scale is not None), None),
+            "parameters": {name: value for name in asked.OF_FAMILIES if (value := getattr(asked, name)) is not None},
             "adapters": choose_adapters(settings, id, asked.adapters or (), self.place("adapters")),
             "quality": self.quality if found else None,
             "step_caching": preset.step_caching.to_task() if preset.step_caching else None,

@@ -29,6 +29,7 @@ from serve_app.protocol.diffusion import (
     AdapterReport,
     DiffusionExtension,
     DiffusionRequest,
+    Guidance,
     quality_used,
     report_adapters,
 )
@@ -48,7 +49,12 @@ URLOf = Callable[[StoredObject], str]
 class ImageExtension(DiffusionExtension):
     """`nvext` of image requests."""
 
+    OF_FAMILIES = ("true_cfg_scale",)
+
     seed: Seed | None = Field(default=None, description="Image i is drawn with seed + i.")
+    true_cfg_scale: Guidance | None = Field(
+        default=None, description="How strong a negative prompt is with FLUX.1 and Kontext; 400 for others."
+    )
 
 
 class ImageReference(BaseModel):

@@ -57,6 +57,8 @@ WholeSeconds = Annotated[
 class VideoNvExt(DiffusionExtension):
     """Dynamo's `nvext` of a video request."""
 
+    OF_FAMILIES = ("flow_shift",)
+
     width: Annotated[Count | None, SIDE] = Field(
         default=None, description="Pixels, even; with height it wins over size."
     )
@@ -70,15 +72,17 @@ class VideoNvExt(DiffusionExtension):
     guidance_scale_2: Guidance | None = Field(
         default=None, description="Guidance of the low-noise expert of a two-expert model; 400 for others."
     )
+    flow_shift: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        default=None, description="How long Wan stays at high noise: more for larger videos; 400 for others."
+    )
 
 
 class VideoRequest(DiffusionRequest):
     """The body of POST /v1/videos and /v1/videos/sync."""
 
-    FILES = ("input_reference",)
+    FILES = ("input_reference", "last_frame")
     ELSEWHERE: ClassVar = {
         **dict.fromkeys(("image", "images", "image_url", "mask"), "the first frame is given as input_reference."),
-        "last_frame": "no model here takes a last frame.",
         "video": "no model here changes a video.",
     }
 
@@ -87,15 +91,20 @@ class VideoRequest(DiffusionRequest):
     input_reference: Reference | None = Field(
         default=None, description="The first frame: an https or data URL, or in multipart an upload."
     )
+    last_frame: Reference | None = Field(
+        default=None,
+        description="The last frame, given as input_reference is, for models that go from one to the other.",
+    )
     response_format: Literal["url", "b64_json"] | None = None
     output_format: Literal["mp4"] | None = None
     stream: bool | None = None
     nvext: VideoNvExt | None = None
 
     @property
-    def reference_url(self) -> str | None:
-        """The URL of the input image, where one was given as a URL."""
-        return self.input_reference.image_url if self.input_reference else None
+    def frame_urls(self) -> dict[str, str]:
+        """The URLs of the frames that were given as such, by field."""
+        given = {"input_reference": self.input_reference, "last_frame": self.last_frame}
+        return {field: reference.image_url for field, reference in given.items() if reference}
 
     def to_task(
         self,
@@ -106,6 +115,7 @@ class VideoRequest(DiffusionRequest):
         submitted_at: float,
         traceparent: str = "",
         input_key: str | None = None,
+        last_frame_key: str | None = None,
     ) -> VideoTask:
         """A task with every default filled and the seed drawn. Raises InvalidRequest that names the limit."""
         limits, defaults = settings.limits, settings.defaults
@@ -130,6 +140,7 @@ class VideoRequest(DiffusionRequest):
             guidance_scale_2=asked.guidance_scale_2,
             boundary_ratio=asked.boundary_ratio,
             input_key=input_key,
+            last_frame_key=last_frame_key,
             submitted_at=submitted_at,
             traceparent=traceparent,
         )

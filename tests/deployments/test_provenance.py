@@ -36,7 +36,7 @@ def test_adapters_and_step_caching_are_told_with_the_model_that_they_belong_to()
         told.items()
         >= {
             name: value
-            for name, value in provenance.of_video(video, model="wan", image=None).items()
+            for name, value in provenance.of_video(video, None, None, model="wan").items()
             if name in ("adapters", "step_caching")
         }.items()
     )
@@ -63,8 +63,8 @@ def test_two_runs_of_one_request_tell_the_same() -> None:
     assert facts[0] == facts[1]
     video = make_video_task()
     again_video = replace(make_video_task(), caller="alice", submitted_at=99.0)
-    assert provenance.of_video(video, model="wan", image=None) == provenance.of_video(
-        again_video, model="wan", image=None
+    assert provenance.of_video(video, None, None, model="wan") == provenance.of_video(
+        again_video, None, None, model="wan"
     )
 
 
@@ -73,7 +73,7 @@ def test_an_edit_tells_what_it_began_with() -> None:
     other = provenance.of_image(make_image_task(input_images=(b"b",)), OUTPUT, model="flux", seed=8)
     assert one["input_sha256"] != other["input_sha256"]
     assert one["strength"] == "0.8"
-    assert provenance.of_video(make_video_task(), model="wan", image=b"a")["input_sha256"] == one["input_sha256"]
+    assert provenance.of_video(make_video_task(), b"a", b"b", model="wan")["input_sha256"] == one["input_sha256"]
 
 
 def told(data: bytes) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,7 +14,8 @@ import openai
 import pytest
 from PIL import Image
 
-from serve_app.ingress.services import ModelState
+from serve_app.ingress.services import ModelState, Services
+from serve_app.tasks import ImageResult, ImageTask
 from tests.ingress.conftest import Running, Serving, client_of, with_client
 
 IMAGES = "/v1/images/generations"
@@ -277,14 +279,72 @@ async def test_several_images_are_one_too_many(client: httpx.AsyncClient) -> Non
     assert error["message"] == f"'image' holds 2 images; the model '{MODEL}' takes 1."
 
 
+class TakesTwo:
+    """A model that edits two images at a time; what it is asked to draw is drawn from the prompt alone."""
+
+    def __init__(self, image: Any) -> None:
+        self._image = image
+        self.taken: list[tuple[bytes, ...]] = []
+
+    async def describe(self) -> Any:
+        return replace(await self._image.describe(), input_images=2)
+
+    async def generate(self, task: ImageTask) -> ImageResult:
+        self.taken.append(task.input_images)
+        return await self._image.generate(replace(task, input_images=()))
+
+
+async def test_as_many_images_as_the_model_takes_come_in_their_order(serving: Serving, services: Services) -> None:
+    two = TakesTwo(client_of(services, "image"))
+    red, blue = png(), png(64, 96, colour=(30, 30, 200))
+    files = [("image[]", ("a.png", red, "image/png")), ("image[]", ("b.png", blue, "image/png"))]
+    with serving(lambda own: with_client(own, "image", two)) as running:
+        async with running.client() as client:
+            form = {"prompt": "a fox", "nvext[num_inference_steps]": "1"}
+            by_form = await client.post(EDITS, data=form, files=files)
+            assert by_form.status_code == 200, by_form.text
+            assert by_form.json()["size"] == "64x64"
+            assert by_form.json()["usage"]["input_tokens"] == 2 * 16
+            images = [{"image_url": data_url(blue)}, {"image_url": data_url(red)}]
+            body = {"prompt": "a fox", "images": images, "nvext": {"num_inference_steps": 1}}
+            by_url = await client.post(EDITS, json=body)
+            assert by_url.status_code == 200, by_url.text
+            assert by_url.json()["size"] == "64x96"
+            assert two.taken == [(red, blue), (blue, red)]
+            # of three none is fetched, where no more than two are taken
+            error = (await client.post(EDITS, json=body | {"images": [{"image_url": "https://x.test/a"}] * 3})).json()
+            assert error["error"]["message"] == f"'images' holds 3 images; the model '{MODEL}' takes 2."
+
+
+@pytest.mark.parametrize(
+    ("nvext", "said"),
+    [({"true_cfg_scale": 2.0}, None), ({"flow_shift": 3.0}, "'nvext.flow_shift'"), ({"true_cfg_scale": -1}, "0")],
+)
+async def test_parameters_of_a_family(client: httpx.AsyncClient, nvext: dict[str, Any], said: str | None) -> None:
+    body = FOX | {"nvext": {"num_inference_steps": 1, "negative_prompt": "rain", "seed": 5, **nvext}}
+    answer = await client.post(IMAGES, json=body)
+    if said is None:
+        plain = FOX | {"nvext": {"num_inference_steps": 1, "negative_prompt": "rain", "seed": 5}}
+        assert await fetched(client, answer) != await fetched(client, await client.post(IMAGES, json=plain))
+    else:
+        assert answer.status_code == 400
+        assert said in answer.json()["error"]["message"]
+
+
+async def test_steps_that_neither_caller_nor_settings_say_are_the_family_s(serving: Serving) -> None:
+    with serving(image={"defaults": {"width": 64, "height": 64, "num_inference_steps": None}}) as running:
+        async with running.client() as client:
+            told = (await client.post(IMAGES, json={"prompt": "a fox"})).json()["nvext"]
+            # FLUX.1 takes 28, and limits.steps is 20 here
+            assert (told["num_inference_steps"], told["guidance_scale"]) == (20, 3.5)
+
+
 async def test_a_model_that_cannot_edit_says_so(serving: Serving) -> None:
     class DrawsOnly:
         def __init__(self, image: Any) -> None:
             self.generate, self.stream, self._image = image.generate, image.stream, image
 
         async def describe(self) -> Any:
-            from dataclasses import replace
-
             return replace(await self._image.describe(), capabilities=frozenset({"previews"}))
 
     def cannot_edit(services: Any) -> Any:

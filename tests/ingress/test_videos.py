@@ -592,6 +592,50 @@ async def test_image_to_video_by_upload_url_and_object(client: httpx.AsyncClient
     assert (await client.get(remix["data"][0]["url"])).content == files[0]
 
 
+class BothEnds:
+    """A model that goes from a first frame to a last one."""
+
+    def __init__(self, own: Services) -> None:
+        self._own = own
+        self.frames: list[tuple[bytes | None, bytes | None]] = []
+
+    async def describe(self) -> ModelCard:
+        able = frozenset({"image_to_video", "last_frame"})
+        return ModelCard(model="demo/wan-tiny", kind="video", engine="diffusers", capabilities=able)
+
+    async def run(self, owner: str, job_id: str) -> None:
+        attempt = await start(self._own.jobs, owner, job_id)
+        assert attempt is not None
+        keys = (attempt.task.input_key, attempt.task.last_frame_key)
+        first, last = [await self._own.store.get(key) if key else None for key in keys]
+        self.frames.append((first, last))
+        await attempt.fail("generation_failed", "Enough was seen.", retry=False)
+
+
+async def test_a_first_and_a_last_frame_reach_the_model_and_its_remix(serving: Serving, services: Services) -> None:
+    ends = BothEnds(services)
+    first, last = picture(), picture(size=(48, 80))
+    form: dict[str, Any] = {name: (None, value) for name, value in FORM.items()}
+    files = {"input_reference": ("a.png", first, "image/png"), "last_frame": ("b.png", last, "image/png")}
+    urls = [f"data:image/png;base64,{base64.b64encode(data).decode()}" for data in (first, last)]
+    with serving(lambda own: with_client(own, "video", ends)) as running:
+        async with running.client() as client:
+            uploaded = await ended(client, (await client.post("/v1/videos", files={**form, **files})).json())
+            plain = {name: value for name, value in BODY.items() if name != "nvext"}
+            by_url = {**plain, "input_reference": urls[0], "last_frame": {"image_url": urls[1]}}
+            await ended(client, (await client.post("/v1/videos", json=by_url)).json())
+            remix = await client.post(f"/v1/videos/{uploaded['id']}/remix", json={"prompt": "the sea"})
+            await ended(client, remix.json())
+            assert ends.frames == [(first, last)] * 3
+
+
+@pytest.mark.parametrize("beside", [{}, {"input_reference": True}])
+async def test_a_last_frame_that_cannot_be_taken_is_refused(client: httpx.AsyncClient, beside: dict[str, Any]) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
+    answer = await client.post("/v1/videos", json={**BODY, "last_frame": url} | dict.fromkeys(beside, url))
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "last_frame")
+
+
 @pytest.mark.parametrize(
     "reference",
     [

@@ -12,8 +12,9 @@ from functools import partial
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from serve_app.abilities import demands_of, refuse_images, refuse_what_it_lacks
 from serve_app.autoscaling import work_of
-from serve_app.errors import InvalidRequest, UnsupportedParameter
+from serve_app.errors import InvalidRequest
 from serve_app.ingress.addresses import url_of
 from serve_app.ingress.admission import Load
 from serve_app.ingress.answers import json_answer
@@ -21,7 +22,7 @@ from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.idempotency import key_of
-from serve_app.ingress.inputs import read_image
+from serve_app.ingress.inputs import read_image, read_images
 from serve_app.ingress.services import ImageClient, ServedImage, Services
 from serve_app.media.images import ImageInfo
 from serve_app.protocol.images import (
@@ -37,8 +38,6 @@ from serve_app.protocol.images import (
 from serve_app.settings import Settings
 from serve_app.tasks import ImageEvent, ImagePreview, ImageResult, ImageTask
 
-INPUT_IMAGES = 1
-"""How many images a model of today edits at a time."""
 SUNSET = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQMAAAAlPW0iAAAABlBMVEUoWqDmeDwUttOQAAAAEklEQVR42mNgwA4Y/zMwMWBB"
     "ABfZAQ/GgRizAAAAAElFTkSuQmCC"
@@ -54,17 +53,13 @@ def endpoints(services: Services) -> list[Endpoint]:
         model = services.choose(ServedImage, asked.model)
         urls = [asked.input_reference.image_url] if asked.input_reference else []
         image = await read_image("input_reference", body.files.get("input_reference", ()), urls, settings)
-        if image is None:
-            return await _answer(services, model, request, body, asked)
-        await _check_inputs(model, "input_reference", image, None)
-        return await _answer(services, model, request, body, asked, [image])
+        return await _answer(services, model, request, body, asked, [image] if image else [], "input_reference")
 
     async def edit(request: Request) -> ASGIApp:
         asked, body = await read_request(request, EditRequest, settings.limits)
         model = services.choose(ServedImage, asked.model)
-        image, mask = await _edit_images(model, asked, body, settings)
-        await _check_inputs(model, "image", image, mask)
-        return await _answer(services, model, request, body, asked, [image], mask)
+        images, mask = await _read_inputs(model, asked, body, settings)
+        return await _answer(services, model, request, body, asked, images, asked.input_urls[0], mask)
 
     return [
         Endpoint(
@@ -90,35 +85,26 @@ def endpoints(services: Services) -> list[Endpoint]:
     ]
 
 
-async def _edit_images(
+async def _read_inputs(
     model: ServedImage, asked: EditRequest, body: Asked, settings: Settings
-) -> tuple[ImageInfo, ImageInfo | None]:
+) -> tuple[list[ImageInfo], ImageInfo | None]:
+    """The images and the mask of an edit; a number that the model cannot take is refused before any is fetched."""
     field, urls = asked.input_urls
-    given = len(urls) + len(body.files.get("image", ()))
+    uploads = body.files.get("image", ())
+    given = len(urls) + len(uploads)
     if given == 0:
         raise InvalidRequest("'image' is required.", param="image")
-    if given > INPUT_IMAGES:
-        raise InvalidRequest(
-            f"'{field}' holds {given} images; the model '{model.id}' takes {INPUT_IMAGES}.", param=field
-        )
-    image = await read_image(field, body.files.get("image", ()), urls, settings)
-    assert image is not None, "one was given"
+    refuse_images(given, await model.client.describe(), field)
+    images = await read_images(field, uploads, urls, settings)
     masks = [asked.mask.image_url] if asked.mask else []
-    return image, await read_image("mask", body.files.get("mask", ()), masks, settings)
-
-
-async def _check_inputs(model: ServedImage, param: str, image: ImageInfo, mask: ImageInfo | None) -> None:
-    """Raises UnsupportedParameter if the model cannot take these images."""
-    able = (await model.client.describe()).capabilities
-    if "edit" not in able:
-        raise UnsupportedParameter(f"The model '{model.id}' cannot edit images.", param=param)
-    if mask is not None and "mask" not in able:
-        raise UnsupportedParameter(f"The model '{model.id}' takes no mask.", param="mask")
-    if mask is not None and (mask.width, mask.height) != (image.width, image.height):
+    mask = await read_image("mask", body.files.get("mask", ()), masks, settings)
+    width, height = images[0].width, images[0].height
+    if mask is not None and (mask.width, mask.height) != (width, height):
+        whose = "the first image's" if len(images) > 1 else "the image's"
         raise InvalidRequest(
-            f"'mask' is {mask.width}x{mask.height}; it must have the image's size, {image.width}x{image.height}.",
-            param="mask",
+            f"'mask' is {mask.width}x{mask.height}; it must have {whose} size, {width}x{height}.", param="mask"
         )
+    return images, mask
 
 
 async def _answer(
@@ -127,7 +113,8 @@ async def _answer(
     request: Request,
     body: Asked,
     asked: ImageRequest,
-    images: Sequence[ImageInfo] = (),
+    images: Sequence[ImageInfo],
+    image_field: str,
     mask: ImageInfo | None = None,
 ) -> ASGIApp:
     created = time.time()
@@ -140,6 +127,9 @@ async def _answer(
         images=images,
         mask=mask,
     )
+    # asking the model wakes it from zero replicas, so only where its answer matters
+    if task.parameters or demands_of(task):
+        refuse_what_it_lacks(task, await model.client.describe(), image_field=image_field)
     client, load = model.client, model.load
     urls = partial(url_of, services, request)
     if asked.stream and key_of(request) is None:

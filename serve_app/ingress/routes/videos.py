@@ -27,7 +27,7 @@ from serve_app.ingress.files import file_answer
 from serve_app.ingress.inputs import read_image
 from serve_app.ingress.query import read_query
 from serve_app.ingress.services import ServedVideo, Services
-from serve_app.jobs import Job, input_key, new_job_id
+from serve_app.jobs import Job, input_keys, new_job_id
 from serve_app.protocol.common import parse
 from serve_app.protocol.images import URLOf
 from serve_app.protocol.reply_mode import ReplyMode, choose_reply_mode
@@ -211,19 +211,21 @@ class Videos:
         asked, _ = await read_request(request, RemixRequest, self._settings.limits)
         model = self._services.choose(ServedVideo, source.task.model)
         check_stored(replace(source.task, prompt=asked.prompt), model.settings)
-        key = source.task.input_key
-        image = await self._services.store.get(key) if key else None
-
+        id = new_job_id()
+        old_keys = (source.task.input_key, source.task.last_frame_key)
+        first, last = (key if old else None for key, old in zip(input_keys(_owner(request), id), old_keys, strict=True))
         task = replace(
             source.task,
-            id=new_job_id(),
+            id=id,
             prompt=asked.prompt,
             submitted_at=time.time(),
             traceparent=request.state.traceparent,
+            input_key=first,
+            last_frame_key=last,
         )
-        if image is not None:
-            task = replace(task, input_key=input_key(task.caller, task.id))
-        new = NewJob(task=task, model=model, image=image, remixed_from=source.id, user=source.user)
+        copied = {new: old for new, old in zip((first, last), old_keys, strict=True) if new and old}
+        frames = {new: await self._services.store.get(old) for new, old in copied.items()}
+        new = NewJob(task=task, model=model, frames=frames, remixed_from=source.id, user=source.user)
         make = partial(self._dispatcher.create, new)
         return await self._answer(request, await self._once.job(request, asked, {}, task.id, make))
 
@@ -262,22 +264,28 @@ class Videos:
         """Makes the job. Raises InvalidRequest for all that can be known before: no job is made only to fail."""
         owner, id = _owner(request), new_job_id()
         model = self._services.choose(ServedVideo, asked.model)
-        uploads = body.files.get("input_reference", [])
+        fields = {*asked.frame_urls, *body.files}
+        if fields == {"last_frame"}:
+            raise InvalidRequest("'last_frame' needs a first frame beside it: input_reference.", param="last_frame")
+        keys = dict(zip(("input_reference", "last_frame"), input_keys(owner, id), strict=True))
         task = asked.to_task(
             model.settings,
             id=id,
             caller=owner,
             submitted_at=time.time(),
             traceparent=request.state.traceparent,
-            input_key=input_key(owner, id) if uploads or asked.reference_url else None,
+            input_key=keys["input_reference"] if "input_reference" in fields else None,
+            last_frame_key=keys["last_frame"] if "last_frame" in fields else None,
         )
-        await _refuse_what_it_lacks(model, task, images=int(task.input_key is not None))
+        await _refuse_what_it_lacks(model, task, images=len(fields))
 
         async def make() -> Job:
-            urls = [asked.reference_url] if asked.reference_url else []
-            image = await read_image("input_reference", uploads, urls, self._settings)
-            data = image.data if image else None
-            return await self._dispatcher.create(NewJob(task=task, model=model, image=data, user=asked.user))
+            frames: dict[str, bytes] = {}
+            for field, key in keys.items():
+                urls = [url for name, url in asked.frame_urls.items() if name == field]
+                if image := await read_image(field, body.files.get(field, ()), urls, self._settings):
+                    frames[key] = image.data
+            return await self._dispatcher.create(NewJob(task=task, model=model, frames=frames, user=asked.user))
 
         return await self._once.job(request, asked, body.files, id, make)
 
