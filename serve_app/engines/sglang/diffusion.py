@@ -16,6 +16,7 @@ from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines.base import ImageOutput, OnStep, Pixels, VideoOutput
 from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.sglang.adapters import Adapters
+from serve_app.engines.sglang.families import INPUT_IMAGES
 from serve_app.engines.sglang.generator import Generator
 from serve_app.engines.sglang.progress import Progress, Shape, StepTimes
 from serve_app.engines.sglang.requests import image_arguments, video_arguments
@@ -61,7 +62,11 @@ class SGLangDiffusion:
         self._most_steps = settings.limits.steps
         self._times = StepTimes()
         self.card = ModelCard(
-            model=settings.id, kind=self.kind, engine="sglang", capabilities=frozenset(self._capabilities())
+            model=settings.id,
+            kind=self.kind,
+            engine="sglang",
+            capabilities=frozenset(self._capabilities()),
+            input_images=INPUT_IMAGES.get(type(self._config).__name__, 1),
         )
 
     async def check_health(self) -> None:
@@ -133,6 +138,10 @@ class SGLangImageEngine(SGLangDiffusion):
         super().__init__(settings, {} if guidance is None else {"embedded_cfg_scale": guidance})
         self._sizes = settings.warm_up_sizes or ((settings.defaults.width, settings.defaults.height),)
 
+    def _capabilities(self) -> set[str]:
+        # SGLang takes a mask and never looks at it
+        return super()._capabilities() | ({"edit"} if self._config.task_type.accepts_image_input() else set())
+
     async def warm_up(self) -> None:
         tasks = [
             ImageTask(
@@ -144,6 +153,7 @@ class SGLangImageEngine(SGLangDiffusion):
                 num_inference_steps=WARM_UP_STEPS,
                 guidance_scale=self._settings.defaults.guidance_scale,
                 seed=0,
+                input_images=(_gray_png(width, height),) if self._needs_image else (),
             )
             for width, height in self._sizes
         ]
@@ -152,13 +162,20 @@ class SGLangImageEngine(SGLangDiffusion):
     async def generate(self, task: ImageTask, on_step: OnStep) -> ImageOutput:
         """Draws the images one after another, so that each is what n=1 with its seed gives."""
         refuse_what_it_lacks(task, self.card)
+        if self._needs_image and not task.input_images:
+            raise InvalidRequest(f"The model '{task.model}' edits images: send one.", param="image")
         task = self._fill(task)
         steps, guidance = task.num_inference_steps or 0, task.guidance_scale or 0.0
         await self._adapters.apply(task.adapters, self._generator.control)
         progress = Progress(task.n * steps, parts=task.n)
         seeds = [task.seed + i for i in range(task.n)]
         started = time.monotonic()
-        pixels = [await self._draw(task, seed, progress, on_step) for seed in seeds]
+        files = self._written(task)
+        try:
+            pixels = [await self._draw(task, seed, files, progress, on_step) for seed in seeds]
+        finally:
+            for file in files:
+                file.unlink(missing_ok=True)
         on_step(progress.finish())
         return ImageOutput(
             pixels=pixels,
@@ -172,8 +189,19 @@ class SGLangImageEngine(SGLangDiffusion):
     async def _warm(self, task: ImageTask) -> None:
         await self.generate(task, lambda _: None)
 
-    async def _draw(self, task: ImageTask, seed: int, progress: Progress, on_step: OnStep) -> Pixels:
-        arguments = image_arguments(task, seed=seed, multiple=PATCH)
+    @property
+    def _needs_image(self) -> bool:
+        return bool(self._config.task_type.requires_image_input())
+
+    def _written(self, task: ImageTask) -> list[Path]:
+        """The images to edit as files for the workers, upright and without transparency."""
+        files = [self._generator.folder / f"{task.id}-{index}.png" for index in range(len(task.input_images))]
+        for file, data in zip(files, task.input_images, strict=True):
+            decode_image(data).convert("RGB").save(file, compress_level=1)
+        return files
+
+    async def _draw(self, task: ImageTask, seed: int, files: list[Path], progress: Progress, on_step: OnStep) -> Pixels:
+        arguments = image_arguments(task, seed=seed, multiple=PATCH, image_paths=files)
         request = self._generator.request(arguments)
         shape = (arguments["width"], arguments["height"], 1, bool(request.do_classifier_free_guidance))
         output = await self._run(request, shape, task.num_inference_steps or 0, progress, on_step)

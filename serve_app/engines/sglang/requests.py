@@ -6,6 +6,7 @@ and turns its guidance off, which is another video at half the work.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from serve_app.tasks import ImageTask, Precision, StepCaching, VideoTask
 Arguments = dict[str, Any]
 
 
-def image_arguments(task: ImageTask, *, seed: int, multiple: int) -> Arguments:
-    """One image, drawn with `seed`, which comes back as pixels: n images are n requests, so that each is its own."""
+def image_arguments(task: ImageTask, *, seed: int, multiple: int, image_paths: Sequence[Path] = ()) -> Arguments:
+    """One image, drawn with `seed`, which comes back as pixels: n images are n requests, so that each is its own.
+
+    `image_paths` are the files of the images to edit.
+    """
     return {
         **_shared(task, multiple),
+        **({"image_path": [str(path) for path in image_paths]} if image_paths else {}),
         "seed": seed,
         "save_output": False,
         "return_frames": True,

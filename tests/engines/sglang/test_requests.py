@@ -82,3 +82,9 @@ def test_experts_and_image() -> None:
     arguments = video_arguments(task, multiple=16, image_path=FOLDER / "v.png", folder=FOLDER)
     assert (arguments["guidance_scale_2"], arguments["boundary_ratio"]) == (3.0, 0.9)
     assert arguments["image_path"] == "/dev/shm/x/v.png"
+
+
+def test_images_to_edit_are_a_list_of_files() -> None:
+    arguments = image_arguments(IMAGE, seed=7, multiple=16, image_paths=[FOLDER / "i-0.png", FOLDER / "i-1.png"])
+    assert arguments["image_path"] == [str(FOLDER / "i-0.png"), str(FOLDER / "i-1.png")]
+    assert "image_path" not in image_arguments(IMAGE, seed=7, multiple=16)
