@@ -24,7 +24,7 @@ from serve_app.engines.shapes import next_multiple
 from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.media.images import decode_image
 from serve_app.model_settings import ImageSettings, VideoSettings
-from serve_app.tasks import Adapter, ImageTask, Kind, ModelCard, VideoTask
+from serve_app.tasks import Adapter, ImageTask, Kind, ModelCard, Precision, StepCaching, VideoTask
 
 T = TypeVar("T", ImageTask, VideoTask)
 PATCH = 16
@@ -79,12 +79,16 @@ class SGLangDiffusion:
         return {"progress", "cancel", "negative_prompt"}
 
     def _check_presets(self) -> None:
-        """ValueError for TeaCache where SGLang has no coefficients: it would be off without a word."""
+        """ValueError for step caching that SGLang would leave off without a word."""
         for name, preset in self._settings.quality.items():
-            if preset is not None and preset.step_caching is not None and preset.step_caching.method == "teacache":
-                own = self._generator.request({"prompt": "check", "enable_teacache": True})
-                if own.teacache_params is None:
-                    raise ValueError(f"quality.{name}.step_caching: SGLang has no TeaCache for this model")
+            if preset is None or preset.step_caching is None:
+                continue
+            key, method = f"quality.{name}.step_caching", preset.step_caching.method
+            own = self._generator.request({"prompt": "check"})
+            if method == "teacache" and own.teacache_params is None:
+                raise ValueError(f"{key}: SGLang has no TeaCache for this model")
+            if method == "cache_dit" and self._generator.args.enable_breakable_cuda_graph:
+                raise ValueError(f"{key}: SGLang caches no steps with enable_breakable_cuda_graph")
 
     async def _warm_up(self, tasks: Sequence[T], warm: Callable[[T], Awaitable[None]]) -> None:
         """Loads the adapters, makes each task, and the first also by each adapter and preset: what is unfit shows."""
@@ -95,11 +99,13 @@ class SGLangDiffusion:
     def _variants(self, task: T) -> Iterator[T]:
         for name, adapter in self._settings.adapters.items():
             yield replace(task, adapters=(Adapter(name=name, scale=adapter.scale),))
-        for preset in self._settings.quality.values():
-            if preset is not None and (preset.step_caching is not None or preset.precision is not None):
-                caching = preset.step_caching.to_task() if preset.step_caching else None
+        tried: list[tuple[StepCaching | None, Precision | None]] = [(None, None)]
+        for preset in filter(None, self._settings.quality.values()):
+            kind = (preset.step_caching.to_task() if preset.step_caching else None, preset.precision)
+            if kind not in tried:  # presets may differ in their steps alone
+                tried.append(kind)
                 changed = replace(task, num_inference_steps=CACHED_STEPS)
-                yield replace(changed, step_caching=caching, precision=preset.precision)
+                yield replace(changed, step_caching=kind[0], precision=kind[1])
 
     def _fill(self, task: T) -> T:
         """The task with SGLang's own steps and guidance for this model where it leaves them open."""
