@@ -21,6 +21,8 @@ from serve_app.engines.length import fitted
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import FinishReason, ModelCard, TextBlock, TextEnd, TextEvent, TextStep, TextTask, Timing
 
+NAME, SINCE = "LLaDA2", "0.38"
+"""In the table of families: the release of diffusers that brought its pipeline."""
 MASKED = "\u2591"
 Emit = Callable[[TextEvent], None]
 

@@ -41,8 +41,8 @@ class Family:
     """A loaded checkpoint of one family, and what its callers leave open.
 
     `name` stands in the table of families, `classes` are the pipeline classes of its checkpoints' model_index.json,
-    `since` is the first release of diffusers that has them all. `parameters` are names of `nvext` that only some
-    families take.
+    `since` is a release of diffusers that has them all, as later ones do. `parameters` are names of `nvext` that only
+    some families take.
     """
 
     name: ClassVar[str]

@@ -17,7 +17,7 @@ TRUE_CFG_SCALE = 4.0
 class Flux1(NoisedEdits):
     name = "FLUX.1"
     classes = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
-    since = "0.30"
+    since = "0.33"
     edits = "FluxImg2ImgPipeline"
     inpaints = "FluxInpaintPipeline"
     num_inference_steps = 28

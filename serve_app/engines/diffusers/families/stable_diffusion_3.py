@@ -11,7 +11,7 @@ from serve_app.tasks import ImageTask
 class StableDiffusion3(NoisedEdits):
     name = "Stable Diffusion 3"
     classes = ("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline")
-    since = "0.29"
+    since = "0.33"
     edits = "StableDiffusion3Img2ImgPipeline"
     inpaints = "StableDiffusion3InpaintPipeline"
     num_inference_steps = 28

@@ -11,7 +11,7 @@ from serve_app.tasks import ImageTask
 class StableDiffusionXL(NoisedEdits):
     name = "Stable Diffusion XL"
     classes = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
-    since = "0.25"
+    since = "0.33"
     edits = "StableDiffusionXLImg2ImgPipeline"
     inpaints = "StableDiffusionXLInpaintPipeline"
 
