@@ -13,16 +13,16 @@ from serve_app.protocol.common import Bound, Count, Whole, check_text, refuse
 from serve_app.protocol.text import (
     MAX_PARTS,
     NO_LOGPROBS,
+    TextChunks,
     TextReport,
     TextRequest,
     Usage,
-    denoising,
     fan_out,
     report,
     text_parts,
     usage,
 )
-from serve_app.tasks import FinishReason, Message, TextEnd, TextResult, TextStep, TextTask
+from serve_app.tasks import FinishReason, Message, TextResult, TextTask
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 KNOWN_ROLES: dict[Role, str] = {"developer": "system", "function": "tool"}
@@ -142,16 +142,6 @@ class ChunkChoice(TypedDict):
     finish_reason: FinishReason | None
 
 
-class ChatChunk(TypedDict):
-    id: str
-    object: Literal["chat.completion.chunk"]
-    created: int
-    model: str
-    choices: list[ChunkChoice]
-    usage: NotRequired[Usage | None]
-    nvext: NotRequired[TextReport | dict[str, Any]]
-
-
 def from_results(
     results: Sequence[TextResult], *, id: str, created: int, model: str, hints: Sequence[str]
 ) -> ChatCompletion:
@@ -176,53 +166,14 @@ def from_results(
     }
 
 
-class ChatChunks:
-    """Makes the chunks of one streamed chat. Its choices may come in any order."""
+class ChatChunks(TextChunks[ChunkChoice]):
+    """Makes the chunks of one streamed chat. Its choices may come in any order; the first of each says the role."""
 
-    def __init__(self, *, id: str, created: int, model: str, hints: Sequence[str], include_usage: bool) -> None:
-        self._id = id
-        self._created = created
-        self._model = model
-        self._hints = hints
-        self._include_usage = include_usage
-        self._begun: set[int] = set()
+    OBJECT = "chat.completion.chunk"
 
-    def block(self, index: int, text: str) -> ChatChunk:
-        """A finished block; the first of each choice says the role."""
-        return self._chunk([self._choice(index, {"content": text}, None)])
-
-    def end(self, index: int, end: TextEnd) -> ChatChunk:
-        """The chunk with the finish reason, and `nvext`."""
-        chunk = self._chunk([self._choice(index, {}, end.finish_reason)])
-        chunk["nvext"] = report([end], self._hints)
-        return chunk
-
-    def step(self, index: int, step: TextStep) -> ChatChunk:
-        """The content of a denoising event: a chunk without choices, so that clients that read choices skip it."""
-        chunk = self._chunk([])
-        chunk["nvext"] = denoising(step, index)
-        return chunk
-
-    def usage(self, ends: Sequence[TextEnd]) -> ChatChunk:
-        """The last chunk, if usage was asked for."""
-        chunk = self._chunk([])
-        chunk["usage"] = usage(ends)
-        return chunk
-
-    def _choice(self, index: int, delta: Delta, reason: FinishReason | None) -> ChunkChoice:
+    def _choice(self, index: int, text: str | None, reason: FinishReason | None) -> ChunkChoice:
+        delta: Delta = {} if text is None else {"content": text}
         if index not in self._begun:
             self._begun.add(index)
             delta = {"role": "assistant", "content": "", **delta}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
-
-    def _chunk(self, choices: list[ChunkChoice]) -> ChatChunk:
-        chunk: ChatChunk = {
-            "id": self._id,
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "model": self._model,
-            "choices": choices,
-        }
-        if self._include_usage:
-            chunk["usage"] = None
-        return chunk

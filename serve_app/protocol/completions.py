@@ -13,16 +13,16 @@ from serve_app.model_settings import TextSettings
 from serve_app.protocol.common import Bound, Count, Whole, at_most, check_text, refuse
 from serve_app.protocol.text import (
     NO_LOGPROBS,
+    TextChunks,
     TextReport,
     TextRequest,
     Usage,
     as_list,
-    denoising,
     fan_out,
     report,
     usage,
 )
-from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTask
+from serve_app.tasks import FinishReason, TextResult, TextTask
 
 MAX_PROMPTS = 128
 
@@ -95,7 +95,7 @@ class CompletionChoice(TypedDict):
 
 
 class Completion(TypedDict):
-    """The answer, and each chunk of a streamed one."""
+    """The answer; a chunk of a streamed one has the same fields."""
 
     id: str
     object: Literal["text_completion"]
@@ -122,51 +122,13 @@ def from_results(
     }
 
 
-class CompletionChunks:
+class CompletionChunks(TextChunks[CompletionChoice]):
     """Makes the chunks of one streamed completion."""
 
-    def __init__(
-        self, *, id: str, created: int, model: str, hints: Sequence[str], include_usage: bool, prompts: int
-    ) -> None:
-        self._id = id
-        self._created = created
-        self._model = model
-        self._hints = hints
-        self._include_usage = include_usage
-        self._prompts = prompts
+    OBJECT = "text_completion"
 
-    def block(self, index: int, text: str) -> Completion:
-        return self._chunk([_choice(index, text, None)])
-
-    def end(self, index: int, end: TextEnd) -> Completion:
-        """The chunk with the finish reason, and `nvext`."""
-        chunk = self._chunk([_choice(index, "", end.finish_reason)])
-        chunk["nvext"] = report([end], self._hints)
-        return chunk
-
-    def step(self, index: int, step: TextStep) -> Completion:
-        """The content of a denoising event: a chunk without choices."""
-        chunk = self._chunk([])
-        chunk["nvext"] = denoising(step, index)
-        return chunk
-
-    def usage(self, ends: Sequence[TextEnd]) -> Completion:
-        """The last chunk, if usage was asked for."""
-        chunk = self._chunk([])
-        chunk["usage"] = usage(ends, self._prompts)
-        return chunk
-
-    def _chunk(self, choices: list[CompletionChoice]) -> Completion:
-        chunk: Completion = {
-            "id": self._id,
-            "object": "text_completion",
-            "created": self._created,
-            "model": self._model,
-            "choices": choices,
-        }
-        if self._include_usage:
-            chunk["usage"] = None
-        return chunk
+    def _choice(self, index: int, text: str | None, reason: FinishReason | None) -> CompletionChoice:
+        return _choice(index, text or "", reason)
 
 
 def _choice(index: int, text: str, reason: FinishReason | None) -> CompletionChoice:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -22,8 +23,9 @@ from serve_app.protocol.common import (
     at_most_items,
     refuse,
 )
-from serve_app.tasks import TextEnd, TextStep, TextTask
+from serve_app.tasks import FinishReason, TextEnd, TextStep, TextTask
 
+C = TypeVar("C")
 MAX_STOPS = 4
 MAX_BIASES = 1024
 MAX_PARTS = 1024
@@ -259,6 +261,44 @@ def denoising(step: TextStep, index: int) -> dict[str, Any]:
             "text": step.text,
         }
     }
+
+
+class TextChunks(ABC, Generic[C]):
+    """Makes the chunks of one stream, for `prompts` prompts: what chat and completions share."""
+
+    OBJECT: ClassVar[str]
+
+    def __init__(
+        self, *, id: str, created: int, model: str, hints: Sequence[str], include_usage: bool, prompts: int = 1
+    ) -> None:
+        self._head = {"id": id, "object": self.OBJECT, "created": created, "model": model}
+        self._hints = hints
+        self._include_usage = include_usage
+        self._prompts = prompts
+        self._begun: set[int] = set()
+
+    def block(self, index: int, text: str) -> dict[str, Any]:
+        """A finished block."""
+        return self._chunk(self._choice(index, text, None))
+
+    def end(self, index: int, end: TextEnd) -> dict[str, Any]:
+        """The chunk with the finish reason, and `nvext`."""
+        return self._chunk(self._choice(index, None, end.finish_reason)) | {"nvext": report([end], self._hints)}
+
+    def step(self, index: int, step: TextStep) -> dict[str, Any]:
+        """The content of a denoising event: a chunk without choices, so that clients that read choices skip it."""
+        return self._chunk() | {"nvext": denoising(step, index)}
+
+    def usage(self, ends: Sequence[TextEnd]) -> dict[str, Any]:
+        """The last chunk, if usage was asked for."""
+        return self._chunk() | {"usage": usage(ends, self._prompts)}
+
+    @abstractmethod
+    def _choice(self, index: int, text: str | None, reason: FinishReason | None) -> C:
+        """A choice of a chunk; `text` is None in the last one."""
+
+    def _chunk(self, *choices: C) -> dict[str, Any]:
+        return {**self._head, "choices": list(choices), **({"usage": None} if self._include_usage else {})}
 
 
 def text_parts(value: Any) -> Any:

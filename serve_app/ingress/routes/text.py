@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, aclosing
 from functools import partial
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -23,7 +23,7 @@ from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.services import ServedText, Services, TextClient
 from serve_app.protocol.chat import ChatRequest
 from serve_app.protocol.completions import CompletionRequest
-from serve_app.protocol.text import DENOISING
+from serve_app.protocol.text import DENOISING, TextChunks
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, TextTask, Timing
 
 R = TypeVar("R", ChatRequest, CompletionRequest)
@@ -38,24 +38,12 @@ class Named(TypedDict):
     hints: list[str]
 
 
-class Chunks(Protocol):
-    """Makes the chunks of a stream: ChatChunks and CompletionChunks."""
-
-    def block(self, index: int, text: str) -> Any: ...
-
-    def end(self, index: int, end: TextEnd) -> Any: ...
-
-    def step(self, index: int, step: TextStep) -> Any: ...
-
-    def usage(self, ends: Sequence[TextEnd]) -> Any: ...
-
-
 def text_handler(
     services: Services,
     prefix: str,
     request_model: type[R],
     *,
-    chunks: Callable[[R, Named], Chunks],
+    chunks: Callable[[R, Named], TextChunks[Any]],
     answer: Callable[[R, Sequence[TextResult], Named], Any],
 ) -> Handler:
     """The handler of a text endpoint, whose ids begin with `prefix`."""
@@ -126,7 +114,7 @@ async def run(client: TextClient, load: Load, tasks: Sequence[TextTask]) -> Asyn
 
 
 async def stream(
-    events: AsyncGenerator[tuple[int, TextEvent], None], chunks: Chunks, *, include_usage: bool
+    events: AsyncGenerator[tuple[int, TextEvent], None], chunks: TextChunks[Any], *, include_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """The server-sent events of a run, then usage where asked for, then [DONE]."""
     ends: dict[int, TextEnd] = {}
