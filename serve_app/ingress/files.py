@@ -18,7 +18,7 @@ CACHE = "private, max-age=3600, immutable"
 """The object of a key never changes, but may be deleted."""
 
 
-async def file_answer(request: Request, store: ObjectStore, info: ObjectInfo, *, attachment: bool = False) -> Response:
+async def file_answer(request: Request, store: ObjectStore, info: ObjectInfo) -> Response:
     """The object, or the part of it that the request asks for; a HEAD has the same headers and no body."""
     etag = f'"{hashlib.sha256(f"{info.key} {info.size} {info.modified}".encode()).hexdigest()[:32]}"'
     modified = formatdate(info.modified, usegmt=True)
@@ -28,7 +28,7 @@ async def file_answer(request: Request, store: ObjectStore, info: ObjectInfo, *,
         "etag": etag,
         "last-modified": modified,
         "cache-control": CACHE,
-        "content-disposition": f'{"attachment" if attachment else "inline"}; filename="{name}"',
+        "content-disposition": f'inline; filename="{name}"',
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; sandbox",
     }

@@ -142,12 +142,12 @@ async def _came_second(store: ObjectStore, key: str) -> bool:
         await asyncio.sleep(LOOK_S)
 
 
-async def patiently(call: Callable[[], Awaitable[T]], *, outage_s: float = OUTAGE_S) -> T:
-    """Repeats `call` until the store answers. Raises StorageFailed after `outage_s` seconds."""
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeats `call` until the store answers. Raises StorageFailed after OUTAGE_S."""
 
     def passes(error: Exception, wait_s: float) -> bool:
         if isinstance(error, StorageFailed):
             logger.warning("the store does not answer, trying again in %.1f s: %s", wait_s, error.message)
         return isinstance(error, StorageFailed)
 
-    return await retry(call, passes, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S, patience_s=outage_s)
+    return await retry(call, passes, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S, patience_s=OUTAGE_S)

@@ -297,7 +297,7 @@ def from_result(
     return {
         "created": created,
         "data": [_data(image, url_of) for image in result.images],
-        **_description(asked, task),
+        **_description(task),
         "usage": _usage(task, len(result.images)),
         "nvext": _report(asked, task, result, result.images),
     }
@@ -310,7 +310,7 @@ def partial_event(asked: ImageRequest, task: ImageTask, preview: ImagePreview, c
         "b64_json": _base64(preview.data),
         "partial_image_index": preview.index,
         "created_at": created,
-        **_description(asked, task),
+        **_description(task),
     }
 
 
@@ -323,7 +323,7 @@ def completed_events(
             "type": f"{_family(asked)}.completed",
             **_data(image, url_of),
             "created_at": created,
-            **_description(asked, task),
+            **_description(task),
             "usage": _usage(task, 1),
             "nvext": _report(asked, task, result, (image,)),
         }
@@ -335,7 +335,7 @@ def _family(asked: ImageRequest) -> str:
     return "image_edit" if isinstance(asked, EditRequest) else "image_generation"
 
 
-def _description(asked: ImageRequest, task: ImageTask) -> Description:
+def _description(task: ImageTask) -> Description:
     description: Description = {
         "size": f"{task.width}x{task.height}",
         "quality": quality_used(task),
