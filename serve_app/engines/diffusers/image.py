@@ -19,7 +19,7 @@ from serve_app.engines.diffusers.caching import cached, can_cache, check_presets
 from serve_app.engines.diffusers.families import load_family
 from serve_app.engines.diffusers.families.base import Call, ImageFamily, Size
 from serve_app.engines.diffusers.previews import Preview
-from serve_app.engines.diffusers.worker import Job, Worker
+from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.engines.shapes import next_multiple, spread
 from serve_app.errors import InvalidRequest
 from serve_app.model_settings import ImageSettings
@@ -52,7 +52,7 @@ class DiffusersImageEngine:
         if self._family.needs_image and not task.input_images:
             raise InvalidRequest(f"The model '{self.card.model}' edits images: send one.", param="image")
         filled = self._family.fill(task, self._most_steps)
-        return await self._worker.run(lambda job: self._generate(filled, job, on_step))
+        return await self._worker.run(lambda run: self._generate(filled, run, on_step))
 
     async def warm_up(self) -> None:
         for width, height in self._sizes:
@@ -74,7 +74,7 @@ class DiffusersImageEngine:
     def close(self) -> None:
         self._worker.close()
 
-    def _generate(self, task: ImageTask, job: Job, on_step: OnStep) -> ImageOutput:
+    def _generate(self, task: ImageTask, run: Run, on_step: OnStep) -> ImageOutput:
         clock = time.perf_counter()
         self._adapters.apply(task.adapters)
         drawing = _Drawing(self._family, task)
@@ -85,9 +85,9 @@ class DiffusersImageEngine:
         for index, seed in enumerate(seeds):
 
             def report(step: int, look: Callable[[], Pixels], before: int = index * drawing.steps) -> None:
-                job.check()
+                run.check()
                 preview = drawing.finish(look()) if before + step in wanted else None
-                job.post(on_step, Step(before + step, total, preview))
+                run.post(on_step, Step(before + step, total, preview))
 
             # one at a time: a picture must not depend on how many are drawn beside it
             pixels.append(drawing.draw(seed, report))

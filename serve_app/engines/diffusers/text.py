@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from serve_app.engines.diffusers import loading
 from serve_app.engines.diffusers.algorithms import BLOCK_LENGTH, Algorithm, parse_algorithm
 from serve_app.engines.diffusers.detokenizer import Detokenizer, Piece
-from serve_app.engines.diffusers.worker import Job, Worker
+from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.engines.length import fitted
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import FinishReason, ModelCard, TextBlock, TextEnd, TextEvent, TextStep, TextTask, Timing
@@ -54,8 +54,8 @@ class DiffusersTextEngine:
         prompt = self._prompt_ids(task)
         task = fitted(task, len(prompt), self._context)
 
-        def work(job: Job, emit: Emit) -> None:
-            _Generation(self._pipeline, self._tokenizer, self._algorithm, task, prompt, job, emit).run(
+        def work(run: Run, emit: Emit) -> None:
+            _Generation(self._pipeline, self._tokenizer, self._algorithm, task, prompt, run, emit).run(
                 self._device, self._gpus
             )
 
@@ -109,7 +109,7 @@ class _Generation:
         algorithm: Algorithm,
         task: TextTask,
         prompt: list[int],
-        job: Job,
+        run: Run,
         emit: Emit,
     ) -> None:
         self._pipeline = pipeline
@@ -117,7 +117,7 @@ class _Generation:
         self._algorithm = algorithm
         self._task = task
         self._prompt = prompt
-        self._job = job
+        self._run = run
         self._emit = emit
         self._mask: int = tokenizer.mask_token_id
         self._eos: int | None = None if task.ignore_eos else tokenizer.eos_token_id
@@ -173,7 +173,7 @@ class _Generation:
         return arguments | {key: value for key, value in optional.items() if value is not None}
 
     def _on_step(self, pipeline: object, step: int, timestep: int, tensors: dict[str, Any]) -> dict[str, Any]:
-        self._job.check()
+        self._run.check()
         sequence: torch.Tensor = tensors["block_x"]
         end = sequence.shape[1]
         start = end - BLOCK_LENGTH

@@ -16,7 +16,7 @@ from serve_app.engines.diffusers.adapters import Adapters
 from serve_app.engines.diffusers.caching import cached, check_presets
 from serve_app.engines.diffusers.families import load_family
 from serve_app.engines.diffusers.families.base import Size, VideoFamily
-from serve_app.engines.diffusers.worker import Job, Worker
+from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.engines.shapes import next_frames, next_multiple
 from serve_app.errors import InvalidRequest
 from serve_app.model_settings import VideoSettings
@@ -55,7 +55,7 @@ class DiffusersVideoEngine:
         if last_frame is None and self._family.needs_last_frame:
             raise InvalidRequest(f"The model '{self.card.model}' needs a last frame.", param="last_frame")
         filled = self._family.fill(task, self._most_steps)
-        return await self._worker.run(lambda job: self._generate(filled, images, job, on_step))
+        return await self._worker.run(lambda run: self._generate(filled, images, run, on_step))
 
     async def warm_up(self) -> None:
         for width, height, frames in self._shapes:
@@ -81,7 +81,7 @@ class DiffusersVideoEngine:
     def close(self) -> None:
         self._worker.close()
 
-    def _generate(self, task: VideoTask, images: list[bytes], job: Job, on_step: OnStep) -> VideoOutput:
+    def _generate(self, task: VideoTask, images: list[bytes], run: Run, on_step: OnStep) -> VideoOutput:
         clock = time.perf_counter()
         family = self._family
         self._adapters.apply(task.adapters)
@@ -90,8 +90,8 @@ class DiffusersVideoEngine:
         call = family.plan(task, size, next_frames(task.num_frames, family.group), given)
 
         def report(pipe: Any, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
-            job.check()
-            job.post(on_step, Step(step + 1, pipe.num_timesteps))
+            run.check()
+            run.post(on_step, Step(step + 1, pipe.num_timesteps))
             return {}
 
         with family.configured(call, task), cached(call.pipeline, task.step_caching):

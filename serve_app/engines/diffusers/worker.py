@@ -1,7 +1,7 @@
 """One thread that runs blocking pipeline calls off the event loop, one at a time, and can be told to stop.
 
-Knows nothing about pipelines: a job is a function that takes a `Job`, calls `job.check()` at each step and reports
-through `job.post`.
+Knows nothing about pipelines: work is a function that takes a `Run`, calls `run.check()` at each step and reports
+through `run.post`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ E = TypeVar("E")
 
 
 class Stopped(Exception):
-    """Raised inside a job whose caller has gone: it unwinds the pipeline from within a step callback."""
+    """Raised inside work whose caller has gone: it unwinds the pipeline from within a step callback."""
 
 
-class Job:
-    """What a running job sees of its caller."""
+class Run:
+    """One call in the thread, as the work sees it: whether its caller has gone, and how to report to it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -51,24 +51,24 @@ class Worker:
         self._executor = ThreadPoolExecutor(1, name, initializer=torch.set_num_threads, initargs=(threads,))
         self._died: str | None = None
 
-    async def run(self, work: Callable[[Job], T]) -> T:
-        """What `work` returns. When cancelled: stops the job, waits until the thread is free, raises CancelledError."""
+    async def run(self, work: Callable[[Run], T]) -> T:
+        """What `work` returns. When cancelled, stops the work and waits until the thread is free."""
         loop = asyncio.get_running_loop()
-        job = Job(loop)
-        future = loop.run_in_executor(self._executor, self._guarded, work, job)
+        run = Run(loop)
+        future = loop.run_in_executor(self._executor, self._guarded, work, run)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            job.stop()
+            run.stop()
             await _ended(future)
             raise
 
-    async def stream(self, work: Callable[[Job, Callable[[E], None]], None]) -> AsyncGenerator[E]:
-        """What `work` emits while it runs; closing the generator stops the job and waits until the thread is free."""
+    async def stream(self, work: Callable[[Run, Callable[[E], None]], None]) -> AsyncGenerator[E]:
+        """What `work` emits while it runs; closing the generator stops the run and waits until the thread is free."""
         events: asyncio.Queue[_Event[E] | None] = asyncio.Queue()
 
-        def whole(job: Job) -> None:
-            work(job, lambda value: job.post(events.put_nowait, _Event(value)))
+        def whole(run: Run) -> None:
+            work(run, lambda value: run.post(events.put_nowait, _Event(value)))
 
         task = asyncio.create_task(self.run(whole))
         task.add_done_callback(lambda _: events.put_nowait(None))
@@ -87,12 +87,12 @@ class Worker:
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _guarded(self, work: Callable[[Job], T], job: Job) -> T:
+    def _guarded(self, work: Callable[[Run], T], run: Run) -> T:
         """Runs `work` and translates every foreign error into one of ours."""
         try:
-            job.check()
+            run.check()
             self.check_health()
-            return work(job)
+            return work(run)
         except (ServeError, Stopped):
             raise
         except torch.OutOfMemoryError as error:

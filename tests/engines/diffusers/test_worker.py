@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 import torch
 
-from serve_app.engines.diffusers.worker import Job, Worker
+from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
 
 
@@ -23,9 +23,9 @@ async def worker() -> AsyncIterator[Worker]:
 async def test_runs_off_the_loop_and_posts_in_order(worker: Worker) -> None:
     seen: list[int] = []
 
-    def work(job: Job) -> str:
+    def work(run: Run) -> str:
         for step in range(5):
-            job.post(seen.append, step)
+            run.post(seen.append, step)
         return threading.current_thread().name
 
     assert (await worker.run(work)).startswith("test")
@@ -35,7 +35,7 @@ async def test_runs_off_the_loop_and_posts_in_order(worker: Worker) -> None:
 async def test_one_job_at_a_time(worker: Worker) -> None:
     running: list[int] = []
 
-    def work(job: Job) -> int:
+    def work(run: Run) -> int:
         running.append(1)
         time.sleep(0.01)
         most = len(running)
@@ -48,11 +48,11 @@ async def test_one_job_at_a_time(worker: Worker) -> None:
 async def test_a_cancel_ends_only_when_the_thread_is_free(worker: Worker) -> None:
     started, steps, ended = asyncio.Event(), [0], threading.Event()
 
-    def work(job: Job) -> None:
-        job.post(lambda _: started.set(), None)
+    def work(run: Run) -> None:
+        run.post(lambda _: started.set(), None)
         try:
             while True:
-                job.check()
+                run.check()
                 steps[0] += 1
                 time.sleep(0.01)
         finally:
@@ -88,7 +88,7 @@ async def test_a_job_cancelled_while_it_waits_never_begins(worker: Worker) -> No
 async def test_a_stream_gives_events_before_the_work_ends(worker: Worker) -> None:
     go_on = threading.Event()
 
-    def work(job: Job, emit: Callable[[str], None]) -> None:
+    def work(run: Run, emit: Callable[[str], None]) -> None:
         emit("first")
         assert go_on.wait(5)
         emit("second")
@@ -104,10 +104,10 @@ async def test_a_stream_gives_events_before_the_work_ends(worker: Worker) -> Non
 async def test_closing_a_stream_stops_the_work(worker: Worker) -> None:
     ended = threading.Event()
 
-    def work(job: Job, emit: Callable[[int], None]) -> None:
+    def work(run: Run, emit: Callable[[int], None]) -> None:
         try:
             for step in range(10_000):
-                job.check()
+                run.check()
                 emit(step)
                 time.sleep(0.005)
         finally:
@@ -119,7 +119,7 @@ async def test_closing_a_stream_stops_the_work(worker: Worker) -> None:
 
 
 async def test_an_error_ends_a_stream_after_its_events(worker: Worker) -> None:
-    def work(job: Job, emit: Callable[[int], None]) -> None:
+    def work(run: Run, emit: Callable[[int], None]) -> None:
         emit(1)
         raise RuntimeError("shapes do not match")
 
@@ -131,7 +131,7 @@ async def test_an_error_ends_a_stream_after_its_events(worker: Worker) -> None:
 
 async def test_errors_become_ours(worker: Worker) -> None:
     async def fail(error: Exception) -> None:
-        def work(job: Job) -> None:
+        def work(run: Run) -> None:
             raise error
 
         await worker.run(work)
