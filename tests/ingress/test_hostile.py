@@ -60,6 +60,8 @@ WORKS: list[tuple[str, Any]] = [
     ("safety_identifier", "\0"),
     ("stop", "\0"),
     ("guidance_scale", 2.5),
+    ("flow_shift", 2.5),
+    ("true_cfg_scale", 2.5),
     ("stream_options", {"a": [1]}),
 ]
 """Of these values, those that are valid where they stand."""
