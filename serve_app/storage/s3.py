@@ -351,8 +351,8 @@ class S3Store:
         """Ends the uploads that processes killed more than a day ago never finished; S3 bills for their parts."""
         try:
             answer = await self.request("list_multipart_uploads", None, READ_PATIENCE_S, Prefix=self._folder)
-        except StorageFailed:
-            log.warning("storage: unfinished uploads cannot be listed here; a lifecycle rule should end them")
+        except (StorageFailed, ObjectNotFound) as error:  # not found: rclone, when one ends while it lists them
+            log.warning("storage: unfinished uploads were not listed (%s); a lifecycle rule should end them", error)
             return
         for upload in answer.get("Uploads", []):
             key = upload["Key"].removeprefix(self._folder)
