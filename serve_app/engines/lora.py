@@ -1,8 +1,12 @@
-"""The file of an adapter (LoRA): where it lies, and whether it is one. Knows no engine."""
+"""What both engines ask of adapters (LoRA): where a file lies, whether it is one, and whether a model has it."""
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from pathlib import Path
+
+from serve_app.errors import UnsupportedParameter
+from serve_app.tasks import Adapter
 
 HUB_PARTS = 3
 """owner/repository/file, where the file may lie in folders."""
@@ -35,6 +39,13 @@ def check_file(file: Path) -> Path:
     if not any("lora" in name for name in names):
         raise ValueError("it holds no LoRA: none of its tensors is named so")
     return file
+
+
+def refuse_unknown(chosen: Sequence[Adapter], known: Container[str]) -> None:
+    """UnsupportedParameter for one that the model does not have."""
+    for adapter in chosen:
+        if adapter.name not in known:
+            raise UnsupportedParameter(f"This model has no adapter '{adapter.name}'.", param="nvext.adapters")
 
 
 def find_local_file(path: str) -> Path | None:

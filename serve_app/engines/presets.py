@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serve_app.model_settings import DiffusionSettings, ModelSettings, PresetSettings, StepCachingSettings
+from serve_app.tasks import StepCaching
 
 Engine = Literal["diffusers", "sglang"]
 Whole = Annotated[int, Field(ge=0)]
@@ -70,6 +71,13 @@ def find_problems(model: ModelSettings, engine: Engine) -> Iterator[tuple[str, s
     for name, preset in presets.items():
         if preset is not None:
             yield from ((f"quality.{name}.{key}", why) for key, why in _problems_of(preset, engine))
+
+
+def find_step_caching(settings: DiffusionSettings) -> Iterator[tuple[str, StepCaching]]:
+    """(path of its key, step caching) of each preset that has one."""
+    for name, preset in settings.quality.items():
+        if preset is not None and preset.step_caching is not None:
+            yield f"quality.{name}.step_caching", preset.step_caching.to_task()
 
 
 def check(model: ModelSettings, engine: Engine) -> None:

@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from serve_app.engines.diffusers.caching import DENOISERS
-from serve_app.engines.lora import check_file, find_file
-from serve_app.errors import UnsupportedParameter
+from serve_app.engines.lora import check_file, find_file, refuse_unknown
 from serve_app.model_settings import AdapterSettings
 from serve_app.tasks import Adapter
 
@@ -42,9 +41,7 @@ class Adapters:
 
     def apply(self, chosen: Sequence[Adapter]) -> None:
         """Switches to these alone, each at its scale."""
-        unknown = [adapter.name for adapter in chosen if adapter.name not in self._names]
-        if unknown:
-            raise UnsupportedParameter(f"This model has no adapter '{unknown[0]}'.", param="nvext.adapters")
+        refuse_unknown(chosen, self._names)
         if not self._names:
             return
         if not chosen:

@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import torch
 
-from serve_app.engines.presets import FirstBlock, TaylorSeer
+from serve_app.engines.presets import FirstBlock, TaylorSeer, find_step_caching
 from serve_app.model_settings import DiffusionSettings
 from serve_app.tasks import StepCaching
 
@@ -30,10 +30,7 @@ def can_cache(pipeline: Any) -> bool:
 def check_presets(pipelines: Iterable[Any], settings: DiffusionSettings) -> None:
     """ValueError for a preset whose step caching one of these pipelines cannot do, with the reason."""
     pipelines = list(pipelines)
-    for name, preset in settings.quality.items():
-        if preset is None or preset.step_caching is None:
-            continue
-        caching, key = preset.step_caching.to_task(), f"quality.{name}.step_caching"
+    for key, caching in find_step_caching(settings):
         for pipeline in pipelines:
             if not can_cache(pipeline):
                 raise ValueError(f"{key}: diffusers' {type(pipeline).__name__} sets no cache context")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from serve_app.engines.lora import check_file, find_file
-from serve_app.errors import GenerationFailed, UnsupportedParameter
+from serve_app.engines.lora import check_file, find_file, refuse_unknown
+from serve_app.errors import GenerationFailed
 from serve_app.model_settings import AdapterSettings
 from serve_app.tasks import Adapter
 
@@ -59,9 +59,7 @@ class Adapters:
 
     def describe(self, chosen: Sequence[Adapter]) -> dict[str, Any]:
         """The fields of the SetLoraReq that applies these."""
-        for adapter in chosen:
-            if adapter.name not in self._files:
-                raise UnsupportedParameter(f"This model has no adapter '{adapter.name}'.", param="nvext.adapters")
+        refuse_unknown(chosen, self._files)
         return {
             "lora_nickname": [adapter.name for adapter in chosen],
             "lora_path": [self._files[adapter.name] for adapter in chosen],

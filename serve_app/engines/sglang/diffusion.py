@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines.base import ImageOutput, OnStep, Pixels, VideoOutput
 from serve_app.engines.parallel import sglang_arguments
+from serve_app.engines.presets import find_step_caching
 from serve_app.engines.sglang.adapters import Adapters
 from serve_app.engines.sglang.families import INPUT_IMAGES
 from serve_app.engines.sglang.generator import Generator
@@ -78,16 +80,21 @@ class SGLangDiffusion:
     def _capabilities(self) -> set[str]:
         return {"progress", "cancel", "negative_prompt"}
 
+    @property
+    def _needs_image(self) -> bool:
+        return bool(self._config.task_type.requires_image_input())
+
+    @cached_property
+    def _own(self) -> Any:
+        """A request that leaves all to SGLang: its own steps, guidance and step caching for this model."""
+        return self._generator.request({"prompt": "own"})
+
     def _check_presets(self) -> None:
         """ValueError for step caching that SGLang would leave off without a word."""
-        for name, preset in self._settings.quality.items():
-            if preset is None or preset.step_caching is None:
-                continue
-            key, method = f"quality.{name}.step_caching", preset.step_caching.method
-            own = self._generator.request({"prompt": "check"})
-            if method == "teacache" and own.teacache_params is None:
+        for key, caching in find_step_caching(self._settings):
+            if caching.method == "teacache" and self._own.teacache_params is None:
                 raise ValueError(f"{key}: SGLang has no TeaCache for this model")
-            if method == "cache_dit" and self._generator.args.enable_breakable_cuda_graph:
+            if caching.method == "cache_dit" and self._generator.args.enable_breakable_cuda_graph:
                 raise ValueError(f"{key}: SGLang caches no steps with enable_breakable_cuda_graph")
 
     async def _warm_up(self, tasks: Sequence[T], warm: Callable[[T], Awaitable[None]]) -> None:
@@ -111,9 +118,8 @@ class SGLangDiffusion:
         """The task with SGLang's own steps and guidance for this model where it leaves them open."""
         if task.num_inference_steps is not None and task.guidance_scale is not None:
             return task
-        own = self._generator.request({"prompt": task.prompt})
-        steps = task.num_inference_steps or min(own.num_inference_steps, self._most_steps)
-        guidance = own.guidance_scale if task.guidance_scale is None else task.guidance_scale
+        steps = task.num_inference_steps or min(self._own.num_inference_steps, self._most_steps)
+        guidance = self._own.guidance_scale if task.guidance_scale is None else task.guidance_scale
         return replace(task, num_inference_steps=steps, guidance_scale=guidance)
 
     async def _run(self, request: Any, shape: Shape, steps: int, progress: Progress, on_step: OnStep) -> Any:
@@ -194,10 +200,6 @@ class SGLangImageEngine(SGLangDiffusion):
 
     async def _warm(self, task: ImageTask) -> None:
         await self.generate(task, lambda _: None)
-
-    @property
-    def _needs_image(self) -> bool:
-        return bool(self._config.task_type.requires_image_input())
 
     def _written(self, task: ImageTask) -> list[Path]:
         """The images to edit as files for the workers, upright and without transparency."""
@@ -289,10 +291,6 @@ class SGLangVideoEngine(SGLangDiffusion):
             num_inference_steps=steps,
             guidance_scale=guidance,
         )
-
-    @property
-    def _needs_image(self) -> bool:
-        return bool(self._config.task_type.requires_image_input())
 
     @property
     def _two_experts(self) -> bool:

@@ -13,6 +13,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from serve_app.engines.sglang import stopping
@@ -81,29 +82,15 @@ class Generator:
 
         A cancel ends the generation at its next step and returns when the worker is free.
         """
-        work = asyncio.ensure_future(self._ask(request, on_tick))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            with stopping.asked(self.folder, request.request_id):
-                await asyncio.wait({work})
-            if not work.cancelled():
-                work.exception()  # seen, so that asyncio does not report it as forgotten
-            raise
+        work = asyncio.create_task(self._ask(request, on_tick))
+        return await _to_its_end(work, stopping.asked(self.folder, request.request_id))
 
     async def control(self, message: Any) -> Any:
         """What the workers answer to a message that changes or shows their state; between generations. Raises as `ask`.
 
         A cancel waits for the answer.
         """
-        work = asyncio.ensure_future(self._control(message))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait({work})
-            if not work.cancelled():
-                work.exception()
-            raise
+        return await _to_its_end(asyncio.create_task(self._control(message)), contextlib.nullcontext())
 
     async def check_health(self) -> None:
         """Raises EngineDied when a worker has ended, or does not answer while it has nothing to do."""
@@ -206,6 +193,18 @@ class Generator:
             if reported == request_id and total:
                 fraction = completed / total
         return fraction
+
+
+async def _to_its_end(work: asyncio.Task[Any], when_cancelled: AbstractContextManager[None]) -> Any:
+    """What `work` gives. A cancel is raised when it has ended, and waits for that within `when_cancelled`."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        with when_cancelled:
+            await asyncio.wait({work})
+        if not work.cancelled():
+            work.exception()  # seen, so that asyncio does not report it as forgotten
+        raise
 
 
 def _progress_socket(endpoint: str) -> Any:

@@ -98,7 +98,6 @@ class SGLangTextEngine:
                         prompt_tokens=chunk["meta_info"]["prompt_tokens"],
                         completion_tokens=tokens,
                         algorithm=self._algorithm,
-                        denoising_steps=0,
                         ignored=_ignored(task),
                         timing=Timing(engine_s=time.monotonic() - started),
                     )
