@@ -61,7 +61,7 @@ class ModelSettings(Strict):
     cpus: Annotated[float, Field(ge=0)] = 0.1
     """CPUs that each replica reserves"""
     parallel: Parallel = "auto"
-    """how several GPUs share one generation; cfg: videos on an even number; text: tensor only; auto: the fastest"""
+    """how several GPUs share one generation; cfg: guided families on an even number; text: tensor; auto: the fastest"""
     replicas: Replicas = Replicas()
     max_queued: Positive = 64
     """waiting requests; further ones get a 429"""

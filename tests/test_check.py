@@ -150,7 +150,7 @@ def test_a_key_like_no_other_lists_what_there_is() -> None:
         ),
         (
             {"image": {"gpus": 2, "parallel": "cfg"}},
-            "image.parallel: cfg: FLUX takes guidance as an input and has no second half to split off",
+            "image.parallel: cfg: FLUX.1 runs once a step, without a second half of guidance to split off",
         ),
         (
             {"video": {"gpus": 2, "parallel": "cfg", "defaults": {"guidance_scale": 1}}},
@@ -166,8 +166,8 @@ def test_a_key_like_no_other_lists_what_there_is() -> None:
             "image.gpus: the diffusers engine uses one GPU at most, not 2",
         ),
         (
-            {"second": {"kind": "image", "model": "m", "gpus": 2, "parallel": "cfg"}},
-            "second.parallel: cfg: FLUX takes guidance as an input and has no second half to split off",
+            {"second": {"kind": "image", "model": "Qwen/Qwen-Image", "gpus": 3, "parallel": "cfg"}},
+            "second.gpus: parallel: cfg halves the GPUs, so it needs an even count, not 3",
         ),
         ({"image": {"gpus": -1}}, "image.gpus: input should be greater than or equal to 0"),
     ],
@@ -181,6 +181,7 @@ def test_impossible_gpu_counts(models: dict[str, Any], expected: str) -> None:
     [
         {"text": {"gpus": 2, "parallel": "tensor"}},
         {"video": {"gpus": 2, "parallel": "cfg"}},
+        {"second": {"kind": "image", "model": "Qwen/Qwen-Image", "gpus": 2, "parallel": "cfg"}},
         {"video": {"gpus": 0.4}, "image": {"gpus": 0.4}, "text": {"gpus": 0.2}},
     ],
 )

@@ -1,12 +1,14 @@
 """How one replica's GPUs work on one generation: our four words, as SGLang's arguments.
 
-Pure: `diffusion-serve check` refuses an impossible combination with it before anything is loaded. Knows no engine.
+`diffusion-serve check` refuses an impossible combination with it before anything is loaded, and so does the replica.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from serve_app.engines.sglang.families import look_up
 from serve_app.model_settings import AnyModel, Parallel, TextSettings
 from serve_app.tasks import Kind
 
@@ -22,6 +24,23 @@ class Impossible(ValueError):
         self.why = why
 
 
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """How a model is guided, as far as it is known before it is loaded.
+
+    `scale` is the default of the settings, None where it is the family's. `halves`: whether a step runs the model
+    twice, with and without the prompt. `family` names it in a refusal.
+    """
+
+    scale: float | None = None
+    halves: bool | None = None
+    family: str = "this model"
+
+    @property
+    def may_have_halves(self) -> bool:
+        return self.halves is not False and (self.scale is None or self.scale > 1)
+
+
 def check(model: AnyModel, engine: Literal["diffusers", "sglang"]) -> None:
     """Raises Impossible where this engine cannot run this model on its GPUs as the settings say."""
     if engine == "sglang":
@@ -34,9 +53,12 @@ def check(model: AnyModel, engine: Literal["diffusers", "sglang"]) -> None:
         )
 
 
-def guidance_of(model: AnyModel) -> float | None:
-    """The default guidance scale: 1 (none) for text, None where it is the family's."""
-    return 1.0 if isinstance(model, TextSettings) else model.defaults.guidance_scale
+def guidance_of(model: AnyModel) -> Guidance:
+    """By the family of the checkpoint, where that is known before it is loaded."""
+    if isinstance(model, TextSettings):
+        return Guidance(halves=False)
+    found, scale = look_up(model), model.defaults.guidance_scale
+    return Guidance(scale) if found is None else Guidance(scale, found.guided, found.family.name)
 
 
 def whole_gpus(gpus: float) -> int:
@@ -46,13 +68,11 @@ def whole_gpus(gpus: float) -> int:
     return max(1, int(gpus))
 
 
-def choose(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float | None) -> Chosen:
-    """What `auto` comes to; raises Impossible for what cannot work. `guidance_scale` is the model's default, None where
-    its family says it: video families guide.
+def choose(kind: Kind, gpus: float, parallel: Parallel, guidance: Guidance) -> Chosen:
+    """What `auto` comes to; raises Impossible for what cannot work.
 
-    With guidance above 1 a video model runs twice a step, with and without the prompt: each half on its own GPUs needs
-    no exchange within a step, so that `auto` takes it. The two have not been timed side by side yet: see
-    benchmarks/README.md.
+    Where a step runs the model twice, each half on its own GPUs needs no exchange within a step, so that `auto` takes
+    it. The two have not been timed side by side yet: see benchmarks/README.md.
     """
     count = whole_gpus(gpus)
     if count == 1:
@@ -63,22 +83,28 @@ def choose(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float | 
         if parallel not in ("auto", "tensor"):
             raise Impossible("parallel", f"text models run on several GPUs by tensor parallelism only, not {parallel}")
         return "tensor"
-    guided = guidance_scale is None or guidance_scale > 1
     if parallel == "cfg":
-        if kind == "image":
-            raise Impossible("parallel", "cfg: FLUX takes guidance as an input and has no second half to split off")
-        if count % 2:
-            raise Impossible("gpus", f"parallel: cfg halves the GPUs, so it needs an even count, not {count}")
-        if not guided:
-            raise Impossible("parallel", f"cfg needs a guidance_scale above 1, but the default is {guidance_scale:g}")
+        _check_halves(count, guidance)
     if parallel != "auto":
         return parallel
-    return "cfg" if kind == "video" and count % 2 == 0 and guided else "sequence"
+    # every known family of videos is guided
+    halves = guidance.may_have_halves and (guidance.halves or kind == "video")
+    return "cfg" if halves and count % 2 == 0 else "sequence"
 
 
-def sglang_arguments(kind: Kind, gpus: float, parallel: Parallel, guidance_scale: float | None) -> dict[str, Any]:
+def _check_halves(count: int, guidance: Guidance) -> None:
+    if guidance.halves is False:
+        why = f"cfg: {guidance.family} runs once a step, without a second half of guidance to split off"
+        raise Impossible("parallel", why)
+    if count % 2:
+        raise Impossible("gpus", f"parallel: cfg halves the GPUs, so it needs an even count, not {count}")
+    if not guidance.may_have_halves:
+        raise Impossible("parallel", f"cfg needs a guidance_scale above 1, but the default is {guidance.scale:g}")
+
+
+def sglang_arguments(kind: Kind, gpus: float, parallel: Parallel, guidance: Guidance) -> dict[str, Any]:
     """The keyword arguments of `sgl.Engine` (text) or `DiffGenerator` (image, video)."""
-    count, chosen = whole_gpus(gpus), choose(kind, gpus, parallel, guidance_scale)
+    count, chosen = whole_gpus(gpus), choose(kind, gpus, parallel, guidance)
     if kind == "text":
         return {"tp_size": count}
     if chosen == "tensor":
