@@ -1,4 +1,4 @@
-"""The HTTP application: every route, inside quotas, authentication and the envelope. Runs with Ray and without."""
+"""The HTTP application: every route, inside the guards and the envelope. Runs with Ray and without."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
-from serve_app.ingress.auth import AuthMiddleware, Keys
-from serve_app.ingress.bodies import BodiesMiddleware, Budget
+from serve_app.ingress.auth import Keys
 from serve_app.ingress.endpoints import Endpoint, routes_of
-from serve_app.ingress.gate import GateMiddleware
+from serve_app.ingress.guards import Guards
 from serve_app.ingress.middleware import Envelope
-from serve_app.ingress.origins import OriginHeaders, Origins, OriginsMiddleware
-from serve_app.ingress.quotas import QuotaMiddleware, Quotas
+from serve_app.ingress.origins import Origins
 from serve_app.ingress.routes import chat, completions, docs, health, images, media, models, page, videos
 from serve_app.ingress.services import Services
 
@@ -23,17 +21,13 @@ def create_http_app(services: Services, *, behind_serve: bool = False) -> ASGIAp
     """The ASGI application over `services`; `behind_serve` where Ray Serve's proxy stands in front of it."""
     access = services.settings.access
     keys = Keys.load(access)
-    # a path with an extra slash is a 404, not a redirect
-    routes = _routes(services)
-    app: ASGIApp = GateMiddleware(Router(routes, redirect_slashes=False, lifespan=_lifespan(services)), services.gate)
-    app = BodiesMiddleware(app, Budget(services.settings.limits.bodies_bytes))
-    if keys is not None:
-        app = QuotaMiddleware(app, Quotas(access))
-        app = AuthMiddleware(app, keys)
     origins = Origins(access, trusts_keys=keys is not None)
-    app = OriginsMiddleware(app, origins)
+    routes = _routes(services)
+    # a path with an extra slash is a 404, not a redirect
+    app: ASGIApp = Router(routes, redirect_slashes=False, lifespan=_lifespan(services))
     templates = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
-    return OriginHeaders(Envelope(app, templates=templates, adds_request_id=not behind_serve), origins)
+    app = Guards(app, services, keys, origins)
+    return Envelope(app, origins, templates=templates, adds_request_id=not behind_serve)
 
 
 def _lifespan(services: Services) -> Callable[[object], AbstractAsyncContextManager[None]]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from serve_app.environment import secret
 from serve_app.errors import Unauthorized
@@ -81,26 +81,13 @@ def _parse(text: str, separator: str, source: str, *, hashed: bool) -> dict[byte
     return names
 
 
-class AuthMiddleware:
-    """Sets `request.state.caller`, or raises Unauthorized before anything else looks at the request.
-
-    Every path needs a key except the open ones and signed media URLs, which /v1/media checks.
+def caller_of(keys: Keys | None, path: str, scope: Scope) -> Caller:
+    """Who sends this request. Raises Unauthorized where a key is needed: not for open paths, nor for signed media URLs,
+    which /v1/media checks.
     """
-
-    def __init__(self, app: ASGIApp, keys: Keys | None) -> None:
-        self._app = app
-        self._keys = keys
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope.setdefault("state", {})["caller"] = self._caller(scope)
-        await self._app(scope, receive, send)
-
-    def _caller(self, scope: Scope) -> Caller:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
-        if self._keys is None or path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
-            return PUBLIC
-        if authorization is None and path.startswith(MEDIA_PATH) and b"signature=" in scope["query_string"]:
-            return PUBLIC
-        return self._keys.caller(authorization.decode("latin-1") if authorization is not None else None)
+    authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+    if keys is None or path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
+        return PUBLIC
+    if authorization is None and path.startswith(MEDIA_PATH) and b"signature=" in scope["query_string"]:
+        return PUBLIC
+    return keys.caller(authorization.decode("latin-1") if authorization is not None else None)

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from serve_app.errors import InvalidRequest, RateLimited, ServeError, TooLarge, UnsupportedMediaType
-from serve_app.ingress.bodies import Share
 from serve_app.ingress.forms import Upload, parse_form, read_objects
 from serve_app.ingress.strict_json import parse_json
 from serve_app.protocol.common import Wire, parse
@@ -31,6 +31,43 @@ OFF_LOOP_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread, so that they do not block the event loop."""
 PARSERS = ThreadPoolExecutor(2, thread_name_prefix="parse")
 """Few, because parsing holds a body several times; separate, so that parsing does not wait for file operations."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """The memory for request bodies: `held` bytes are in use now, of at most `most`."""
+
+    most: int
+    held: int = 0
+
+    @contextmanager
+    def share(self) -> Generator[Share]:
+        """What one request holds. It counts until the answer has been sent, because files and texts live that long."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            share.give_back()
+
+
+@dataclass(slots=True)
+class Share:
+    """What one request holds of the budget."""
+
+    budget: Budget
+    bytes: int = field(default=0, init=False)
+
+    def take(self, size: int) -> bool:
+        """Takes `size` more bytes. False if there is no room."""
+        if self.budget.held + size > self.budget.most:
+            return False
+        self.budget.held += size
+        self.bytes += size
+        return True
+
+    def give_back(self) -> None:
+        self.budget.held -= self.bytes
+        self.bytes = 0
 
 
 @dataclass(frozen=True, slots=True)

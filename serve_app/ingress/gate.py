@@ -10,8 +10,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from serve_app.errors import Unavailable
 
 RETRY_S = 5.0
@@ -38,22 +36,3 @@ class Gate:
             yield
         finally:
             self.inside -= 1
-
-
-class GateMiddleware:
-    """Refuses work with 503 while the gate is shut."""
-
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
-        self._app = app
-        self._gate = gate
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _begins_work(scope):
-            await self._app(scope, receive, send)
-            return
-        with self._gate.passed():
-            await self._app(scope, receive, send)
-
-
-def _begins_work(scope: Scope) -> bool:
-    return scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].endswith("/cancel")

@@ -1,4 +1,4 @@
-"""The outermost layer of every request: id, duration, trace, access log and errors.
+"""The outermost layer of every request: id, duration, trace, access log, errors and CORS.
 
 One pure ASGI layer: Starlette's BaseHTTPMiddleware would cost a task and two queues for each request.
 """
@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.ingress.errors import as_serve_error, error_response
+from serve_app.ingress.origins import Origins
 from serve_app.ingress.services import PUBLIC
 from serve_app.telemetry import logs, metrics, tracing
 
@@ -41,8 +43,11 @@ class Envelope:
     `adds_request_id` is False behind Ray Serve, whose proxy adds the request's own x-request-id to the answer.
     """
 
-    def __init__(self, app: ASGIApp, *, templates: Mapping[Any, str], adds_request_id: bool = True) -> None:
+    def __init__(
+        self, app: ASGIApp, origins: Origins, *, templates: Mapping[Any, str], adds_request_id: bool = True
+    ) -> None:
         self._app = app
+        self._origins = origins
         self._templates = templates
         self._adds_request_id = adds_request_id
 
@@ -51,6 +56,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
+        send = self._origins.marked(send, Headers(scope=scope))
         given, traceparent = _ids(scope)
         request_id = given or f"req_{uuid.uuid4().hex}"
         state = scope.setdefault("state", {})

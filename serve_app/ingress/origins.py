@@ -7,14 +7,15 @@ such a request from the owner's. Who holds a key is trusted by it. https://fetch
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from serve_app.errors import HostNotAllowed
 from serve_app.settings import AccessSettings
@@ -22,15 +23,13 @@ from serve_app.settings import AccessSettings
 ANY = "*"
 PROBES = frozenset({"/health", "/ready", "/metrics"})
 """Paths that probes of pods and Prometheus ask by an address not known beforehand."""
-METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 EXPOSED = (
-    "x-request-id, retry-after, openai-processing-ms, openai-poll-after-ms, preference-applied, server-timing, "
-    "content-range, x-job-id, x-job-model, x-job-seed, x-job-inference-time-s, idempotency-key"
+    *("x-request-id", "retry-after", "openai-processing-ms", "openai-poll-after-ms", "preference-applied"),
+    *("server-timing", "content-range", "x-job-id", "x-job-model", "x-job-seed", "x-job-inference-time-s"),
+    "idempotency-key",
 )
 """What a page's script may read of an answer."""
-ALLOWED = "authorization, content-type, idempotency-key, prefer, range, x-request-id"
-PREFLIGHT_S = "600"
-HEADER_LIST = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+){0,63}")
 SHOWN_CHARS = 64
 
 
@@ -39,8 +38,15 @@ class Origins:
 
     def __init__(self, access: AccessSettings, *, trusts_keys: bool) -> None:
         self._hosts = frozenset(access.hosts)
-        self._origins = frozenset(access.cors_origins)
         self._trusts_keys = trusts_keys
+        self._cors = CORSMiddleware(
+            _nothing,
+            allow_origins=access.cors_origins,
+            allow_methods=METHODS,
+            allow_headers=("*",),  # clients send headers of their own: x-stainless-os
+            allow_private_network=True,
+            expose_headers=EXPOSED,
+        )
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """Raises HostNotAllowed for a request of a stranger's page to a server that asks for no key."""
@@ -58,22 +64,20 @@ class Origins:
                 "without API keys. Name its origin in access.cors_origins."
             )
 
-    def allows(self, origin: str) -> bool:
-        """Whether pages of this origin may call."""
-        return bool(origin) and (ANY in self._origins or origin.lower() in self._origins)
+    def preflight(self, method: str, headers: Headers) -> Response | None:
+        """The answer to a preflight of a page that may call; None for any other request."""
+        is_preflight = method == "OPTIONS" and "access-control-request-method" in headers
+        return (
+            self._cors.preflight_response(headers) if is_preflight and self._allows(headers.get("origin", "")) else None
+        )
 
-    def answer_headers(self, origin: str) -> list[tuple[bytes, bytes]]:
-        """CORS headers for every answer to such a page. Empty if no origins are set."""
-        if not self._origins:
-            return []
-        vary = (b"vary", b"Origin")  # a cache must not mix up answers for different pages
-        if not self.allows(origin):
-            return [vary]
-        return [
-            (b"access-control-allow-origin", origin.encode("latin-1")),
-            (b"access-control-expose-headers", EXPOSED.encode()),
-            vary,
-        ]
+    def marked(self, send: Send, headers: Headers) -> Send:
+        """`send` that adds the headers of CORS to the answer, an error or a stream too."""
+        return partial(self._cors.send, send=send, request_headers=headers) if self._cors.allow_origins else send
+
+    def _allows(self, origin: str) -> bool:
+        """Whether pages of this origin may call."""
+        return bool(origin) and self._cors.is_allowed_origin(origin)
 
     def _is_ours(self, host: str) -> bool:
         name = _name_of(host)
@@ -82,7 +86,7 @@ class Origins:
     def _is_foreign(self, method: str, headers: Mapping[str, str], host: str) -> bool:
         origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")
         # browsers load a page's pictures without an Origin header
-        if self.allows(origin or _origin_of(headers.get("referer", ""))):
+        if self._allows(origin or _origin_of(headers.get("referer", ""))):
             return False
         if site:
             # following a link only shows a page and starts no work
@@ -92,6 +96,10 @@ class Origins:
             return False
         name = _name_of(urlsplit(origin).netloc if "://" in origin else "")
         return not (name == _name_of(host) or _is_loopback(name))
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application of a CORSMiddleware of which only the decisions are used."""
 
 
 def _name_of(host: str) -> str:
@@ -113,57 +121,3 @@ def _is_loopback(name: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-class OriginsMiddleware:
-    """Answers preflights, without a key, and refuses what `Origins` refuses. Stands inside the envelope."""
-
-    def __init__(self, app: ASGIApp, origins: Origins) -> None:
-        self._app = app
-        self._origins = origins
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        self._origins.check(scope["method"], path, headers)
-        is_preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
-        if is_preflight and self._origins.allows(headers.get("origin", "")):
-            await _preflight(headers)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-class OriginHeaders:
-    """Adds the headers of CORS to every answer: errors, streams and media too. Stands outside of the envelope."""
-
-    def __init__(self, app: ASGIApp, origins: Origins) -> None:
-        self._app = app
-        self._origins = origins
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        added = self._origins.answer_headers(Headers(scope=scope).get("origin", "")) if scope["type"] == "http" else []
-        if not added:
-            await self._app(scope, receive, send)
-            return
-
-        async def send_marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *added]
-            await send(message)
-
-        await self._app(scope, receive, send_marked)
-
-
-def _preflight(headers: Headers) -> Response:
-    asked = headers.get("access-control-request-headers", "").strip()
-    allowed = asked if HEADER_LIST.fullmatch(asked) else ALLOWED  # clients send headers of their own: x-stainless-os
-    response = Response(status_code=204)
-    response.headers["access-control-allow-methods"] = METHODS
-    response.headers["access-control-allow-headers"] = allowed
-    response.headers["access-control-max-age"] = PREFLIGHT_S
-    if headers.get("access-control-request-private-network") == "true":
-        response.headers["access-control-allow-private-network"] = "true"
-    return response

@@ -13,10 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from serve_app.errors import RateLimited
-from serve_app.ingress.services import PUBLIC
 from serve_app.settings import AccessSettings
 
 WINDOW_S = 60.0
@@ -63,20 +60,3 @@ class Quotas:
             wait = math.ceil(usage.started[0] + WINDOW_S - now)
             raise RateLimited(f"Above {self._per_minute} requests a minute.", retry_after_s=float(max(wait, 1)))
         usage.started.append(now)
-
-
-class QuotaMiddleware:
-    """Holds a place from the first byte of a request to the last of its answer, streams too."""
-
-    def __init__(self, app: ASGIApp, quotas: Quotas) -> None:
-        self._app = app
-        self._quotas = quotas
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # requests without a key reach only open paths and signed URLs; counted together, one client could use up the
-        # quota of all
-        if scope["type"] != "http" or scope["state"]["caller"] == PUBLIC:
-            await self._app(scope, receive, send)
-            return
-        with self._quotas.admit(scope["state"]["caller"].owner):
-            await self._app(scope, receive, send)

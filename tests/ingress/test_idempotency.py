@@ -14,7 +14,7 @@ import pytest
 from starlette.requests import Request
 
 from serve_app.errors import GenerationFailed
-from serve_app.ingress.bodies import Budget, Share
+from serve_app.ingress.body import Budget, Share
 from serve_app.ingress.idempotency import RETRY_WINDOW_S, Idempotency, fingerprint
 from serve_app.ingress.services import PUBLIC, ImageClient, Services
 from serve_app.protocol.videos import RemixRequest
