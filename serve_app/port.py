@@ -1,15 +1,12 @@
-"""Finds out who listens on a TCP port of this machine. Knows sockets and /proc, no Ray."""
+"""Finds out who listens on a TCP port of this machine. Knows sockets and processes, no Ray."""
 
 from __future__ import annotations
 
 import errno
-import os
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
-_LISTEN = "0A"
+import psutil
 
 
 def claim(host: str, port: int) -> socket.socket | None:
@@ -48,26 +45,10 @@ def who_listens(host: str, port: int) -> str | None:
 
 
 def _holder(port: int) -> str:
-    inodes = set(_listeners(port))
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # gone, or another user's
-            if any(_inode(descriptor) in inodes for descriptor in (process / "fd").iterdir()):
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                return f"process {process.name} ({command[:100] or (process / 'comm').read_text().strip()})"
+    """The process that listens on the port, as far as this user may see."""
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                process = psutil.Process(connection.pid)
+                return f"process {process.pid} ({' '.join(process.cmdline())[:100] or process.name()})"
     return "a process of another user"
-
-
-def _listeners(port: int) -> Iterator[str]:
-    """The inodes of the sockets that listen on `port` (proc(5))."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                    yield fields[9]
-
-
-def _inode(descriptor: Path) -> str:
-    with suppress(OSError):
-        return os.readlink(descriptor).removeprefix("socket:[").removesuffix("]")
-    return ""

@@ -8,7 +8,7 @@ import time
 from contextvars import ContextVar
 from typing import Any, Literal
 
-from serve_app.telemetry.tracing import parse_traceparent
+from serve_app.telemetry.tracing import trace_id_of
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that the running task serves; each log line of ours carries it."""
@@ -31,8 +31,8 @@ class JSONFormatter(logging.Formatter):
         }
         if request := request_id.get():
             line["request_id"] = request
-        if trace := parse_traceparent(current_traceparent.get()):
-            line["trace_id"] = trace.trace_id
+        if trace_id := trace_id_of(current_traceparent.get()):
+            line["trace_id"] = trace_id
         extra = vars(record).keys() - _STANDARD - PRIVATE
         line |= {key: getattr(record, key) for key in sorted(extra) if not key.startswith("_")}
         if record.exc_info:
