@@ -9,39 +9,24 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from functools import partial
 
-from serve_app import telemetry
 from serve_app.deployments import provenance
 from serve_app.deployments.record import COMPLETED, Record, generation
-from serve_app.deployments.replica import leave
-from serve_app.deployments.slot import Slot, on_disk
+from serve_app.deployments.replica import ModelDeployment
 from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Step
 from serve_app.engines.load import load_image
-from serve_app.ledger import Ledger
 from serve_app.media.images import check_encoders, encode_image
 from serve_app.model_settings import ImageSettings
 from serve_app.settings import Settings
-from serve_app.storage import check_store, open_store
-from serve_app.tasks import GeneratedImage, ImageEvent, ImagePreview, ImageResult, ImageTask, ModelCard, Timing
+from serve_app.storage import check_store
+from serve_app.tasks import GeneratedImage, ImageEvent, ImagePreview, ImageResult, ImageTask, Timing
 
 
-class ImageDeployment:
-    """One replica of the model `name`: one engine, one generation at a time."""
+class ImageDeployment(ModelDeployment[ImageEngine]):
+    """One generation at a time."""
 
     def __init__(self, settings: Settings, name: str = "image") -> None:
-        telemetry.setup(name, **settings.telemetry.model_dump())
-        self._root = settings.media.root
-        self._provenance = settings.media.provenance
-        self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
-        self._ledger = Ledger(self._store, settings.ledger)
-        model = on_disk(settings.model(name, ImageSettings), settings.home)
-        engine = load_image(model)
-        self._name = name
-        self._slot: Slot[ImageEngine] = Slot(engine, model, probe=self._probe, on_death=partial(leave, self.close))
-
-    async def describe(self) -> ModelCard:
-        return self._slot.engine.card
+        super().__init__(settings, name, ImageSettings, load_image)
 
     async def generate(self, task: ImageTask) -> ImageResult:
         """Draws, encodes and stores. Cancelling it stops the engine within a denoising step."""
@@ -64,17 +49,8 @@ class ImageDeployment:
             drawing.cancel()
             await asyncio.wait([drawing])
 
-    async def check_health(self) -> None:
-        await self._slot.check_health()
-
-    async def close(self) -> None:
-        """Writes the ledger and ends the engine."""
-        await self._ledger.close()
-        self._slot.close()
-
     async def _probe(self) -> None:
-        """Raises errors that would otherwise fail every request after its generation."""
-        await check_store(self._store, self._root)
+        await check_store(self._store, self._settings.media.root)
         await asyncio.to_thread(check_encoders)
 
     async def _generate(self, task: ImageTask, on_step: OnStep) -> ImageResult:
@@ -132,7 +108,7 @@ class ImageDeployment:
         return GeneratedImage(seed=seed, object=stored)
 
     def _facts(self, task: ImageTask, output: ImageOutput, seed: int) -> dict[str, str] | None:
-        if not self._provenance:
+        if not self._settings.media.provenance:
             return None
         return provenance.of_image(task, output, model=self._slot.engine.card.model, seed=seed)
 

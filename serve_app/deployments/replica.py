@@ -1,5 +1,5 @@
-"""The end of a replica's life: the destructor that Serve awaits, noticing the end of the application, and leaving after
-the engine died.
+"""A replica's life: loading its model, the destructor that Serve awaits, noticing the end of the application, and
+leaving after the engine died.
 
 Before the destructor, Serve waits for the replica's requests for
 `graceful_shutdown_timeout_s` (see `serve_app/app.py`).
@@ -11,13 +11,22 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
+from serve_app import telemetry
+from serve_app.deployments.slot import Slot, on_disk
+from serve_app.engines.base import Engine
+from serve_app.ledger import Ledger
+from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
+from serve_app.settings import Settings
+from serve_app.storage import open_store
+from serve_app.tasks import ModelCard
 from serve_app.threads import Pool
 
 logger = logging.getLogger(__name__)
@@ -27,6 +36,41 @@ GOODBYE_S = 2.0
 """Time to answer requests of the dead engine, and to encode and store what it made before."""
 CLOSE_S = 10.0
 _CONTROLLER = Pool("controller", 1)
+
+
+E = TypeVar("E", bound=Engine)
+M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)
+
+
+class ModelDeployment(Generic[E]):
+    """What replicas of text, image and video models share. One replica of the model `name` has one engine."""
+
+    def __init__(self, settings: Settings, name: str, kind: type[M], load: Callable[[M], E]) -> None:
+        telemetry.setup(name, **settings.telemetry.model_dump())
+        self._settings = settings
+        self._name = name
+        self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
+        self._ledger = Ledger(self._store, settings.ledger)
+        model = on_disk(settings.model(name, kind), settings.home)
+        engine = load(model)
+        # SGLang batches texts on its own; all else runs one call at a time
+        batches = engine.card.engine == "sglang"
+        width = model.max_running_requests if batches and isinstance(model, TextSettings) else 1
+        self._slot: Slot[E] = Slot(engine, model, width=width, probe=self._probe, on_death=partial(leave, self.close))
+
+    async def describe(self) -> ModelCard:
+        return self._slot.engine.card
+
+    async def check_health(self) -> None:
+        await self._slot.check_health()
+
+    async def close(self) -> None:
+        """Writes the ledger and ends the engine."""
+        await self._ledger.close()
+        self._slot.close()
+
+    async def _probe(self) -> None:
+        """Raises errors that would otherwise fail every request after its generation."""
 
 
 class Closable(Protocol):

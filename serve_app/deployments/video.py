@@ -9,13 +9,11 @@ import asyncio
 import logging
 import time
 from dataclasses import replace
-from functools import partial
 
-from serve_app import telemetry
 from serve_app.deployments import provenance
 from serve_app.deployments.record import COMPLETED, Record, generation
-from serve_app.deployments.replica import application_ends, leave
-from serve_app.deployments.slot import Slot, Turn, on_disk
+from serve_app.deployments.replica import ModelDeployment, application_ends
+from serve_app.deployments.slot import Turn
 from serve_app.deployments.watch import Watch, end
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
 from serve_app.engines.load import load_video
@@ -27,13 +25,12 @@ from serve_app.errors import (
 )
 from serve_app.jobs import Attempt, JobStore, result_keys
 from serve_app.jobs.attempt import patiently, start
-from serve_app.ledger import Ledger
 from serve_app.media.images import check_encoders
 from serve_app.media.videos import check_encoder, encode_video, remux, spritesheet, thumbnail
 from serve_app.model_settings import VideoSettings
 from serve_app.settings import Settings
-from serve_app.storage import check_store, open_store
-from serve_app.tasks import ModelCard, StoredObject, VideoResult, VideoTask
+from serve_app.storage import check_store
+from serve_app.tasks import StoredObject, VideoResult, VideoTask
 from serve_app.telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -42,25 +39,15 @@ Frames = tuple[bytes | None, bytes | None]
 """The encoded first and last frame that a video is made from."""
 
 
-class VideoDeployment:
-    """One replica of the model `name`: one engine, one generation at a time."""
+class VideoDeployment(ModelDeployment[VideoEngine]):
+    """One generation at a time."""
 
     def __init__(self, settings: Settings, name: str = "video") -> None:
-        telemetry.setup(name, **settings.telemetry.model_dump())
-        self._settings = settings
-        self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
+        super().__init__(settings, name, VideoSettings, load_video)
         self._jobs = JobStore(self._store, settings)
-        self._ledger = Ledger(self._store, settings.ledger)
-        model = on_disk(settings.model(name, VideoSettings), settings.home)
-        engine = load_video(model)
-        self._name = name
-        self._slot: Slot[VideoEngine] = Slot(engine, model, probe=self._probe, on_death=partial(leave, self.close))
         self._leaving = asyncio.Event()
         self._runs: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
-
-    async def describe(self) -> ModelCard:
-        return self._slot.engine.card
 
     async def run(self, owner: str, job_id: str) -> None:
         """Makes the next attempt at a job, if there is one to make, and returns when it has ended.
@@ -76,19 +63,14 @@ class VideoDeployment:
             self._listening = asyncio.create_task(self._listen())
         await asyncio.shield(self._runs[key])
 
-    async def check_health(self) -> None:
-        await self._slot.check_health()
-
     async def close(self) -> None:
         """Hands back what still runs, writes the ledger and ends the engine."""
         self._leaving.set()
         if self._runs:
             await asyncio.wait(self._runs.values())
-        await self._ledger.close()
-        self._slot.close()
+        await super().close()
 
     async def _probe(self) -> None:
-        """Raises errors that would otherwise fail every job after its generation."""
         await check_store(self._store, self._settings.media.root)
         await asyncio.to_thread(check_encoder)
         await asyncio.to_thread(check_encoders)
