@@ -26,6 +26,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import NoReturn
 
 MB = 1_000_000
 MOST_STALL_MS = 250.0
@@ -256,7 +257,7 @@ def serve(port: int, folder: str) -> None:
     import uvicorn
 
     from serve_app.ingress.asgi import create_http_app
-    from serve_app.ingress.services import Services, served
+    from serve_app.ingress.services import ServedModel, Services
     from serve_app.jobs import JobStore
     from serve_app.settings import Settings, resolve
     from serve_app.storage import open_store
@@ -273,26 +274,26 @@ def serve(port: int, folder: str) -> None:
         async def describe(self) -> ModelCard:
             return self._card
 
-        async def complete(self, task: TextTask) -> TextResult:
-            del task
+        async def generate(self, task: TextTask | ImageTask) -> TextResult | ImageResult:
+            if isinstance(task, ImageTask):
+                return ImageResult(
+                    images=(), width=task.width, height=task.height, num_inference_steps=1, guidance_scale=1
+                )
             return TextResult(
                 text="", end=TextEnd(finish_reason="stop", prompt_tokens=1, completion_tokens=0, algorithm="")
             )
 
-        async def generate(self, task: ImageTask) -> ImageResult:
-            return ImageResult(images=(), width=task.width, height=task.height, num_inference_steps=1, guidance_scale=1)
-
         async def run(self, owner: str, job_id: str) -> None:
             del owner, job_id
 
-        def stream(self, task: object) -> None:
+        def stream(self, task: object) -> NoReturn:
             raise NotImplementedError
 
     services = Services(
         settings=settings,
         store=store,
         jobs=JobStore(store, settings),
-        models={model.id: served(name, model, Instant(model.kind)) for name, model in settings.served.items()},
+        models={model.id: ServedModel.of(name, model, Instant(model.kind)) for name, model in settings.served.items()},
     )
     uvicorn.run(create_http_app(services), host="127.0.0.1", port=port, log_config=None, ws="none")
 

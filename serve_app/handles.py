@@ -1,4 +1,4 @@
-"""Clients over Ray Serve handles, for the ingress and the sweeper. One table turns Ray's errors into ours.
+"""A model's client over its Ray Serve handle, for the ingress and the sweeper. One table turns Ray's errors into ours.
 A request that a replica refused because its engine died is sent to another replica: see `_Tries`.
 
 A handle's call is cancelled when ours is: Serve cancels the ingress's own task when the client goes away, and what the
@@ -33,7 +33,7 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
 from serve_app.errors import GenerationFailed, QueueFull, ReplicaLeaving, ServeError, Unavailable
-from serve_app.tasks import ImageEvent, ImageResult, ImageTask, ModelCard, TextEvent, TextResult, TextTask
+from serve_app.tasks import ImageTask, ModelCard, TextTask
 
 logger = logging.getLogger("serve_app.handles")
 
@@ -160,56 +160,26 @@ async def _stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
             responses.cancel()
 
 
-class _Described:
-    """Asks a deployment for its card only once, because asking starts a deployment that is at zero replicas."""
+class ModelHandle:
+    """ModelClient over the handle of a model's deployment."""
 
     def __init__(self, handle: Handle) -> None:
-        self._describe = handle.describe
+        # binding a handle to a method costs about 20 us, so it is done once
+        self._describe, self._generate, self._run = handle.describe, handle.generate, handle.run
+        self._stream = handle.options(method_name="stream", stream=True)
         self._card: ModelCard | None = None
 
     async def describe(self) -> ModelCard:
+        """What the model can do. Asked only once, because asking starts a deployment that is at zero replicas."""
         if self._card is None:
             self._card = cast("ModelCard", await call(self._describe))
         return self._card
 
-
-class TextHandle(_Described):
-    """TextClient over a handle of a text deployment."""
-
-    def __init__(self, handle: Handle) -> None:
-        super().__init__(handle)
-        # binding a handle to a method costs about 20 us, so it is done once
-        self._complete = handle.complete
-        self._stream = handle.options(method_name="stream", stream=True)
-
-    async def complete(self, task: TextTask) -> TextResult:
-        return await call(self._complete, task)
-
-    def stream(self, task: TextTask) -> AsyncGenerator[TextEvent, None]:
-        return stream(self._stream, task)
-
-
-class ImageHandle(_Described):
-    """ImageClient over a handle of an image deployment."""
-
-    def __init__(self, handle: Handle) -> None:
-        super().__init__(handle)
-        self._generate = handle.generate
-        self._stream = handle.options(method_name="stream", stream=True)
-
-    async def generate(self, task: ImageTask) -> ImageResult:
+    async def generate(self, task: TextTask | ImageTask) -> Any:
         return await call(self._generate, task)
 
-    def stream(self, task: ImageTask) -> AsyncGenerator[ImageEvent, None]:
+    def stream(self, task: TextTask | ImageTask) -> AsyncGenerator[Any, None]:
         return stream(self._stream, task)
-
-
-class VideoHandle(_Described):
-    """VideoClient over a handle of a video deployment."""
-
-    def __init__(self, handle: Handle) -> None:
-        super().__init__(handle)
-        self._run = handle.run
 
     async def run(self, owner: str, job_id: str) -> None:
         await call(self._run, owner, job_id)

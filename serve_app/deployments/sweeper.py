@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from serve_app import telemetry
 from serve_app.errors import ServeError
-from serve_app.handles import Handle, VideoHandle
+from serve_app.handles import Handle, ModelHandle
 from serve_app.jobs import JobStore, Lease, Survey
 from serve_app.settings import Settings
 from serve_app.storage import ObjectStore, open_store
@@ -100,7 +100,7 @@ class Sweeper:
     def __init__(self, settings: Settings, videos: Mapping[str, Handle]) -> None:
         telemetry.setup("sweeper", **settings.telemetry.model_dump())
         store = open_store(settings)
-        runs = {id: VideoHandle(handle).run for id, handle in videos.items()}
+        runs = {id: ModelHandle(handle).run for id, handle in videos.items()}
         self.sweep = Sweep(JobStore(store, settings), runs, settings)
         work = (self.sweep.lease.keep(), self.sweep.run(), _kept_tidy(store))
         self._tasks = [asyncio.ensure_future(loop) for loop in work]

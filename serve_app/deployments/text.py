@@ -5,39 +5,25 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
 from typing import cast
 
-from serve_app import telemetry
 from serve_app.deployments.record import COMPLETED, generation
-from serve_app.deployments.replica import leave
-from serve_app.deployments.slot import Slot, Turn, on_disk
+from serve_app.deployments.replica import ModelDeployment
+from serve_app.deployments.slot import Turn
 from serve_app.engines.base import TextEngine
 from serve_app.engines.load import load_text
-from serve_app.ledger import Ledger
 from serve_app.model_settings import TextSettings
 from serve_app.settings import Settings
-from serve_app.storage import open_store
-from serve_app.tasks import ModelCard, TextBlock, TextEnd, TextEvent, TextResult, TextTask
+from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextTask
 
 
-class TextDeployment:
-    """One replica of the model `name`: one engine, as many completions at once as it batches."""
+class TextDeployment(ModelDeployment[TextEngine]):
+    """As many completions at once as the engine batches."""
 
     def __init__(self, settings: Settings, name: str = "text") -> None:
-        telemetry.setup(name, **settings.telemetry.model_dump())
-        self._ledger = Ledger(open_store(settings), settings.ledger)
-        model = on_disk(settings.model(name, TextSettings), settings.home)
-        engine = load_text(model)
-        self._name = name
-        # SGLang batches on its own; a diffusers pipeline runs one call at a time
-        width = model.max_running_requests if engine.card.engine == "sglang" else 1
-        self._slot: Slot[TextEngine] = Slot(engine, model, width=width, on_death=partial(leave, self.close))
+        super().__init__(settings, name, TextSettings, load_text)
 
-    async def describe(self) -> ModelCard:
-        return self._slot.engine.card
-
-    async def complete(self, task: TextTask) -> TextResult:
+    async def generate(self, task: TextTask) -> TextResult:
         """The whole completion. Cancelling it stops the engine within a denoising step."""
         blocks: list[str] = []
         end = None
@@ -68,14 +54,6 @@ class TextDeployment:
                 record.outcome, record.timing, record.steps = COMPLETED, end.timing, end.denoising_steps
                 record.prompt_tokens, record.completion_tokens = end.prompt_tokens, end.completion_tokens
                 yield end
-
-    async def check_health(self) -> None:
-        await self._slot.check_health()
-
-    async def close(self) -> None:
-        """Writes the ledger and ends the engine."""
-        await self._ledger.close()
-        self._slot.close()
 
     async def _events(self, task: TextTask, turn: Turn) -> AsyncGenerator[TextEvent]:
         # the Protocol says AsyncIterator, its docstring that it is a generator which aclose() cancels

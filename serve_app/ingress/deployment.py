@@ -9,16 +9,14 @@ from starlette.types import ASGIApp
 
 from serve_app import telemetry
 from serve_app.autoscaling import report
-from serve_app.handles import Handle, ImageHandle, TextHandle, VideoHandle
+from serve_app.handles import Handle, ModelHandle
 from serve_app.ingress.asgi import create_http_app
 from serve_app.ingress.readiness import ServeReadiness
-from serve_app.ingress.services import KIND_OF, Services, served
+from serve_app.ingress.services import ServedModel, Services
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings
 from serve_app.storage import LocalStore, check_store, open_store
 from serve_app.telemetry import metrics
-
-CLIENTS = {"text": TextHandle, "image": ImageHandle, "video": VideoHandle}
 
 
 class Ingress:
@@ -29,7 +27,7 @@ class Ingress:
         telemetry.setup("ingress", **settings.telemetry.model_dump())
         store = open_store(settings)
         self._probed = False
-        models = [served(name, model, CLIENTS[model.kind](handles[name])) for name, model in settings.served.items()]
+        models = [ServedModel.of(name, model, ModelHandle(handles[name])) for name, model in settings.served.items()]
         least = {name: model.replicas.min for name, model in settings.served.items()}
         self._services = Services(
             settings=settings,
@@ -49,7 +47,7 @@ class Ingress:
         models = self._services.models.values()
         demands = {model.name: model.load.demand() for model in models}
         for model in models:
-            metrics.set_work(KIND_OF[type(model)], model.id, demands[model.name].replica_s)
+            metrics.set_work(model.settings.kind, model.id, demands[model.name].replica_s)
         return report(demands)
 
     async def drain(self) -> int:

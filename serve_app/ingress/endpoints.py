@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -20,7 +20,7 @@ EVENTS = "text/event-stream"
 JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A method of a path.
 
@@ -33,6 +33,7 @@ class Endpoint:
     path: str
     handler: Handler
     summary: str
+    _: KW_ONLY
     tag: Tag
     answers: dict[str, Any]
     body: type[Wire] | None = None

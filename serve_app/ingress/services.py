@@ -14,20 +14,10 @@ from serve_app.errors import InvalidRequest, ModelNotFound
 from serve_app.ingress.admission import Load
 from serve_app.ingress.gate import Gate
 from serve_app.ingress.idempotency import Idempotency
-from serve_app.model_settings import AnyModel, ImageSettings, ModelSettings, TextSettings, VideoSettings
+from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.protocol.errors import SHOWN_CHARS
 from serve_app.settings import Settings
-from serve_app.tasks import (
-    PUBLIC_CALLER,
-    ImageEvent,
-    ImageResult,
-    ImageTask,
-    Kind,
-    ModelCard,
-    TextEvent,
-    TextResult,
-    TextTask,
-)
+from serve_app.tasks import PUBLIC_CALLER, Kind, ModelCard
 
 if TYPE_CHECKING:
     from serve_app.jobs import JobStore
@@ -45,46 +35,42 @@ class Caller:
 PUBLIC = Caller()
 
 
-class TextClient(Protocol):
+class ModelClient(Protocol):
+    """What a model does. Its kind says which tasks it takes, and what they become: text and images are generated at
+    once, videos as stored jobs.
+    """
+
     async def describe(self) -> ModelCard: ...
 
-    async def complete(self, task: TextTask) -> TextResult: ...
-
-    def stream(self, task: TextTask) -> AsyncGenerator[TextEvent, None]:
-        """The events of one completion; `aclose()` cancels it."""
+    async def generate(self, task: Any) -> Any:
+        """The result of a TextTask or ImageTask."""
         ...
 
-
-class ImageClient(Protocol):
-    async def describe(self) -> ModelCard: ...
-
-    async def generate(self, task: ImageTask) -> ImageResult: ...
-
-    def stream(self, task: ImageTask) -> AsyncGenerator[ImageEvent, None]:
-        """Previews, then the ImageResult; `aclose()` cancels it."""
+    def stream(self, task: Any) -> AsyncGenerator[Any, None]:
+        """The events of a TextTask or ImageTask, the last of which ends it; `aclose()` cancels it."""
         ...
-
-
-class VideoClient(Protocol):
-    async def describe(self) -> ModelCard: ...
 
     async def run(self, owner: str, job_id: str) -> None:
         """Runs a stored job; returns when its attempt has ended."""
         ...
 
 
-S = TypeVar("S", bound=ModelSettings)
-C = TypeVar("C")
+S = TypeVar("S", TextSettings, ImageSettings, VideoSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServedModel(Generic[S, C]):
+class ServedModel(Generic[S]):
     """A model that callers can ask for. `name` is that of its deployment."""
 
     name: str
     settings: S
-    client: C
+    client: ModelClient
     load: Load
+
+    @classmethod
+    def of(cls, name: str, settings: S, client: ModelClient) -> ServedModel[S]:
+        """The model of that name with no work under way."""
+        return cls(name=name, settings=settings, client=client, load=Load.of(settings))
 
     @property
     def id(self) -> str:
@@ -92,34 +78,14 @@ class ServedModel(Generic[S, C]):
         return self.settings.id
 
 
-class ServedText(ServedModel[TextSettings, TextClient]): ...
-
-
-class ServedImage(ServedModel[ImageSettings, ImageClient]): ...
-
-
-class ServedVideo(ServedModel[VideoSettings, VideoClient]): ...
-
-
-AnyServed = ServedText | ServedImage | ServedVideo
-M = TypeVar("M", ServedText, ServedImage, ServedVideo)
-KIND_OF: Mapping[type[AnyServed], Kind] = {ServedText: "text", ServedImage: "image", ServedVideo: "video"}
+AnyServed = ServedModel[Any]
+ServedVideo = ServedModel[VideoSettings]
 
 WHAT_IT_MAKES: Mapping[Kind, str] = {
     "text": "writes text: POST /v1/chat/completions",
     "image": "makes images: POST /v1/images/generations",
     "video": "makes videos: POST /v1/videos",
 }
-
-
-def served(name: str, settings: AnyModel, client: Any) -> AnyServed:
-    """The model of that name over a client of its kind."""
-    load = Load.of(settings)
-    if isinstance(settings, TextSettings):
-        return ServedText(name=name, settings=settings, client=client, load=load)
-    if isinstance(settings, ImageSettings):
-        return ServedImage(name=name, settings=settings, client=client, load=load)
-    return ServedVideo(name=name, settings=settings, client=client, load=load)
 
 
 Closing = Callable[[], Awaitable[None]]
@@ -164,22 +130,22 @@ class Services:
     def __post_init__(self) -> None:
         self.once = Idempotency(self.store, self.jobs, self.settings.jobs)
 
-    def of(self, served: type[M]) -> dict[str, M]:
-        """The models of one kind by every id that callers may ask for: an adapter's leads to its model."""
-        models = [model for model in self.models.values() if isinstance(model, served)]
+    def of(self, kind: type[S]) -> dict[str, ServedModel[S]]:
+        """The models with such settings by every id that callers may ask for: an adapter's leads to its model."""
+        models = [model for model in self.models.values() if isinstance(model.settings, kind)]
         return {id: model for model in models for id in model.settings.ids}
 
-    def choose(self, served: type[M], asked: str | None) -> M:
+    def choose(self, kind: type[S], asked: str | None) -> ServedModel[S]:
         """The model that a request means: the one it asks for, else the only one, else the one named after the kind.
 
         Raises ModelNotFound that lists what could be asked for, and InvalidRequest for a model of another kind.
         """
-        models = self.of(served)
+        models = self.of(kind)
         if asked is None:
-            default = self.settings.default_model(KIND_OF[served])
+            default = self.settings.default_model(kind.model_fields["kind"].default)
             asked = default.id if default else ""
         if asked in models:
             return models[asked]
         if other := next((model for model in self.models.values() if asked in model.settings.ids), None):
-            raise InvalidRequest(f"'{asked}' {WHAT_IT_MAKES[KIND_OF[type(other)]]}.", param="model")
+            raise InvalidRequest(f"'{asked}' {WHAT_IT_MAKES[other.settings.kind]}.", param="model")
         raise ModelNotFound.of(asked[:SHOWN_CHARS], models)

@@ -38,7 +38,7 @@ async def test_describes_its_model_by_the_name_that_callers_use(text: TextDeploy
 
 
 async def test_completes_and_tells_where_the_time_went(text: TextDeployment, configure: Configure) -> None:
-    result = await text.complete(make_task(submitted_at=time.time() - 1, seed=3))
+    result = await text.generate(make_task(submitted_at=time.time() - 1, seed=3))
     assert 32 < result.end.completion_tokens <= 64
     assert result.text.startswith("Once upon a time, ")
     timing = result.end.timing
@@ -59,13 +59,13 @@ async def test_streams_block_by_block(text: TextDeployment) -> None:
     assert any(isinstance(event, TextStep) for event in events)
     assert isinstance(events[-1], TextEnd)
     assert sum(isinstance(event, TextEnd) for event in events) == 1
-    whole = await text.complete(make_task())
+    whole = await text.generate(make_task())
     assert "".join(block.text for block in blocks) == whole.text
 
 
 async def test_one_waits_for_the_other(text: TextDeployment) -> None:
     now = time.time()
-    results = await asyncio.gather(*(text.complete(make_task(submitted_at=now)) for _ in range(3)))
+    results = await asyncio.gather(*(text.generate(make_task(submitted_at=now)) for _ in range(3)))
     queues = sorted(result.end.timing.queue_s for result in results)
     assert queues[0] < queues[1] < queues[2]
 
@@ -75,18 +75,18 @@ async def test_a_reader_that_leaves_frees_the_engine(text: TextDeployment, confi
     async for _ in events:
         break
     await events.aclose()
-    await text.complete(make_task(max_tokens=32))
+    await text.generate(make_task(max_tokens=32))
     await text.close()
     assert [row["outcome"] for row in ledger_rows(configure())] == ["cancelled", "completed"]
 
 
 async def test_a_caller_that_leaves_stops_the_engine(text: TextDeployment, configure: Configure) -> None:
-    call = asyncio.create_task(text.complete(make_task(**LONG)))
+    call = asyncio.create_task(text.generate(make_task(**LONG)))
     await asyncio.sleep(0.3)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await text.complete(make_task(max_tokens=32))
+    await text.generate(make_task(max_tokens=32))
     await text.close()
     assert [row["outcome"] for row in ledger_rows(configure())] == ["cancelled", "completed"]
 
@@ -96,6 +96,6 @@ async def test_the_time_limit_stops_it(configure: Configure) -> None:
     deployment = TextDeployment(settings)
     await deployment.check_health()
     with pytest.raises(TimedOut, match=r"0\.2 s"):
-        await deployment.complete(make_task(**LONG))
+        await deployment.generate(make_task(**LONG))
     await deployment.close()
     assert [row["outcome"] for row in ledger_rows(settings)] == ["timeout"]

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from serve_app.errors import GenerationFailed
 from serve_app.ingress.body import Budget, Share
 from serve_app.ingress.idempotency import RETRY_WINDOW_S, Idempotency, fingerprint
-from serve_app.ingress.services import PUBLIC, ImageClient, Services
+from serve_app.ingress.services import PUBLIC, ModelClient, Services
 from serve_app.protocol.videos import RemixRequest
 from serve_app.settings import JobSettings
 from serve_app.storage import is_made_here
@@ -214,7 +214,7 @@ async def test_a_streamed_image_is_made_once(client: httpx.AsyncClient, key: dic
 class Hanging:
     """An image client whose first call never ends."""
 
-    def __init__(self, inner: ImageClient) -> None:
+    def __init__(self, inner: ModelClient) -> None:
         self._inner = inner
         self.began = threading.Event()
 
@@ -247,7 +247,7 @@ async def test_a_stream_that_its_client_left_is_made_anew(
 class Failing:
     """An image client that fails its first call."""
 
-    def __init__(self, inner: ImageClient) -> None:
+    def __init__(self, inner: ModelClient) -> None:
         self._inner = inner
         self.calls = 0
 

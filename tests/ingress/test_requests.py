@@ -331,7 +331,7 @@ async def test_a_mistake_of_ours_is_500_without_internals(serving: Serving) -> N
         async def describe(self) -> Any:
             raise NotImplementedError
 
-        async def complete(self, task: Any) -> Any:
+        async def generate(self, task: Any) -> Any:
             raise RuntimeError(f"secret of {task.id}")
 
         def stream(self, task: Any) -> Any:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from serve_app.errors import Unavailable
-from serve_app.ingress.services import Services, VideoClient
+from serve_app.ingress.services import ModelClient, Services
 from serve_app.jobs.attempt import start
 from serve_app.media.videos import probe
 from serve_app.tasks import ModelCard
@@ -63,7 +63,7 @@ def events_of(text: str) -> list[tuple[str, dict[str, Any]]]:
 class Held:
     """A video client whose replica is busy until `release`: what is handed to it waits, as in Serve's queue."""
 
-    def __init__(self, inner: VideoClient, loop: Loop) -> None:
+    def __init__(self, inner: ModelClient, loop: Loop) -> None:
         self._inner = inner
         self._loop = loop
         self._free = asyncio.Event()
@@ -542,7 +542,7 @@ async def test_a_running_job_is_cancelled_and_a_finished_one_stays(client: httpx
 class Dying:
     """A video client whose replica dies under its first calls."""
 
-    def __init__(self, inner: VideoClient, deaths: int) -> None:
+    def __init__(self, inner: ModelClient, deaths: int) -> None:
         self._inner = inner
         self._deaths = deaths
 

@@ -19,10 +19,10 @@ import pytest
 from ray import serve
 
 from serve_app.errors import GenerationFailed, InvalidRequest
-from serve_app.handles import TextHandle
+from serve_app.handles import ModelHandle
 from serve_app.ingress.asgi import create_http_app
 from serve_app.ingress.readiness import ServeReadiness
-from serve_app.ingress.services import Services, served
+from serve_app.ingress.services import ServedModel, Services
 from serve_app.jobs import JobStore
 from serve_app.model_settings import TextSettings
 from serve_app.settings import Settings, resolve
@@ -41,7 +41,7 @@ class Obedient:
     async def describe(self) -> ModelCard:
         return ModelCard(model="m", kind="text", engine="none")
 
-    async def complete(self, task: TextTask) -> TextResult:
+    async def generate(self, task: TextTask) -> TextResult:
         async for event in self.stream(task):
             if isinstance(event, TextEnd):
                 return TextResult(text="done", end=event)
@@ -81,7 +81,7 @@ class Front:
             settings=settings,
             store=store,
             jobs=JobStore(store, settings),
-            models={"m": served("text", model, TextHandle(text))},
+            models={"m": ServedModel.of("text", model, ModelHandle(text))},
             readiness=ServeReadiness({"text": text}, {"text": 1}),
         )
 

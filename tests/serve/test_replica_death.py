@@ -45,7 +45,7 @@ class Replica:
     async def describe(self) -> ModelCard:
         return self._slot.engine.card
 
-    async def complete(self, task: TextTask) -> TextResult:
+    async def generate(self, task: TextTask) -> TextResult:
         return TextResult(text=await self._answer(task), end=END)
 
     async def stream(self, task: TextTask) -> AsyncGenerator[TextEvent, None]:

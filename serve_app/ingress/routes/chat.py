@@ -18,10 +18,10 @@ def endpoints(services: Services) -> list[Endpoint]:
     )
     return [
         Endpoint(
-            method="POST",
-            path="/v1/chat/completions",
-            handler=create,
-            summary="A chat completion, whole or block by block",
+            "POST",
+            "/v1/chat/completions",
+            create,
+            "A chat completion, whole or block by block",
             tag="Text",
             body=ChatRequest,
             example={"messages": [{"role": "user", "content": "Hello! How are you?"}]},

@@ -20,10 +20,10 @@ def endpoints(services: Services) -> list[Endpoint]:
     )
     return [
         Endpoint(
-            method="POST",
-            path="/v1/completions",
-            handler=create,
-            summary="A completion, whole or block by block",
+            "POST",
+            "/v1/completions",
+            create,
+            "A completion, whole or block by block",
             tag="Text",
             body=CompletionRequest,
             example={"prompt": "Once upon a time"},

@@ -42,31 +42,17 @@ def endpoints(services: Services) -> list[Endpoint]:
         return Response(await scraped(), headers={"content-type": CONTENT_TYPE})
 
     return [
+        Endpoint("GET", "/health", health, "Whether this process lives", tag="Health", answers={JSON: dict[str, Any]}),
         Endpoint(
-            method="GET",
-            path="/health",
-            handler=health,
-            summary="Whether this process lives",
-            tag="Health",
-            answers={JSON: dict[str, Any]},
-        ),
-        Endpoint(
-            method="GET",
-            path="/ready",
-            handler=ready,
-            summary="Whether the models that should run are warmed up",
+            "GET",
+            "/ready",
+            ready,
+            "Whether the models that should run are warmed up",
             tag="Health",
             answers={JSON: dict[str, Any]},
             errors=(503,),
         ),
-        Endpoint(
-            method="GET",
-            path="/metrics",
-            handler=metrics,
-            summary="Prometheus metrics",
-            tag="Health",
-            answers={"text/plain": None},
-        ),
+        Endpoint("GET", "/metrics", metrics, "Prometheus metrics", tag="Health", answers={"text/plain": None}),
     ]
 
 

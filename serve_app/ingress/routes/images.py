@@ -16,15 +16,15 @@ from serve_app.abilities import demands_of, refuse_images, refuse_what_it_lacks
 from serve_app.autoscaling import work_of
 from serve_app.errors import InvalidRequest
 from serve_app.ingress.addresses import url_of
-from serve_app.ingress.admission import Load
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import Asked, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.inputs import read_image, read_images
-from serve_app.ingress.services import ImageClient, ServedImage, Services
+from serve_app.ingress.services import ServedModel, Services
 from serve_app.media.images import ImageInfo
+from serve_app.model_settings import ImageSettings
 from serve_app.protocol.images import (
     EditRequest,
     GenerationRequest,
@@ -38,6 +38,7 @@ from serve_app.protocol.images import (
 from serve_app.settings import Settings
 from serve_app.tasks import ImageEvent, ImagePreview, ImageResult, ImageTask
 
+ServedImage = ServedModel[ImageSettings]
 SUNSET = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQMAAAAlPW0iAAAABlBMVEUoWqDmeDwUttOQAAAAEklEQVR42mNgwA4Y/zMwMWBB"
     "ABfZAQ/GgRizAAAAAElFTkSuQmCC"
@@ -50,33 +51,33 @@ def endpoints(services: Services) -> list[Endpoint]:
 
     async def generate(request: Request) -> ASGIApp:
         asked, body = await read_request(request, GenerationRequest, settings.limits)
-        model = services.choose(ServedImage, asked.model)
+        model = services.choose(ImageSettings, asked.model)
         urls = [asked.input_reference.image_url] if asked.input_reference else []
         image = await read_image("input_reference", body.files.get("input_reference", ()), urls, settings)
         return await _answer(services, model, request, body, asked, [image] if image else [], "input_reference")
 
     async def edit(request: Request) -> ASGIApp:
         asked, body = await read_request(request, EditRequest, settings.limits)
-        model = services.choose(ServedImage, asked.model)
+        model = services.choose(ImageSettings, asked.model)
         images, mask = await _read_inputs(model, asked, body, settings)
         return await _answer(services, model, request, body, asked, images, asked.input_urls[0], mask)
 
     return [
         Endpoint(
-            method="POST",
-            path="/v1/images/generations",
-            handler=generate,
-            summary="Images from a prompt",
+            "POST",
+            "/v1/images/generations",
+            generate,
+            "Images from a prompt",
             tag="Images",
             body=GenerationRequest,
             example={"prompt": "A sunset over the ocean"},
             answers={JSON: ImagesResponse, EVENTS: None},
         ),
         Endpoint(
-            method="POST",
-            path="/v1/images/edits",
-            handler=edit,
-            summary="Images from an image and a prompt",
+            "POST",
+            "/v1/images/edits",
+            edit,
+            "Images from an image and a prompt",
             tag="Images",
             body=EditRequest,
             example={"prompt": "A sunset over the ocean", "image": SUNSET},
@@ -130,17 +131,16 @@ async def _answer(
     # asking the model wakes it from zero replicas, so only where its answer matters
     if task.parameters or demands_of(task):
         refuse_what_it_lacks(task, await model.client.describe(), image_field=image_field)
-    client, load = model.client, model.load
     urls = partial(url_of, services, request)
     if asked.stream and key_of(request) is None:
-        return EventStream(_events(_run(client, load, task), asked, task, urls, int(created)))
+        return EventStream(_events(_run(model, task), asked, task, urls, int(created)))
     task = replace(task, partial_images=0)
 
     async def make() -> ImageResult:
         work = work_of(task)
-        with load.admit(work):
-            result = await client.generate(task)
-        load.finished(work, result.timing.engine_s)
+        with model.load.admit(work):
+            result: ImageResult = await model.client.generate(task)
+        model.load.finished(work, result.timing.engine_s)
         return result
 
     once = partial(services.once.result, request, asked, body.files, ImageResult, task.id, make)
@@ -157,13 +157,13 @@ async def _answer(
     return json_answer(answer, timing=made.result.timing)
 
 
-async def _run(client: ImageClient, load: Load, task: ImageTask) -> AsyncGenerator[ImageEvent, None]:
+async def _run(model: ServedImage, task: ImageTask) -> AsyncGenerator[ImageEvent, None]:
     work = work_of(task)
-    with load.admit(work):
-        async with aclosing(client.stream(task)) as events:
+    with model.load.admit(work):
+        async with aclosing(model.client.stream(task)) as events:
             async for made in events:
                 if isinstance(made, ImageResult):
-                    load.finished(work, made.timing.engine_s)
+                    model.load.finished(work, made.timing.engine_s)
                 yield made
 
 

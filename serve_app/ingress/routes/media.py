@@ -29,10 +29,10 @@ def endpoints(services: Services) -> list[Endpoint]:
 
     return [
         Endpoint(
-            method="GET",
-            path="/v1/media/{key:path}",
-            handler=fetch,
-            summary="A result in local storage, by the URL that an answer gave",
+            "GET",
+            "/v1/media/{key:path}",
+            fetch,
+            "A result in local storage, by the URL that an answer gave",
             tag="Media",
             answers=dict.fromkeys(("image/png", "image/jpeg", "image/webp", "video/mp4")),
             headers=("Range",),

@@ -22,19 +22,12 @@ def endpoints(services: Services) -> list[Endpoint]:
         return json_answer(find_model(request.path_params["model"], services.settings, created))
 
     return [
+        Endpoint("GET", "/v1/models", every, "The models served", tag="Models", answers={JSON: ModelList}),
         Endpoint(
-            method="GET",
-            path="/v1/models",
-            handler=every,
-            summary="The models served",
-            tag="Models",
-            answers={JSON: ModelList},
-        ),
-        Endpoint(
-            method="GET",
-            path="/v1/models/{model:path}",  # ids are hub names, which hold slashes
-            handler=one,
-            summary="One model",
+            "GET",
+            "/v1/models/{model:path}",  # ids are hub names, which hold slashes
+            one,
+            "One model",
             tag="Models",
             answers={JSON: Model},
             errors=(404,),

@@ -20,13 +20,15 @@ from serve_app.ingress.body import read_request
 from serve_app.ingress.endpoints import Handler
 from serve_app.ingress.events import DONE, EventStream, event
 from serve_app.ingress.idempotency import key_of
-from serve_app.ingress.services import ServedText, Services, TextClient
+from serve_app.ingress.services import ServedModel, Services
+from serve_app.model_settings import TextSettings
 from serve_app.protocol.chat import ChatRequest
 from serve_app.protocol.completions import CompletionRequest
 from serve_app.protocol.text import DENOISING, TextChunks
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, TextTask, Timing
 
 R = TypeVar("R", ChatRequest, CompletionRequest)
+ServedText = ServedModel[TextSettings]
 
 
 class Named(TypedDict):
@@ -52,7 +54,7 @@ def text_handler(
     async def create(request: Request) -> ASGIApp:
         submitted_at = time.time()
         asked, _ = await read_request(request, request_model, settings.limits)
-        model = services.choose(ServedText, asked.model)
+        model = services.choose(TextSettings, asked.model)
         id = f"{prefix}-{uuid.uuid4().hex}"
         tasks = asked.to_tasks(
             model.settings,
@@ -62,7 +64,7 @@ def text_handler(
             traceparent=request.state.traceparent,
         )
         hints = asked.ignored_hints()
-        make = partial(complete, model.client, model.load, tasks)
+        make = partial(complete, model, tasks)
         once = partial(services.once.result, request, asked, {}, list[TextResult], id, make)
 
         def name(id: str, created_at: float) -> Named:
@@ -70,7 +72,7 @@ def text_handler(
 
         async def events() -> AsyncGenerator[bytes, None]:
             if key_of(request) is None:
-                named, texts = name(id, time.time()), run(model.client, model.load, tasks)
+                named, texts = name(id, time.time()), run(model, tasks)
             else:
                 made = await once()
                 named, texts = name(made.id, made.created_at), events_of(made.result)
@@ -86,30 +88,30 @@ def text_handler(
     return create
 
 
-async def complete(client: TextClient, load: Load, tasks: Sequence[TextTask]) -> list[TextResult]:
+async def complete(model: ServedText, tasks: Sequence[TextTask]) -> list[TextResult]:
     """Runs all tasks at the same time and returns their results. If one fails, the others are cancelled."""
-    with admitted(load, tasks):
+    with admitted(model.load, tasks):
         if len(tasks) == 1:
-            results = [await client.complete(tasks[0])]
+            results = [await model.client.generate(tasks[0])]
         else:
             try:
                 async with asyncio.TaskGroup() as group:
-                    running = [group.create_task(client.complete(task)) for task in tasks]
+                    running = [group.create_task(model.client.generate(task)) for task in tasks]
             except ExceptionGroup as failed:
                 raise failed.exceptions[0] from failed
             results = [task.result() for task in running]
     for task, result in zip(tasks, results, strict=True):
-        load.finished(work_of(task), result.end.timing.engine_s)
+        model.load.finished(work_of(task), result.end.timing.engine_s)
     return results
 
 
-async def run(client: TextClient, load: Load, tasks: Sequence[TextTask]) -> AsyncGenerator[tuple[int, TextEvent], None]:
+async def run(model: ServedText, tasks: Sequence[TextTask]) -> AsyncGenerator[tuple[int, TextEvent], None]:
     """The events of all tasks as they come, each with the number of its task."""
-    with admitted(load, tasks):
-        async with aclosing(merged([client.stream(task) for task in tasks])) as events:
+    with admitted(model.load, tasks):
+        async with aclosing(merged([model.client.stream(task) for task in tasks])) as events:
             async for index, made in events:
                 if isinstance(made, TextEnd):
-                    load.finished(work_of(tasks[index]), made.timing.engine_s)
+                    model.load.finished(work_of(tasks[index]), made.timing.engine_s)
                 yield index, made
 
 

@@ -28,6 +28,7 @@ from serve_app.ingress.inputs import read_image
 from serve_app.ingress.query import read_query
 from serve_app.ingress.services import ServedVideo, Services
 from serve_app.jobs import Job, input_keys, new_job_id
+from serve_app.model_settings import VideoSettings
 from serve_app.protocol.common import parse
 from serve_app.protocol.images import URLOf
 from serve_app.protocol.reply_mode import ReplyMode, choose_reply_mode
@@ -57,10 +58,10 @@ def endpoints(services: Services) -> list[Endpoint]:
     one = "/v1/videos/{id}"
     return [
         Endpoint(
-            method="POST",
-            path="/v1/videos",
-            handler=videos.create,
-            summary="A video: as a job, or synchronously",
+            "POST",
+            "/v1/videos",
+            videos.create,
+            "A video: as a job, or synchronously",
             tag="Videos",
             body=VideoRequest,
             example={"prompt": "A sunset over the ocean", "response_format": "url"},
@@ -68,10 +69,10 @@ def endpoints(services: Services) -> list[Endpoint]:
             headers=("Prefer",),
         ),
         Endpoint(
-            method="POST",
-            path="/v1/videos/sync",
-            handler=videos.create_sync,
-            summary="A video: the MP4 itself",
+            "POST",
+            "/v1/videos/sync",
+            videos.create_sync,
+            "A video: the MP4 itself",
             tag="Videos",
             body=VideoRequest,
             example={"prompt": "A sunset over the ocean"},
@@ -79,38 +80,30 @@ def endpoints(services: Services) -> list[Endpoint]:
             headers=("Prefer",),
         ),
         Endpoint(
-            method="GET",
-            path="/v1/videos",
-            handler=videos.list,
-            summary="The caller's videos, newest first",
+            "GET",
+            "/v1/videos",
+            videos.list,
+            "The caller's videos, newest first",
             tag="Videos",
             query=ListQuery,
             answers={JSON: VideoList},
             errors=READS,
         ),
+        Endpoint("GET", one, videos.get, "A video's job", tag="Videos", answers={JSON: Video}, errors=READS),
         Endpoint(
-            method="GET",
-            path=one,
-            handler=videos.get,
-            summary="A video's job",
-            tag="Videos",
-            answers={JSON: Video},
-            errors=READS,
-        ),
-        Endpoint(
-            method="DELETE",
-            path=one,
-            handler=videos.delete,
-            summary="Delete a video's job and files; one that still runs is cancelled",
+            "DELETE",
+            one,
+            videos.delete,
+            "Delete a video's job and files; one that still runs is cancelled",
             tag="Videos",
             answers={JSON: VideoDeleted},
             errors=READS,
         ),
         Endpoint(
-            method="GET",
-            path=f"{one}/content",
-            handler=videos.content,
-            summary="The file: the video, its thumbnail or its spritesheet",
+            "GET",
+            f"{one}/content",
+            videos.content,
+            "The file: the video, its thumbnail or its spritesheet",
             tag="Videos",
             query=ContentQuery,
             answers={"video/mp4": None, "image/webp": None, "image/jpeg": None},
@@ -119,29 +112,29 @@ def endpoints(services: Services) -> list[Endpoint]:
             also={206: "A part of the file", 304: "Not modified", 307: "Where the file lies"},
         ),
         Endpoint(
-            method="POST",
-            path=f"{one}/cancel",
-            handler=videos.cancel,
-            summary="Cancel a video; one that has ended stays as it is",
+            "POST",
+            f"{one}/cancel",
+            videos.cancel,
+            "Cancel a video; one that has ended stays as it is",
             tag="Videos",
             answers={JSON: Video},
             errors=READS,
         ),
         Endpoint(
-            method="POST",
-            path=f"{one}/remix",
-            handler=videos.remix,
-            summary="The same parameters with another prompt",
+            "POST",
+            f"{one}/remix",
+            videos.remix,
+            "The same parameters with another prompt",
             tag="Videos",
             body=RemixRequest,
             example={"prompt": "A sunrise over the ocean"},
             answers={JSON: Video},
         ),
         Endpoint(
-            method="GET",
-            path=f"{one}/events",
-            handler=videos.events,
-            summary="Progress until the end, as server-sent events",
+            "GET",
+            f"{one}/events",
+            videos.events,
+            "Progress until the end, as server-sent events",
             tag="Videos",
             answers={EVENTS: None},
             errors=READS,
@@ -162,7 +155,7 @@ class Videos:
         self._settings = services.settings
         self._jobs = services.jobs
         self._once = services.once
-        self._models = services.of(ServedVideo)
+        self._models = services.of(VideoSettings)
         self._dispatcher = Dispatcher(services.store, services.jobs, self._models, services.settings.jobs)
         services.closing.append(self._dispatcher.close)
 
@@ -209,7 +202,7 @@ class Videos:
     async def remix(self, request: Request) -> Response:
         source = await self._job(request)
         asked, _ = await read_request(request, RemixRequest, self._settings.limits)
-        model = self._services.choose(ServedVideo, source.task.model)
+        model = self._services.choose(VideoSettings, source.task.model)
         check_stored(replace(source.task, prompt=asked.prompt), model.settings)
         id = new_job_id()
         old_keys = (source.task.input_key, source.task.last_frame_key)
@@ -263,7 +256,7 @@ class Videos:
     async def _new_job(self, request: Request, body: Asked, asked: VideoRequest) -> Job:
         """Makes the job. Raises InvalidRequest for all that can be known before: no job is made only to fail."""
         owner, id = _owner(request), new_job_id()
-        model = self._services.choose(ServedVideo, asked.model)
+        model = self._services.choose(VideoSettings, asked.model)
         fields = {*asked.frame_urls, *body.files}
         if fields == {"last_frame"}:
             raise InvalidRequest("'last_frame' needs a first frame beside it: input_reference.", param="last_frame")

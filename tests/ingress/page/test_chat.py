@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from serve_app.ingress.services import Services, TextClient
+from serve_app.ingress.services import ModelClient, Services
 from serve_app.tasks import ModelCard, TextEvent, TextResult, TextStep, TextTask
 from tests.ingress.conftest import Serving, client_of, with_client
 from tests.ingress.page.conftest import Page, complaints
@@ -39,15 +39,15 @@ def test_a_chat_streams_and_its_steps_can_be_gone_through(page: Page) -> None:
 class Endless:
     """A text client that shows one step and then goes on for ever; `closed` counts the streams that were ended."""
 
-    def __init__(self, inner: TextClient) -> None:
+    def __init__(self, inner: ModelClient) -> None:
         self._inner = inner
         self.closed = 0
 
     async def describe(self) -> ModelCard:
         return await self._inner.describe()
 
-    async def complete(self, task: TextTask) -> TextResult:
-        return await self._inner.complete(task)
+    async def generate(self, task: TextTask) -> TextResult:
+        return await self._inner.generate(task)
 
     async def stream(self, task: TextTask) -> AsyncGenerator[TextEvent, None]:
         del task
