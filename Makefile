@@ -29,9 +29,8 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 serve: setup ## set up, make the demo checkpoints (CPU), serve deployments.yaml (CONFIG=... for another file)
-	@$(BIN)/diffusion-serve check $(CONFIG)  # Serve itself would take a misspelt key without a word
 	@if [ $(PROFILE) = cpu ]; then $(BIN)/diffusion-serve demo-models; fi
-	PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/diffusion-serve up --config $(CONFIG)  # serve run that drains at its end
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/diffusion-serve up --config $(CONFIG)  # serve run that drains at its end
 
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 # Networks, processes and mounts of their own: nodes are made in them, and none outlives the run.

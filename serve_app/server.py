@@ -6,21 +6,26 @@ or Ctrl-C finishes running requests and refuses new ones (`drain`).
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from types import FrameType
 from typing import Any
 
 from serve_app.port import claim, who_listens
 from serve_app.render import dump
+from serve_app.settings import RESERVED
 
 NOTICE_S = 2.0
 """How long /ready says no before the routes go, so that load balancers stop sending."""
+REPLICAS_S = 30.0
+"""How long replicas may take to end once they have been told, as with Serve's own shutdown."""
 READERS_S = 10.0
 """How long clients may still read a file or events after all work has ended."""
 POLL_S = 0.2
@@ -44,6 +49,9 @@ def prepare_ray() -> None:
     """
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    # a model that loads for longer than 30 s is no reason to warn of
+    os.environ.setdefault("RAY_SERVE_SLOW_STARTUP_WARNING_S", "600")
+    os.environ.setdefault("RAY_SERVE_SLOW_STARTUP_WARNING_PERIOD_S", "600")
 
 
 def serve_until_told(config: dict[str, Any], *, dashboard: bool) -> int:
@@ -61,14 +69,23 @@ def serve_until_told(config: dict[str, Any], *, dashboard: bool) -> int:
 
 
 def _serve(config: dict[str, Any], name: str, *, dashboard: bool) -> int:
-    import ray
-    from ray import serve
-
     _catch_signals()
     prepare_ray()
+    import ray
+
+    from serve_app.console import log_less_here, show_less_of_workers
+
+    log_less_here()
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS"), namespace="serve", include_dashboard=dashboard)
+        _say("starting Ray" if starts_ray() else "joining Ray")
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"),
+            namespace="serve",
+            include_dashboard=dashboard,
+            logging_level=logging.WARNING,
+        )
         _catch_signals()  # again, because Ray sets a handler for SIGTERM of its own while it starts
+        _say(f"starting Serve; all logs: {show_less_of_workers()}")
         _deploy(config)
         return _watch(name, address(config))
     except Stop:
@@ -77,8 +94,9 @@ def _serve(config: dict[str, Any], name: str, *, dashboard: bool) -> int:
         return 0
     finally:
         if ray.is_initialized():
-            serve.shutdown()
+            _end(name)
             ray.shutdown()
+            _say("stopped")
 
 
 def application_name(config: dict[str, Any]) -> str:
@@ -107,7 +125,7 @@ def drain(name: str) -> None:
 
     if name not in serve.status().applications:  # the application was still starting
         return
-    print("draining: nothing new is let in; a second signal stops at once", file=sys.stderr, flush=True)
+    _say("draining: nothing new is let in; a second signal stops at once")
     try:
         noticed_at = time.monotonic() + NOTICE_S
         while "ingress" in _deployments(name) and (_inside(name) or time.monotonic() < noticed_at):
@@ -117,7 +135,25 @@ def drain(name: str) -> None:
         while _deployments(name) and time.monotonic() < read_until:
             time.sleep(POLL_S)
     except Stop:
-        print("stopping at once", file=sys.stderr, flush=True)
+        _say("stopping at once")
+
+
+def _end(name: str) -> None:
+    """Ends the replicas in good order; a Ray of our own takes the rest of Serve along when it ends.
+
+    `serve.shutdown` would kill Serve's controller under the eyes of Ray, which tells so as if it were an accident.
+    """
+    from ray import serve
+
+    if not starts_ray():
+        serve.shutdown()
+        return
+    if name not in serve.status().applications:
+        return
+    serve.delete(name, _blocking=False)
+    until = time.monotonic() + REPLICAS_S
+    while _deployments(name) and time.monotonic() < until:
+        time.sleep(POLL_S)
 
 
 def last_words(message: str) -> str:
@@ -160,11 +196,14 @@ def _deploy(config: dict[str, Any]) -> None:
     with tempfile.NamedTemporaryFile("w", prefix="deployments-", suffix=".yaml", encoding="utf-8") as file:
         file.write(dump(config))
         file.flush()
+        said = io.StringIO()
         try:
-            serve_run.main([file.name, "--non-blocking"], standalone_mode=False)
+            with redirect_stdout(said):
+                serve_run.main([file.name, "--non-blocking"], standalone_mode=False)
         except Stop:
             raise
         except SystemExit as error:  # the process has said why, and ends with 0
+            _say(said.getvalue())
             raise SystemExit(1) from error
 
 
@@ -173,18 +212,39 @@ def _watch(name: str, url: str) -> int:
     from ray import serve
     from ray.serve.schema import ApplicationStatus
 
+    began = time.monotonic()
+    states: dict[str, str] = {}
     while True:
         application = serve.status().applications.get(name)
-        if application is not None and application.status == ApplicationStatus.RUNNING:
-            break
-        if application is not None and application.status == ApplicationStatus.DEPLOY_FAILED:
-            for failure in _failures(application):
-                print(f"diffusion-serve up: {failure}", file=sys.stderr, flush=True)
-            return 1
+        if application is not None:
+            before, states = states, _states_of_models(application)
+            for model, state in states.items():
+                if before.get(model) != state:
+                    _say(f"{model}: {state}" + (f" after {time.monotonic() - began:.0f} s" if before else ""))
+            if application.status == ApplicationStatus.RUNNING:
+                break
+            if application.status == ApplicationStatus.DEPLOY_FAILED:
+                for failure in _failures(application):
+                    _say(f"diffusion-serve up: {failure}")
+                return 1
         time.sleep(WATCH_S)
-    print(f"ready: open {url} in a browser; the API's base URL is {url}v1", file=sys.stderr, flush=True)
+    _say(f"ready: open {url} in a browser; the API's base URL is {url}v1")
     while True:
         signal.pause()
+
+
+def _states_of_models(application: Any) -> dict[str, str]:
+    """Each model's deployment, in a word for people."""
+    words = {"HEALTHY": "ready", "UPDATING": "loading"}
+    return {
+        name: words.get(state := str(deployment.status.value), state.lower().replace("_", " "))
+        for name, deployment in application.deployments.items()
+        if name not in RESERVED
+    }
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def _failures(application: Any) -> Iterator[str]:

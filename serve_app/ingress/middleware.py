@@ -31,7 +31,9 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """No path of ours holds one; Starlette's routes end in $, which also matches before a line break."""
 PATH_CHARS = "/:@!$&'()*+,;="
 PROBES = frozenset({"/health", "/ready", "/metrics"})
-"""Paths that machines poll. They are logged at INFO only on errors."""
+"""Paths that machines poll. They are logged at INFO only on errors, of which "not ready yet" is none."""
+PAGE = "/page/"
+"""The page's own files: a score for each visit."""
 CLIENT_CLOSED = 499
 """Logged if the client left before its answer. It is never sent."""
 
@@ -109,12 +111,16 @@ class Envelope:
         route = self._templates.get(scope.get("endpoint"), "other")
         state = scope["state"]
         metrics.count_request(route, scope["method"], status, seconds, state["error_code"])
-        level = logging.DEBUG if scope["path"] in PROBES and status < 400 else logging.INFO
+        level = logging.DEBUG if _is_routine(scope["path"], status) else logging.INFO
         if access_log.isEnabledFor(level):
             # quoted, because a line break in a path could forge a log line
             facts = {"method": scope["method"], "path": quote(scope["path"], safe=PATH_CHARS), "status": status}
             facts |= {"seconds": round(seconds, 6), "caller": state["caller"].name}
             access_log.log(level, "%(method)s %(path)s %(status)d %(seconds).3f s", facts, extra=facts)
+
+
+def _is_routine(path: str, status: int) -> bool:
+    return (path in PROBES and (status < 400 or status == 503)) or (path.startswith(PAGE) and status < 400)
 
 
 def _ids(scope: Scope) -> tuple[str, str]:

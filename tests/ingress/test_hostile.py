@@ -364,6 +364,20 @@ async def test_a_path_forges_no_line_of_the_log(client: httpx.AsyncClient, caplo
     assert lines[0].startswith("GET /x%0A2026-01-01%20ERROR%20all%20is%20lost%1B%5B31m 404 ")
 
 
+@pytest.mark.parametrize("path", ["/ready", "/health", "/page/main.js"])
+async def test_what_is_asked_for_all_the_time_is_no_news(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    access = "serve_app.access"
+    with caplog.at_level(logging.INFO, access):
+        await client.get(path)
+        await client.get("/page/nothing.js")
+        async with asyncio.timeout(5):
+            while not (lines := [one.getMessage() for one in caplog.records if one.name == access]):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert [line[:26] for line in lines] == ["GET /page/nothing.js 404 0"]
+
+
 # --- slow clients ---------------------------------------------------------------------------------------------------
 
 
