@@ -2,7 +2,8 @@
 
 Serve accepts misspelt keys in most sections silently, so its own models (`ray.serve.schema`) judge the file here with
 unknown keys forbidden, and our settings judge `args`. Starts nothing and needs no
-cluster. With `here` it also checks what this machine lacks (`machine.py`).
+cluster. With `here` it also checks what this machine lacks (`machine.py`): a file for a cluster is often checked on a
+laptop, so GPUs and SGLang that are missing are warnings, which only a start on this machine takes as errors.
 """
 
 from __future__ import annotations
@@ -46,14 +47,17 @@ MAPPINGS: dict[str, type[BaseModel]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding: `path` is the key's, such as `applications[0].args.image.gpus`; an error unless it only warns."""
+    """One finding: `path` is the key's, such as `applications[0].args.image.gpus`.
+
+    An `error` is wrong on every machine, what is `missing` on this one.
+    """
 
     path: str
     message: str
-    level: Literal["error", "warning"] = "error"
+    level: Literal["error", "warning", "missing"] = "error"
 
     def __str__(self) -> str:
-        prefix = "warning: " if self.level == "warning" else ""
+        prefix = "" if self.level == "error" else "warning: "
         return f"{prefix}{self.path}: {self.message}" if self.path else f"{prefix}{self.message}"
 
 
@@ -67,6 +71,11 @@ class Report:
     @property
     def ok(self) -> bool:
         return not any(problem.level == "error" for problem in self.problems)
+
+    @property
+    def can_start(self) -> bool:
+        """Whether this machine has what the file asks for; known where it was checked for `here`."""
+        return self.ok and not any(problem.level == "missing" for problem in self.problems)
 
 
 def check_file(path: Path, *, here: bool = False) -> Report:
@@ -98,7 +107,7 @@ def check_config(config: object, *, here: bool = False) -> Report:
             path = f"applications[{i}]"
             problems += _check_application(application, path, here=here)
             problems += _open_to_all(application, config, f"{path}.args.access")
-            summaries.append(_summary(application, config))
+            summaries.append(_summary(application, config, here=here))
     unique = tuple(dict.fromkeys(problems))
     report = Report(unique)
     return Report(unique, "; ".join(summaries)) if report.ok else report
@@ -315,6 +324,7 @@ def _profiles(settings: Settings) -> tuple[Literal["demo", "gpu"], ...]:
 
 
 def _check_settings(settings: Settings, path: str, *, here: bool) -> Iterator[Problem]:
+    here_now = machine.Machine.this() if here else None
     for profile in _profiles(settings):
         for found in _resolved(settings, profile, path):
             if isinstance(found, Problem):
@@ -322,6 +332,9 @@ def _check_settings(settings: Settings, path: str, *, here: bool) -> Iterator[Pr
                 continue
             if here:
                 yield from (Problem(_join(path, key), message) for key, message in machine.look(found))
+            if here_now is not None and here_now.choose_profile(settings.profile) == profile:
+                missing = here_now.find_missing(found)
+                yield from (Problem(_join(path, key), message, "missing") for key, message in missing)
             for name, model in found.served.items():
                 yield from _check_engine(model, f"{path}.models.{name}")
                 if settings.profile == "demo" and model.gpus:
@@ -351,13 +364,14 @@ def _check_engine(model: AnyModel, path: str) -> Iterator[Problem]:
 # --- the summary ----------------------------------------------------------------------------------------------------
 
 
-def _summary(application: dict[str, Any], config: dict[str, Any]) -> str:
+def _summary(application: dict[str, Any], config: dict[str, Any], *, here: bool) -> str:
     name = application.get("name", "default")
     if not _is_ours(str(application.get("import_path", ""))):
         return f"application '{name}': {application.get('import_path')}"
     try:
         settings = Settings.model_validate(application.get("args") or {})
-        served = " | ".join(_served(settings, profile) for profile in _profiles(settings))
+        profiles = (machine.Machine.this().choose_profile(settings.profile),) if here else _profiles(settings)
+        served = " | ".join(_served(settings, profile) for profile in profiles)
     except ValidationError:
         return ""
     http = config.get("http_options") or {}

@@ -1,4 +1,4 @@
-"""Finds settings that would fail on this machine: missing folders and variables, arguments that an engine refuses.
+"""Finds settings that would fail on this machine: missing folders, variables and GPUs, arguments an engine refuses.
 
 Each check uses the code that would fail at the start. None uses the network.
 """
@@ -6,10 +6,15 @@ Each check uses the code that would fail at the start. None uses the network.
 from __future__ import annotations
 
 import importlib.util
+import math
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
+
+from ray._private.accelerators import get_accelerator_manager_for_resource
 
 from serve_app.demo import is_demo
 from serve_app.engines.diffusers.algorithms import parse_algorithm
@@ -20,7 +25,7 @@ from serve_app.errors import GenerationFailed
 from serve_app.ingress.auth import Keys
 from serve_app.media.videos import check_encoder
 from serve_app.model_settings import DiffusionSettings, ModelSettings, TextSettings
-from serve_app.settings import MediaSettings, Settings
+from serve_app.settings import MediaSettings, Profile, Settings
 
 Finding = tuple[str, str]
 """The path of a key below the settings, and what is wrong with it."""
@@ -39,6 +44,53 @@ def look(settings: Settings) -> Iterator[Finding]:
             yield from _look_for_encoder(f"models.{name}")
     if settings.telemetry.otlp_endpoint and importlib.util.find_spec("opentelemetry") is None:
         yield "telemetry.otlp_endpoint", "needs the extra `otel`, which is not installed"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides which profile runs here, and whether it can: the GPUs that a Ray on this machine has, and SGLang."""
+
+    gpus: int
+    has_sglang: bool
+
+    @staticmethod
+    def this() -> Machine:
+        """This machine, by the code with which Ray counts at its start."""
+        manager = get_accelerator_manager_for_resource("GPU")
+        assert manager is not None, "Ray has a manager of GPUs where there are none, too"
+        visible = manager.get_current_process_visible_accelerator_ids()
+        gpus = manager.get_current_node_num_accelerators()
+        return Machine(
+            gpus=gpus if visible is None else min(gpus, len(visible)),
+            has_sglang=importlib.util.find_spec("sglang") is not None,
+        )
+
+    def choose_profile(self, asked: Profile) -> Literal["demo", "gpu"]:
+        """The profile that runs here; `auto` is chosen as the application does it (`app.choose_profile`)."""
+        if asked != "auto":
+            return asked
+        return "gpu" if self.gpus and self.has_sglang else "demo"
+
+    def find_missing(self, settings: Settings) -> Iterator[Finding]:
+        """The GPUs and SGLang that these resolved settings need to start and this machine lacks."""
+        fits = True
+        for name, model in settings.served.items():
+            if choose(model) == "sglang" and not self.has_sglang:
+                yield (
+                    f"models.{name}.engine",
+                    "sglang is not installed on this machine (make setup PROFILE=gpu)",
+                )
+            if math.ceil(model.gpus) > self.gpus:
+                fits = False
+                yield f"models.{name}.gpus", f"a replica needs {model.gpus:g} GPU, and this machine has {self.gpus}"
+        first = {name: model.gpus * model.replicas.min for name, model in settings.served.items()}
+        together = round(sum(first.values()), 6)
+        if fits and together > self.gpus:
+            each = ", ".join(f"{name} {gpus:g}" for name, gpus in first.items() if gpus)
+            yield (
+                "models",
+                f"the first replicas need {together:g} GPUs together ({each}), and this machine has {self.gpus}",
+            )
 
 
 def _look_at_model(model: ModelSettings) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """`diffusion-serve up`: serve from the command line, with the option names of Dynamo's launch scripts.
 
 The options become a deployments file, which is printed, so that it can be kept and edited, and then served (see
-`server.py`).
+`server.py`), if this machine has what it asks for.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the deployments file and serves it until a signal. Returns 1 if the file or an option is wrong."""
+    """Serves the deployments file, printed where options made it, until a signal. Returns 1 if it cannot be served."""
     repeated: tuple[Problem, ...] = ()
     try:
         if args.config is not None:
@@ -91,11 +91,21 @@ def run(args: argparse.Namespace) -> int:
         print(problem, file=sys.stderr)
     if repeated or not report.ok:
         return 1
-    print(dump(config), end="", flush=True)
+    if not report.can_start:
+        print("diffusion-serve up: this machine lacks what the warnings name; nothing was started", file=sys.stderr)
+        return 1
+    if args.print or not _is_as_written(config, args.config):
+        print(dump(config), end="", flush=True)
     if args.print:
         return 0
+    print(report.summary, file=sys.stderr, flush=True)
     os.environ.update(s3_variables(os.environ))
     return serve_until_told(config, dashboard=args.dashboard)
+
+
+def _is_as_written(config: dict[str, Any], file: Path | None) -> bool:
+    """Whether the options changed nothing, so that nobody needs to see the file again."""
+    return file is not None and config == yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 # --- options to a deployments file ------------------------------------------------------------------------------------

@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from serve_app.check import check_config
 from serve_app.cli import main
+from serve_app.machine import Machine
+from serve_app.settings import Settings, resolve
+
+ONE = {"text": 0.3, "image": 0.3, "video": 0.3}
+ONE_GPU: dict[str, Any] = {kind: {"gpus": gpus} for kind, gpus in ONE.items()}
+"""All three on one GPU, as in cluster/one-gpu.yaml."""
 
 
 def problems(args: dict[str, Any], *, here: bool = True) -> list[str]:
@@ -73,6 +80,87 @@ def test_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(found) == 1, found
     assert "args.models.video: ffmpeg cannot be run" in found[0]
     assert problems({"home": str(tmp_path), "models": {"video": None}}) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "models", "expected"),
+    [
+        (Machine(gpus=1, has_sglang=True), ONE_GPU, []),
+        (Machine(gpus=3, has_sglang=True), {}, []),
+        (
+            Machine(gpus=1, has_sglang=True),
+            {},
+            [
+                "models: the first replicas need 3 GPUs together (text 1, image 1, video 1), and this machine has 1",
+            ],
+        ),
+        (
+            Machine(gpus=0, has_sglang=True),
+            ONE_GPU,
+            [f"models.{kind}.gpus: a replica needs {gpus} GPU, and this machine has 0" for kind, gpus in ONE.items()],
+        ),
+        (
+            Machine(gpus=1, has_sglang=False),
+            {**ONE_GPU, "text": None, "video": None},
+            ["models.image.engine: sglang is not installed on this machine (make setup PROFILE=gpu)"],
+        ),
+        # asleep at first, and too large all the same
+        (
+            Machine(gpus=1, has_sglang=True),
+            {**ONE_GPU, "large": {"kind": "video", "model": "a/b", "gpus": 2, "replicas": {"min": 0}}},
+            ["models.large.gpus: a replica needs 2 GPU, and this machine has 1"],
+        ),
+    ],
+)
+def test_gpus_and_sglang(machine: Machine, models: dict[str, Any], expected: list[str]) -> None:
+    settings = resolve(Settings.model_validate({"profile": "gpu", "models": models}), "gpu")
+    assert [": ".join(finding) for finding in machine.find_missing(settings)] == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (Machine(gpus=0, has_sglang=False), "demo"),
+        (Machine(gpus=1, has_sglang=False), "demo"),
+        (Machine(gpus=0, has_sglang=True), "demo"),
+        (Machine(gpus=1, has_sglang=True), "gpu"),
+    ],
+)
+def test_auto_asks_for_nothing_that_is_not_here(machine: Machine, expected: str) -> None:
+    assert machine.choose_profile("auto") == expected
+    assert machine.choose_profile("gpu") == "gpu"
+
+
+@pytest.fixture
+def for_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that asks for GPUs; this machine has none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    path = tmp_path / "cluster.yaml"
+    args = {"profile": "gpu", "home": str(tmp_path), "media": {"root": tmp_path.as_uri()}, "models": {"video": None}}
+    application = {"name": "diffusion", "import_path": "serve_app.app:build", "args": args}
+    path.write_text(yaml.safe_dump({"http_options": {"host": "127.0.0.1"}, "applications": [application]}))
+    return path
+
+
+def test_a_file_for_a_cluster_is_checked_on_a_laptop(for_a_cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(for_a_cluster)]) == 0
+    shown = capsys.readouterr()
+    assert "profile gpu: text inclusionAI/LLaDA2.0-mini-preview on 1 GPU" in shown.out
+    warning = "warning: applications[0].args.models.text.gpus: a replica needs 1 GPU, and this machine has 0"
+    assert warning in shown.err.splitlines()
+    assert main(["check", str(for_a_cluster), "--elsewhere"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_up_starts_nothing_that_cannot_run_here(for_a_cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--config", str(for_a_cluster)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    said = shown.err.splitlines()
+    assert "warning: applications[0].args.models.image.gpus: a replica needs 1 GPU, and this machine has 0" in said
+    assert said[-1] == "diffusion-serve up: this machine lacks what the warnings name; nothing was started"
+    assert main(["up", "--config", str(for_a_cluster), "--print"]) == 0
 
 
 def test_a_file_for_another_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
