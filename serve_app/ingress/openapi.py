@@ -43,7 +43,8 @@ ERRORS = {
 HEADERS: dict[str, Json] = {
     "Idempotency-Key": {
         "description": "The same key with the same body gives the same result or job; with another body it is a 400. "
-        "A stream with a key comes whole once its result is made: a text as one block, an image without previews.",
+        "A stream with a key sends keep-alives until its result is whole: then a text as one block, an image without "
+        "previews.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     },
     "Prefer": {
