@@ -222,7 +222,10 @@ class ImagePreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageResult:
-    """`step_caching` is the method that was used; an edit may not know one that drawing knows."""
+    """`step_caching` is the method that was used; an edit may not know one that drawing knows.
+
+    `prompt_tokens` is None where the engine cannot count them.
+    """
 
     images: tuple[GeneratedImage, ...]
     width: int
@@ -230,6 +233,7 @@ class ImageResult:
     num_inference_steps: int
     guidance_scale: float
     step_caching: str | None = None
+    prompt_tokens: int | None = None
     timing: Timing = field(default_factory=Timing)
 
 

@@ -74,6 +74,7 @@ class ImageDeployment(ModelDeployment[ImageEngine]):
                 num_inference_steps=output.num_inference_steps,
                 guidance_scale=output.guidance_scale,
                 step_caching=output.step_caching.method if output.step_caching else None,
+                prompt_tokens=output.prompt_tokens,
                 timing=record.timing,
             )
 

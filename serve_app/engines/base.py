@@ -49,7 +49,8 @@ OnStep = Callable[[Step], None]
 class ImageOutput:
     """`pixels` holds n images of (height, width, 3); image i was drawn with `seeds[i]`.
 
-    `step_caching` is the task's where it was used: a pipeline that edits may lack it.
+    `step_caching` is the task's where it was used: a pipeline that edits may lack it. `prompt_tokens` is None where the
+    engine cannot count them.
     """
 
     pixels: list[Pixels]
@@ -58,6 +59,7 @@ class ImageOutput:
     guidance_scale: float
     engine_s: float
     step_caching: StepCaching | None = None
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,13 +243,17 @@ class TokenDetails(TypedDict):
 
 
 class ImageUsage(TypedDict):
-    """An image token is a patch of 16 x 16 pixels; prompts are not counted."""
+    """An image token is a patch of 16 x 16 pixels, a text token one of the model's own tokenizer."""
 
     input_tokens: int
     output_tokens: int
     total_tokens: int
     input_tokens_details: TokenDetails
     output_tokens_details: TokenDetails
+
+
+class _WithUsage(TypedDict):
+    usage: NotRequired[ImageUsage]
 
 
 class ImageData(TypedDict):
@@ -284,9 +288,11 @@ class Description(TypedDict):
 
 
 class ImagesResponse(Description):
+    """`usage` is left out where the engine cannot count the prompt."""
+
     created: int
     data: list[ImageData]
-    usage: ImageUsage
+    usage: NotRequired[ImageUsage]
     nvext: ImageReport
 
 
@@ -298,7 +304,7 @@ def from_result(
         "created": created,
         "data": [_data(image, url_of) for image in result.images],
         **_description(task),
-        "usage": _usage(task, len(result.images)),
+        **_usage(task, len(result.images), result.prompt_tokens),
         "nvext": _report(asked, task, result, result.images),
     }
 
@@ -324,7 +330,7 @@ def completed_events(
             **_data(image, url_of),
             "created_at": created,
             **_description(task),
-            "usage": _usage(task, 1),
+            **_usage(task, 1, result.prompt_tokens),
             "nvext": _report(asked, task, result, (image,)),
         }
         for image in result.images
@@ -357,15 +363,20 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _usage(task: ImageTask, images: int) -> ImageUsage:
+def _usage(task: ImageTask, images: int, prompt_tokens: int | None) -> _WithUsage:
+    if prompt_tokens is None:
+        return {}
     patches = math.ceil(task.width / PATCH) * math.ceil(task.height / PATCH)
-    read = patches * len(task.input_images)
+    seen = patches * len(task.input_images)
+    read = prompt_tokens + seen
     return {
-        "input_tokens": read,
-        "output_tokens": patches * images,
-        "total_tokens": read + patches * images,
-        "input_tokens_details": {"text_tokens": 0, "image_tokens": read},
-        "output_tokens_details": {"text_tokens": 0, "image_tokens": patches * images},
+        "usage": {
+            "input_tokens": read,
+            "output_tokens": patches * images,
+            "total_tokens": read + patches * images,
+            "input_tokens_details": {"text_tokens": prompt_tokens, "image_tokens": seen},
+            "output_tokens_details": {"text_tokens": 0, "image_tokens": patches * images},
+        }
     }
 
 

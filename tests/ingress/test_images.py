@@ -54,6 +54,7 @@ async def test_an_image_by_url(client: httpx.AsyncClient, running: Running) -> N
     assert body["nvext"]["num_inference_steps"] == 2
     assert body["nvext"]["inference_time_s"] > 0
     assert body["usage"]["output_tokens"] == 25
+    assert body["usage"]["input_tokens"] == body["usage"]["input_tokens_details"]["text_tokens"] > 0
     assert body["data"][0]["url"].startswith(f"{running.url}/v1/media/public/")
     [data] = await fetched(client, answer)
     assert opened(data).size == (80, 72)
@@ -202,7 +203,7 @@ async def test_an_edit_by_multipart(client: httpx.AsyncClient) -> None:
     assert opened(edited).size == (72, 64)
     other = await client.post(EDITS, data=fields, files={"image[]": ("in.png", png(72, 64, (0, 0, 250)), "image/png")})
     assert await fetched(client, other) != [edited]
-    assert answer.json()["usage"]["input_tokens"] == 20
+    assert answer.json()["usage"]["input_tokens_details"]["image_tokens"] == 20
 
 
 async def test_an_edit_by_json_and_input_reference(client: httpx.AsyncClient) -> None:
@@ -304,7 +305,7 @@ async def test_as_many_images_as_the_model_takes_come_in_their_order(serving: Se
             by_form = await client.post(EDITS, data=form, files=files)
             assert by_form.status_code == 200, by_form.text
             assert by_form.json()["size"] == "64x64"
-            assert by_form.json()["usage"]["input_tokens"] == 2 * 16
+            assert by_form.json()["usage"]["input_tokens_details"]["image_tokens"] == 2 * 16
             images = [{"image_url": data_url(blue)}, {"image_url": data_url(red)}]
             body = {"prompt": "a fox", "images": images, "nvext": {"num_inference_steps": 1}}
             by_url = await client.post(EDITS, json=body)

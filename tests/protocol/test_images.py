@@ -131,6 +131,7 @@ def test_answers_say_what_was_made() -> None:
         height=128,
         num_inference_steps=8,
         guidance_scale=3.5,
+        prompt_tokens=2,
         timing=Timing(queue_s=0.25, engine_s=1.5),
     )
     answer = from_result(asked, task, result, lambda stored: f"https://x/{stored.key}", 7)
@@ -142,10 +143,10 @@ def test_answers_say_what_was_made() -> None:
         "background": "opaque",
         "output_format": "png",
         "usage": {
-            "input_tokens": 0,
+            "input_tokens": 2,
             "output_tokens": 256,
-            "total_tokens": 256,
-            "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+            "total_tokens": 258,
+            "input_tokens_details": {"text_tokens": 2, "image_tokens": 0},
             "output_tokens_details": {"text_tokens": 0, "image_tokens": 256},
         },
         "nvext": {
@@ -179,3 +180,4 @@ def test_events_have_openais_names() -> None:
         )
         [done] = completed_events(asked, task, result, lambda stored: stored.key, 7)
         assert (done["type"], done["b64_json"], done["nvext"]["seeds"]) == (f"{family}.completed", "YQ==", [1])
+        assert "usage" not in done, "no engine has counted the prompt"

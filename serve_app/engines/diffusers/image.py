@@ -20,6 +20,7 @@ from serve_app.engines.diffusers.families import load_family
 from serve_app.engines.diffusers.families.base import Call, ImageFamily, Size
 from serve_app.engines.diffusers.previews import Preview
 from serve_app.engines.diffusers.worker import Run, Worker
+from serve_app.engines.prompts import PromptCounter
 from serve_app.engines.shapes import next_multiple, spread
 from serve_app.errors import InvalidRequest
 from serve_app.model_settings import ImageSettings
@@ -35,6 +36,8 @@ class DiffusersImageEngine:
         self._family = load_family(ImageFamily, source, "image")
         self._adapters = Adapters(self._family.pipeline, settings.adapters)
         check_presets([self._family.pipeline], settings)
+        parts: dict[str, Any] = self._family.pipeline.components
+        self._prompts = PromptCounter([part for name, part in parts.items() if name.startswith("tokenizer")])
         self._most_steps = settings.limits.steps
         self._sizes = settings.warm_up_sizes or ((settings.defaults.width, settings.defaults.height),)
         self._worker = Worker("image-engine", source.threads(*self._family.modules))
@@ -99,6 +102,7 @@ class DiffusersImageEngine:
             guidance_scale=task.guidance_scale,
             engine_s=time.perf_counter() - clock,
             step_caching=drawing.step_caching,
+            prompt_tokens=self._prompts.count(task.prompt),
         )
 
 

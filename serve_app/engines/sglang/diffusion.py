@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines.base import ImageOutput, OnStep, Pixels, VideoOutput
 from serve_app.engines.parallel import guidance_of, sglang_arguments
 from serve_app.engines.presets import find_step_caching
+from serve_app.engines.prompts import PromptCounter
 from serve_app.engines.sglang.adapters import Adapters
 from serve_app.engines.sglang.families import INPUT_IMAGES
 from serve_app.engines.sglang.generator import Generator
@@ -28,6 +30,7 @@ from serve_app.media.images import decode_image
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import Adapter, ImageTask, Kind, ModelCard, Precision, StepCaching, VideoTask
 
+logger = logging.getLogger("serve_app.engines")
 T = TypeVar("T", ImageTask, VideoTask)
 PATCH = 16
 """Pixels a side that the transformer takes at a time: a latent pixel is 8x8, and it takes 2x2 of them."""
@@ -148,6 +151,7 @@ class SGLangImageEngine(SGLangDiffusion):
         # the guidance that the model takes as an input is fixed per engine
         guidance = settings.defaults.guidance_scale
         super().__init__(settings, {} if guidance is None else {"embedded_cfg_scale": guidance})
+        self._prompts = _prompt_counter(settings)
         self._sizes = settings.warm_up_sizes or ((settings.defaults.width, settings.defaults.height),)
 
     def _capabilities(self) -> set[str]:
@@ -196,6 +200,7 @@ class SGLangImageEngine(SGLangDiffusion):
             guidance_scale=self._guidance_used(task, guidance),
             engine_s=time.monotonic() - started,
             step_caching=task.step_caching,
+            prompt_tokens=self._prompts.count(task.prompt) if self._prompts else None,
         )
 
     async def _warm(self, task: ImageTask) -> None:
@@ -335,6 +340,15 @@ class SGLangVideoEngine(SGLangDiffusion):
             output = await self.generate(task, image, lambda _: None)
             if output.path is not None:
                 output.path.unlink(missing_ok=True)
+
+
+def _prompt_counter(settings: ImageSettings) -> PromptCounter | None:
+    """None where the checkpoint's tokenizer is not as diffusers lays it: the model is served without the count."""
+    try:
+        return PromptCounter.of_checkpoint(settings.model, settings.revision)
+    except (OSError, ValueError) as error:
+        logger.warning("prompts of %s are not counted: %s", settings.id, error)
+        return None
 
 
 def _frames(output: Any) -> Pixels:
