@@ -19,6 +19,7 @@ from ray._private.accelerators import get_accelerator_manager_for_resource
 from serve_app.demo import is_demo
 from serve_app.engines.diffusers.algorithms import parse_algorithm
 from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
+from serve_app.engines.families import algorithms_of
 from serve_app.engines.load import choose
 from serve_app.engines.lora import find_local_file
 from serve_app.errors import GenerationFailed
@@ -111,7 +112,7 @@ def _look_at_model(model: ModelSettings) -> Iterator[Finding]:
         yield "engine_args", str(error)
     if isinstance(model, TextSettings):
         try:
-            parse_algorithm(model)
+            parse_algorithm(model, algorithms_of(model))
         except ValueError as error:
             yield "algorithm", str(error)
 

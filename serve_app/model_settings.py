@@ -118,8 +118,8 @@ class TextSettings(ModelSettings):
     """A diffusion language model."""
 
     kind: Literal["text"] = "text"
-    algorithm: str = "LowConfidence"
-    """or JointThreshold, or another of the installed SGLang"""
+    algorithm: str | None = None
+    """LowConfidence or JointThreshold of LLaDA2, Gemma4Renoise of DiffusionGemma, another of SGLang; null: the first"""
     algorithm_config: dict[str, float | int | bool | str] = {}
     """its parameters, such as {threshold: 0.95}"""
     max_running_requests: Positive = 32

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from serve_app.engines.sglang.families import look_up
+from serve_app.engines.families import look_up
 from serve_app.model_settings import AnyModel, Parallel, TextSettings
 from serve_app.tasks import Kind
 

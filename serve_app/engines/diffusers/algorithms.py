@@ -1,22 +1,31 @@
-"""The dLLM algorithms by SGLang's names and parameters, as arguments of LLaDA2Pipeline. Pure."""
+"""The dLLM algorithms by SGLang's names and parameters, as what diffusers' pipelines of text take. Pure."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serve_app.engines.families import GEMMA4_RENOISE, JOINT_THRESHOLD, LOW_CONFIDENCE
 from serve_app.model_settings import TextSettings
 
-BLOCK_LENGTH = 32
 _DEFAULTS: dict[str, dict[str, float]] = {
-    "LowConfidence": {"threshold": 0.95},
-    "JointThreshold": {"threshold": 0.5, "edit_threshold": 0, "max_post_edit_steps": 16, "penalty_lambda": 0},
+    LOW_CONFIDENCE: {"threshold": 0.95},
+    JOINT_THRESHOLD: {"threshold": 0.5, "edit_threshold": 0, "max_post_edit_steps": 16, "penalty_lambda": 0},
+    GEMMA4_RENOISE: {
+        "max_denoising_steps": 48,
+        "entropy_bound": 0.1,
+        "t_min": 0.4,
+        "t_max": 0.8,
+        "confidence_threshold": 0.005,
+        "stability_threshold": 1,
+    },
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Algorithm:
-    """`editing_threshold` is None where finished tokens are never edited."""
+class Unmasking:
+    """Each step fills the masks that it is sure of. `editing_threshold` is None where no token is edited later."""
 
     name: str
     threshold: float
@@ -28,21 +37,57 @@ class Algorithm:
         return self.editing_threshold is not None
 
 
-def parse_algorithm(settings: TextSettings) -> Algorithm:
-    """The algorithm of the settings; ValueError that lists what is allowed for a name or parameter it does not know."""
-    name = settings.algorithm
-    if name not in _DEFAULTS:
-        raise ValueError(f"text.algorithm '{name}': the diffusers engine has {', '.join(_DEFAULTS)}")
+@dataclass(frozen=True, slots=True)
+class Renoising:
+    """Each step accepts the surest tokens and draws the others anew; a `confidence_threshold` of 0 runs all steps."""
+
+    name: str
+    max_denoising_steps: int
+    entropy_bound: float
+    t_min: float
+    t_max: float
+    confidence_threshold: float
+    stability_threshold: int
+
+
+Algorithm = Unmasking | Renoising
+
+
+def parse_algorithm(settings: TextSettings, known: Sequence[str] = tuple(_DEFAULTS)) -> Algorithm:
+    """The algorithm of the settings, or the first of `known`; ValueError that lists what is allowed for a name or
+    parameter it does not know.
+    """
+    name = settings.algorithm or known[0]
+    if name not in known or name not in _DEFAULTS:
+        raise ValueError(f"text.algorithm '{name}': the diffusers engine has {', '.join(known)} for this model")
     values = _DEFAULTS[name] | {key: _number(name, key, value) for key, value in settings.algorithm_config.items()}
+    if name == GEMMA4_RENOISE:
+        return _renoising(name, values)
     threshold = _within(name, "threshold", values["threshold"], 0.0, 1.0)
-    if name == "LowConfidence":
-        return Algorithm(name, threshold)
+    if name == LOW_CONFIDENCE:
+        return Unmasking(name, threshold)
     if values["penalty_lambda"] != 0:
         raise ValueError("text.algorithm_config.penalty_lambda: the diffusers engine has no penalty, only 0 is allowed")
     post_steps = _within(name, "max_post_edit_steps", values["max_post_edit_steps"], 0, 1024)
     edit_threshold = _within(name, "edit_threshold", values["edit_threshold"], 0.0, 1.0)
     # SGLang's 0 means "edit whenever the prediction differs"; diffusers reads 0 as "never edit"
-    return Algorithm(name, threshold, edit_threshold or sys.float_info.min, int(post_steps))
+    return Unmasking(name, threshold, edit_threshold or sys.float_info.min, int(post_steps))
+
+
+def _renoising(name: str, values: dict[str, float]) -> Renoising:
+    t_max = _within(name, "t_max", values["t_max"], _LEAST, 100.0)
+    return Renoising(
+        name,
+        max_denoising_steps=int(_within(name, "max_denoising_steps", values["max_denoising_steps"], 1, 1024)),
+        entropy_bound=_within(name, "entropy_bound", values["entropy_bound"], _LEAST, 1000.0),
+        t_min=_within(name, "t_min", values["t_min"], 0.0, t_max),
+        t_max=t_max,
+        confidence_threshold=_within(name, "confidence_threshold", values["confidence_threshold"], 0.0, 1000.0),
+        stability_threshold=int(_within(name, "stability_threshold", values["stability_threshold"], 1, 1024)),
+    )
+
+
+_LEAST = 1e-6
 
 
 def _number(name: str, key: str, value: object) -> float:

@@ -16,7 +16,7 @@ from serve_app.engines.base import ImageOutput, OnStep, Pixels, Step
 from serve_app.engines.diffusers import loading, pictures
 from serve_app.engines.diffusers.adapters import Adapters
 from serve_app.engines.diffusers.caching import cached, can_cache, check_presets
-from serve_app.engines.diffusers.families import load_family
+from serve_app.engines.diffusers.families import find_family
 from serve_app.engines.diffusers.families.base import Call, ImageFamily, Size
 from serve_app.engines.diffusers.previews import Preview
 from serve_app.engines.diffusers.worker import Run, Worker
@@ -33,7 +33,8 @@ class DiffusersImageEngine:
     def __init__(self, settings: ImageSettings) -> None:
         loading.quiet()
         source = loading.source(settings)
-        self._family = load_family(ImageFamily, source, "image")
+        family, class_name = find_family(ImageFamily, source, "image")
+        self._family = family(source, class_name)
         self._adapters = Adapters(self._family.pipeline, settings.adapters)
         check_presets([self._family.pipeline], settings)
         parts: dict[str, Any] = self._family.pipeline.components

@@ -92,6 +92,26 @@ def _hub_class(pipeline: Any, source: Source) -> str:
     return str(pipeline.load_config(source.model, **source.hub_arguments).get("_class_name"))
 
 
+def text_class(source: Source, known: tuple[str, ...]) -> str:
+    """The architecture that a text model's config.json names; ValueError unless it is one of `known`."""
+    try:
+        config, _ = transformers.PreTrainedConfig.get_config_dict(source.model, **source.hub_arguments)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{source.model}' is no text model: {error}") from error
+    names = config.get("architectures")
+    if not names:
+        raise ValueError(f"'{source.model}' is no text model: it has no config.json that names its architecture")
+    if names[0] not in known:
+        raise ValueError(f"'{source.model}' is a {names[0]}, no text model this engine knows: {', '.join(known)}")
+    return names[0]
+
+
+def check_release(what: str, since: str, installed: str = diffusers.__version__) -> None:
+    """ValueError where `what` needs a later release of diffusers than the installed one."""
+    if Version(installed) < Version(since):
+        raise ValueError(f"{what}, which needs diffusers {since} or later; {installed} is installed")
+
+
 def load_pipeline(cls: Any, source: Source, **parts: Any) -> Any:
     """The pipeline of class `cls`, with some parts given, on its device; ValueError where the checkpoint is broken."""
     try:

@@ -14,7 +14,7 @@ from serve_app.engines.base import OnStep, Step, VideoOutput
 from serve_app.engines.diffusers import loading, pictures
 from serve_app.engines.diffusers.adapters import Adapters
 from serve_app.engines.diffusers.caching import cached, check_presets
-from serve_app.engines.diffusers.families import load_family
+from serve_app.engines.diffusers.families import find_family
 from serve_app.engines.diffusers.families.base import Size, VideoFamily
 from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.engines.shapes import next_frames, next_multiple
@@ -29,7 +29,8 @@ class DiffusersVideoEngine:
     def __init__(self, settings: VideoSettings) -> None:
         loading.quiet()
         source = loading.source(settings)
-        self._family = load_family(VideoFamily, source, "video")
+        family, class_name = find_family(VideoFamily, source, "video")
+        self._family = family(source, class_name)
         self._adapters = Adapters(self._family.pipeline, settings.adapters)
         check_presets(filter(None, (self._family.from_text, self._family.from_image)), settings)
         self._most_steps = settings.limits.steps

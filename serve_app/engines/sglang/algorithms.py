@@ -15,6 +15,12 @@ from typing import Any
 
 import yaml
 
+from serve_app.engines.families import GEMMA4_RENOISE
+
+ATTENTION = {GEMMA4_RENOISE: "triton"}
+"""The attention backend of algorithms that run with no other."""
+SECTIONS = {GEMMA4_RENOISE: {"entropy_bound": "sampler_config"}}
+"""Parameters that SGLang looks for below a key of their own, and elsewhere overlooks without a word."""
 READ = re.compile(r"""config\.get\(\s*["'](\w+)["']""")
 
 
@@ -44,10 +50,15 @@ def check(algorithm: str, config: Mapping[str, Any], known: Mapping[str, frozens
             )
 
 
-def write(config: Mapping[str, Any], folder: Path) -> Path:
+def write(algorithm: str, config: Mapping[str, Any], folder: Path) -> Path:
     """The YAML file that `dllm_algorithm_config` names."""
+    sections = SECTIONS.get(algorithm, {})
+    written: dict[str, Any] = {name: value for name, value in config.items() if name not in sections}
+    for name, section in sections.items():
+        if name in config:
+            written.setdefault(section, {})[name] = config[name]
     path = folder / "algorithm.yaml"
-    path.write_text(yaml.safe_dump(dict(config)))
+    path.write_text(yaml.safe_dump(written))
     return path
 
 

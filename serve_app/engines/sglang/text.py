@@ -23,8 +23,10 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
+from serve_app.engines.families import algorithms_of
 from serve_app.engines.length import fitted
 from serve_app.engines.parallel import guidance_of, sglang_arguments
+from serve_app.engines.sampling import name_ignored
 from serve_app.engines.sglang import algorithms
 from serve_app.engines.sglang.blocks import Blocks, first_end
 from serve_app.engines.sglang.ports import free_ports
@@ -46,10 +48,11 @@ Chunk = dict[str, Any]
 
 
 class SGLangTextEngine:
-    """LLaDA2 and its like. Every option of `sgl.Engine` can be set over ours through `engine_args`."""
+    """LLaDA2 and DiffusionGemma. Every option of `sgl.Engine` can be set over ours through `engine_args`."""
 
     def __init__(self, settings: TextSettings) -> None:
-        algorithms.check(settings.algorithm, settings.algorithm_config, algorithms.installed())
+        self._algorithm = choose_algorithm(settings)
+        algorithms.check(self._algorithm, settings.algorithm_config, algorithms.installed())
         from sglang.srt.entrypoints.engine import Engine
 
         # a child that breaks sends us SIGQUIT, which would end the replica without a word: we watch them instead
@@ -69,7 +72,6 @@ class SGLangTextEngine:
         self._context = min(
             self._engine.tokenizer_manager.model_config.context_len, settings.max_total_tokens or sys.maxsize
         )
-        self._algorithm = settings.algorithm
         self._warm_up_tokens = min(WARM_UP_TOKENS, settings.limits.max_tokens)
         self._open: set[asyncio.Queue[Chunk | BaseException | None]] = set()
         self._watch: asyncio.Task[None] | None = None
@@ -98,7 +100,7 @@ class SGLangTextEngine:
                         prompt_tokens=chunk["meta_info"]["prompt_tokens"],
                         completion_tokens=tokens,
                         algorithm=self._algorithm,
-                        ignored=_ignored(task),
+                        ignored=name_ignored(task),
                         timing=Timing(engine_s=time.monotonic() - started),
                     )
                     return
@@ -213,16 +215,21 @@ class SGLangTextEngine:
         return self._tokenizer.decode(ids[:end], skip_special_tokens=True), end + 1, "stop"
 
 
+def choose_algorithm(settings: TextSettings) -> str:
+    return settings.algorithm or algorithms_of(settings)[0]
+
+
 def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
     """What `sgl.Engine` is started with; `folder` takes the algorithm's parameters, which SGLang reads from a file."""
+    algorithm = choose_algorithm(settings)
     arguments: dict[str, Any] = {
         "model_path": settings.model,
         "trust_remote_code": settings.trust_remote_code,
-        "dllm_algorithm": settings.algorithm,
+        "dllm_algorithm": algorithm,
         # unset, SGLang runs one request at a time
         "max_running_requests": settings.max_running_requests,
-        # CUDA graphs need flashinfer; capturing graphs for the prefill takes minutes and gains nothing here
-        "attention_backend": "flashinfer",
+        # CUDA graphs of masked models need flashinfer; those for the prefill take minutes and gain nothing here
+        "attention_backend": algorithms.ATTENTION.get(algorithm, "flashinfer"),
         "cuda_graph_backend_prefill": "disabled",
         "grammar_backend": "none",
         "skip_server_warmup": True,
@@ -233,7 +240,7 @@ def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
     if settings.revision is not None:
         arguments["revision"] = settings.revision
     if settings.algorithm_config:
-        arguments["dllm_algorithm_config"] = str(algorithms.write(settings.algorithm_config, folder))
+        arguments["dllm_algorithm_config"] = str(algorithms.write(algorithm, settings.algorithm_config, folder))
     if settings.max_total_tokens is not None:
         arguments["max_total_tokens"] = settings.max_total_tokens
         if settings.gpus < 1:
@@ -268,14 +275,3 @@ def _finish_reason(chunk: Chunk) -> FinishReason | None:
         message = reason.get("message") or "The text engine ended the request."
         raise InvalidRequest(message) if reason.get("status_code") == 400 else GenerationFailed(message)
     return "length" if reason["type"] == "length" else "stop"
-
-
-def _ignored(task: TextTask) -> tuple[str, ...]:
-    """The parameters with which the caller asked for sampling. A temperature of 0 is what the engine does."""
-    asked = {
-        "temperature": task.temperature not in (None, 0, 1),
-        "top_p": task.top_p not in (None, 1),
-        "top_k": task.top_k not in (None, 0, 1, -1),
-        "seed": task.seed is not None,
-    }
-    return tuple(name for name, was in asked.items() if was)

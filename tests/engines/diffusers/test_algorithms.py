@@ -4,16 +4,20 @@ from typing import Any
 
 import pytest
 
-from serve_app.engines.diffusers.algorithms import Algorithm, parse_algorithm
+from serve_app.engines.diffusers.algorithms import Renoising, Unmasking, parse_algorithm
 from serve_app.model_settings import TextSettings
 
 
-def parse(algorithm: str, **config: Any) -> Algorithm:
+def parse(algorithm: str, **config: Any) -> Any:
     return parse_algorithm(TextSettings(algorithm=algorithm, algorithm_config=config))
 
 
+def test_the_first_known_is_taken_where_the_settings_name_none() -> None:
+    assert parse_algorithm(TextSettings(), ("JointThreshold", "LowConfidence")).name == "JointThreshold"
+
+
 def test_low_confidence_never_edits() -> None:
-    assert parse("LowConfidence") == Algorithm("LowConfidence", threshold=0.95)
+    assert parse("LowConfidence") == Unmasking("LowConfidence", threshold=0.95)
     assert parse("LowConfidence", threshold=0.5).threshold == 0.5
     assert not parse("LowConfidence").edits
 
@@ -30,6 +34,11 @@ def test_an_edit_threshold_of_zero_means_always_edit() -> None:
     assert parse("JointThreshold", edit_threshold=0.3).editing_threshold == 0.3
 
 
+def test_gemma4_renoise_takes_sglangs_defaults() -> None:
+    assert parse("Gemma4Renoise") == Renoising("Gemma4Renoise", 48, 0.1, 0.4, 0.8, 0.005, 1)
+    assert parse("Gemma4Renoise", entropy_bound=0.5) == Renoising("Gemma4Renoise", 48, 0.5, 0.4, 0.8, 0.005, 1)
+
+
 def test_an_unknown_algorithm_lists_the_known() -> None:
     with pytest.raises(ValueError, match="'HighConfidence': the diffusers engine has LowConfidence, JointThreshold"):
         parse("HighConfidence")
@@ -44,6 +53,7 @@ def test_an_unknown_algorithm_lists_the_known() -> None:
         ("LowConfidence", {"threshold": 1.5}, "1.5 is not between 0.0 and 1.0"),
         ("JointThreshold", {"max_post_edit_steps": -1}, "not between"),
         ("LowConfidence", {"threshold": "high"}, "'high' is no number"),
+        ("Gemma4Renoise", {"t_min": 0.9}, "t_min of Gemma4Renoise: 0.9 is not between 0.0 and 0.8"),
         ("LowConfidence", {"threshold": True}, "True is no number"),
     ],
 )

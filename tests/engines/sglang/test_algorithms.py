@@ -43,5 +43,5 @@ def test_parameters_are_read_off_the_source() -> None:
 
 
 def test_the_file_holds_the_parameters(tmp_path: Path) -> None:
-    path = algorithms.write({"threshold": 0.9, "penalty_lambda": 0}, tmp_path)
+    path = algorithms.write("JointThreshold", {"threshold": 0.9, "penalty_lambda": 0}, tmp_path)
     assert yaml.safe_load(path.read_text()) == {"threshold": 0.9, "penalty_lambda": 0}

@@ -1,6 +1,6 @@
-"""The families of image and video models that this engine serves, a module each, found by a checkpoint's class.
+"""The families of models that this engine serves, a module each, found by a checkpoint's class.
 
-A new module with a subclass of `ImageFamily` or `VideoFamily` is all that a new family takes.
+A new module with a subclass of `ImageFamily`, `VideoFamily` or `TextFamily` is all that a new family takes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeVar
 from serve_app.engines.diffusers import loading
 from serve_app.engines.diffusers.families.base import Family
 from serve_app.engines.diffusers.loading import Source
+from serve_app.tasks import Kind
 
 F = TypeVar("F", bound=Family)
 
@@ -24,11 +25,13 @@ def families_of(base: type[F]) -> list[type[F]]:
     return sorted((family for family in _below(base) if hasattr(family, "name")), key=lambda family: family.__module__)
 
 
-def load_family(base: type[F], source: Source, kind: str) -> F:
-    """The family that the checkpoint's class names, loaded; ValueError where there is none or it is broken."""
+def find_family(base: type[F], source: Source, kind: Kind) -> tuple[type[F], str]:
+    """The family that the checkpoint's class names, and that class; ValueError where there is none, or not yet."""
     by_class = {name: family for family in families_of(base) for name in family.classes}
-    name = loading.pipeline_class(source, kind, tuple(by_class))
-    return by_class[name](source, name)
+    name = base.read_class(source, kind, tuple(by_class))
+    family = by_class[name]
+    loading.check_release(f"'{source.model}' is a {family.name}", family.since)
+    return family, name
 
 
 def _below(base: type[F]) -> Iterator[type[F]]:

@@ -1,4 +1,7 @@
-"""What a family of image or video models says of itself. The engines know no pipeline but through these classes."""
+"""What a family of image or video models says of itself. The engines know no pipeline but through these classes.
+
+Those of text are in `text.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from PIL import Image
 
 from serve_app.engines.diffusers import loading, pictures
 from serve_app.engines.diffusers.loading import Source
-from serve_app.tasks import ImageTask, VideoTask
+from serve_app.tasks import ImageTask, Kind, VideoTask
 
 T = TypeVar("T", ImageTask, VideoTask)
 LEAST_SIDE = 64
@@ -38,16 +41,26 @@ class Call:
 
 
 class Family:
-    """A loaded checkpoint of one family, and what its callers leave open.
+    """A loaded checkpoint of one family.
 
-    `name` stands in the table of families, `classes` are the pipeline classes of its checkpoints' model_index.json,
-    `since` is a release of diffusers that has them all, as later ones do. `parameters` are names of `nvext` that only
-    some families take.
+    `name` stands in the table of families, `classes` are what its checkpoints call themselves: the pipeline of a
+    model_index.json, or the architecture of a text model's config.json. `since` is a release of diffusers that has all
+    of its pipelines, as later ones do.
     """
 
     name: ClassVar[str]
     classes: ClassVar[tuple[str, ...]]
     since: ClassVar[str]
+
+    @staticmethod
+    def read_class(source: Source, kind: Kind, known: tuple[str, ...]) -> str:
+        """What the checkpoint calls itself; ValueError unless it is one of `known`."""
+        return loading.pipeline_class(source, kind, known)
+
+
+class DiffusionFamily(Family):
+    """Images or videos, and what their callers leave open. `parameters` are names of `nvext` that only some take."""
+
     num_inference_steps: int = 50
     guidance_scale: float = 5.0
     negative_prompt: bool = True
@@ -96,7 +109,7 @@ class Family:
         return min(most, tokenizer.model_max_length)
 
 
-class ImageFamily(Family):
+class ImageFamily(DiffusionFamily):
     """Draws from text alone, unless a subclass edits. `multiple` is what both sides must be multiples of."""
 
     input_images: int = 0
@@ -183,7 +196,7 @@ class ReferenceEdits(ImageFamily):
         return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
 
 
-class VideoFamily(Family):
+class VideoFamily(DiffusionFamily):
     """Makes videos from text, from a first frame, or both: a pipeline is None where this checkpoint cannot.
 
     `multiple` is what both sides must be multiples of; frames after the first come in groups of `group`.

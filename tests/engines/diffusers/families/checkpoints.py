@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import Any
 
 import tests.engines.diffusers.families as package
 from serve_app.engines.diffusers import families
 from serve_app.engines.diffusers.families.base import Family
-from tests.engines.diffusers.families.parts import Checkpoint
 
 MODULES = [module.name for module in pkgutil.iter_modules(families.__path__) if module.name != "base"]
 
 
-def checkpoints_of(base: type[Family]) -> dict[str, Checkpoint]:
+def checkpoints_of(base: type[Family]) -> dict[str, Any]:
     """Those of the families that are of `base`; a family without a test beside it is an ImportError."""
-    found: dict[str, Checkpoint] = {}
+    found: dict[str, Any] = {}
     for name in MODULES:
         family = importlib.import_module(f"{families.__name__}.{name}")
         if any(

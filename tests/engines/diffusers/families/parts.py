@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,17 @@ class Checkpoint:
     can: frozenset[str] = frozenset()
     input_images: int = 1
     parameters: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class TextCheckpoint:
+    """How one is written into a folder. `samples` are the sampling parameters that change its texts."""
+
+    make: Callable[[Path], None]
+    algorithm: str
+    block_length: int
+    samples: frozenset[str]
+    algorithm_config: dict[str, float | int | bool | str] = field(default_factory=dict[str, float | int | bool | str])
 
 
 NOISED = frozenset({"edit", "mask", "negative_prompt"})
