@@ -87,7 +87,8 @@ def schemathesis(running: Running, folder: Path, options: dict[str, str]) -> int
     }
     arguments = [word for option in every.items() for word in option]
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json", "--no-color", *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    environment = os.environ | {"SCHEMATHESIS_HOOKS": str(Path(__file__).with_name("sendable.py"))}
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
     return requests_in(report)
 
