@@ -51,7 +51,7 @@ export function Chat({ models, spec }) {
         <div class="row">
           <label class="check"><input type="checkbox" checked=${values.watch}
             onChange=${event => set({ watch: event.target.checked })} />
-            <span>Watch<span class="wordy"> it denoise</span></span></label>
+            <span>Watch it denoise</span></label>
           <span class="grow"></span>
           ${turns.length > 0 && !busy && html`
             <button type="button" class="quiet" onClick=${() => setTurns([])}>New chat</button>`}
