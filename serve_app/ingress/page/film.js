@@ -1,6 +1,6 @@
 // One video job: its progress, then its player, and what can be done with it.
 
-import { html, useRef, useState } from "./html.js";
+import { html, useEffect, useRef, useState } from "./html.js";
 import { isUnderway } from "./jobs.js";
 import { Failure } from "./widgets.js";
 
@@ -11,6 +11,8 @@ export function Film({ job, queue }) {
   const [data] = job.data ?? [];
   const [width, height] = job.size.split("x");
   const underway = isUnderway(job);
+  const card = useRef(null);
+  useEffect(() => job.isNew && card.current.scrollIntoView({ block: "nearest" }), []);
   const renewed = useRef(false);
   // the URL of an answer expires: the first failure asks for a fresh one, a second one is the browser's to tell
   const renew = () => {
@@ -18,7 +20,7 @@ export function Film({ job, queue }) {
     renewed.current = true;
   };
   return html`
-    <li class="card" data-state=${job.status} aria-busy=${underway}>
+    <li class="card" data-state=${job.status} aria-busy=${underway} ref=${card}>
       ${data?.url && html`
         <video controls loop muted playsinline preload="metadata" poster=${data.thumbnail_url} width=${width}
           height=${height} src=${data.url} aria-label=${job.prompt} onError=${renew}></video>`}

@@ -23,7 +23,7 @@ function Picture({ item, picture, onRepeat, onEdit, onAnimate }) {
   const { prompt, model } = item.request.fields;
   const facts = [picture.size, `seed ${picture.seed}`, `${picture.num_inference_steps} steps`,
     `guidance ${picture.guidance_scale}`, picture.quality !== "auto" && `${picture.quality} quality`, model,
-    `${picture.inference_time_s.toFixed(1)} s`];
+    `made in ${picture.inference_time_s.toFixed(1)} s`];
   return html`
     <li class="card" data-state="done">
       <img src=${picture.url} alt=${prompt} width=${picture.width} height=${picture.height} />

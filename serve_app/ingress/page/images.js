@@ -29,7 +29,9 @@ export function Images({ models, spec, onAnimate }) {
   };
   const edit = picture => {
     startFrom(picture);
-    document.getElementById("image-prompt").focus();
+    const prompt = document.getElementById("image-prompt");
+    prompt.focus();
+    prompt.select();
   };
   const repeat = ({ request: { fields }, source: from, strokes: painted }, { seed }) => {
     const { num_inference_steps: steps = "", guidance_scale: guidance = "", negative_prompt = "" } = fields.nvext ?? {};

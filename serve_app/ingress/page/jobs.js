@@ -9,7 +9,7 @@ const AGAIN_MS = 3000;
 
 export const isUnderway = job => job.status === "queued" || job.status === "in_progress";
 
-// The jobs as the API tells them, the newest first, and what can be done with them.
+// The jobs as the API tells them, the newest first, and what can be done with them. One just asked for is `isNew`.
 export function useJobs() {
   const [jobs, setJobs] = useState([]);
   const [hasMore, setHasMore] = useState(false);
@@ -30,7 +30,8 @@ export function useJobs() {
       setError(failed);
     }
   };
-  const ask = (path, request) => attempt(async () => put(await (await send({ path, ...request })).json()));
+  const ask = (path, request, marks) => attempt(async () =>
+    put({ ...(await (await send({ path, ...request })).json()), ...marks }));
 
   useEffect(() => void attempt(async () => setHasMore(await list())), []);
   useEffect(() => {
@@ -45,9 +46,9 @@ export function useJobs() {
     jobs,
     hasMore,
     error,
-    make: request => ask(request.path, request),
+    make: request => ask(request.path, request, { isNew: true }),
     cancel: job => ask(`v1/videos/${job.id}/cancel`),
-    remix: (job, prompt) => ask(`v1/videos/${job.id}/remix`, { fields: { prompt } }),
+    remix: (job, prompt) => ask(`v1/videos/${job.id}/remix`, { fields: { prompt } }, { isNew: true }),
     refresh: job => ask(`v1/videos/${job.id}`, { method: "GET" }),
     remove: job => attempt(async () => {
       watched.current.get(job.id)?.();

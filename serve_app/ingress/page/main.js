@@ -116,7 +116,12 @@ function useTab() {
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);
-  return [tab, id => { location.hash = id; }];
+  const pick = id => {
+    location.hash = id;
+    setTab(id);
+    scrollTo(0, 0);
+  };
+  return [tab, pick];
 }
 
 function useSpec() {

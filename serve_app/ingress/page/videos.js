@@ -26,6 +26,7 @@ export function Videos({ models, spec, given }) {
     if (!given) return;
     setStill(given.picture);
     set({ prompt: given.prompt });
+    document.getElementById("video-prompt").focus();
   }, [given]);
   const submit = event => {
     event.preventDefault();

@@ -1,6 +1,6 @@
 // The small parts that the tabs are made of: fields with labels, folds, errors, and a request as code to copy.
 
-import { html, useId, useState } from "./html.js";
+import { html, useEffect, useId, useRef, useState } from "./html.js";
 import { curl } from "./snippets.js";
 import { fieldOf } from "./spec.js";
 
@@ -69,12 +69,14 @@ export function Segments({ label, name, options, value, onPick }) {
 export const Fold = ({ title, children }) => html`
   <details class="fold"><summary>${title}</summary><div class="inside">${children}</div></details>`;
 
-// What the API said, in its own words.
+// What the API said, in its own words, and in sight: on a phone it may stand far from the button that was pressed.
 export function Failure({ error, children }) {
+  const box = useRef(null);
+  useEffect(() => box.current?.scrollIntoView({ block: "nearest" }), [error]);
   if (!error) return null;
   const what = [error.status || null, error.code].filter(Boolean).join(" ");
   return html`
-    <div class="failure" role="alert">
+    <div class="failure" role="alert" ref=${box}>
       <p>${what && html`<strong>${what}</strong> `}${error.message}</p>${children}
     </div>`;
 }

@@ -7,7 +7,7 @@ import pytest
 
 from serve_app.ingress.services import Services
 from tests.ingress.conftest import Loop, Running, Serving, client_of, with_client
-from tests.ingress.page.conftest import SHOTS, Page, complaints
+from tests.ingress.page.conftest import PHONE, SHOTS, Page, complaints
 from tests.ingress.page.webdriver import Browser
 from tests.ingress.test_videos import Held
 
@@ -44,6 +44,38 @@ def test_a_film_plays_and_is_there_again_later(page: Page) -> None:
     film = card(browser, prompt, "completed")
     browser.find(f"{film}//button[.='Delete']").click()
     browser.wait_for(lambda: not browser.find_all(film), "the film is still there")
+
+
+def in_sight(browser: Browser, selector: str) -> bool:
+    return browser.script(
+        "const { top, bottom } = arguments[0].getBoundingClientRect(); return top < innerHeight && bottom > 0",
+        browser.find(selector),
+    )
+
+
+def test_on_a_phone_what_came_of_a_button_is_in_sight(page: Page) -> None:
+    width, height = PHONE
+    page.browser.devtools(
+        "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=True
+    )
+    try:
+        browser = page.open("video")
+        prompt = f"A raccoon at {time.time_ns()}"
+        make(browser, prompt)
+        assert in_sight(browser, card(browser, prompt, "completed"))
+
+        browser.find("#tab-images").click()
+        browser.find("#image-prompt").type("A red fox")
+        browser.button("Make the picture").click()
+        browser.button("Animate").click()
+        assert in_sight(browser, "#video-prompt")
+        browser.button("More settings", "*[@id='panel-video']").click()
+        browser.find("//*[@id='panel-video']//input[@name='size']").type("999x64")
+        browser.button("Make the film").click()
+        assert in_sight(browser, "#panel-video [role=alert]")
+        assert all("400" in line for line in complaints(browser))
+    finally:
+        page.browser.devtools("Emulation.clearDeviceMetricsOverride")
 
 
 def test_a_film_is_remixed(page: Page) -> None:
