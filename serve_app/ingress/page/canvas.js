@@ -32,7 +32,8 @@ export function Scrubber({ steps }) {
       </label>
       <p class="row legend">
         <span>${said}</span><span class="grow"></span>
-        <span class="mask">${MASK}</span> masked <span class="fresh">abc</span> just guessed
+        <span><span class="mask">${MASK}</span> masked</span>
+        <span><span class="fresh">abc</span> just guessed</span>
       </p>
     </div>`;
 }
