@@ -11,6 +11,8 @@ from tests.ingress.page.conftest import PHONE, SHOTS, Page, complaints
 from tests.ingress.page.webdriver import Browser
 from tests.ingress.test_videos import Held
 
+ENTER = "\ue007"
+
 
 def make(browser: Browser, prompt: str) -> None:
     browser.find("#video-prompt").clear()
@@ -70,8 +72,7 @@ def test_on_a_phone_what_came_of_a_button_is_in_sight(page: Page) -> None:
         browser.button("Animate").click()
         assert in_sight(browser, "#video-prompt")
         browser.button("More settings", "*[@id='panel-video']").click()
-        browser.find("//*[@id='panel-video']//input[@name='size']").type("999x64")
-        browser.button("Make the film").click()
+        browser.find("//*[@id='panel-video']//input[@name='size']").type("999x64" + ENTER)
         assert in_sight(browser, "#panel-video [role=alert]")
         assert all("400" in line for line in complaints(browser))
     finally:
