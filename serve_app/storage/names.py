@@ -14,7 +14,7 @@ _DAY = r"[12]\d{3}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])"
 _MEDIA = rf"media/{_OWNER}/{_DAY}/(?:img_[0-9a-f]{{32}}-\d{{1,2}}\.(?:png|jpeg|webp)|{_JOB}-(?:0\.mp4|1\.webp|2\.jpeg))"
 _JOB_RECORD = (
     rf"jobs/{_OWNER}/{_JOB}/"
-    r"(?:request\.json|cancel\.json|input(?:-\d{1,2})?|(?:dispatch/\d{13}|attempts/\d{4,})-[0-9a-f]{8}\.json)"
+    r"(?:request\.json|cancel\.json|input|last_frame|(?:dispatch/\d{13}|attempts/\d{4,})-[0-9a-f]{8}\.json)"
 )
 _IDEMPOTENCY = rf"idempotency/{_OWNER}/(?:[0-9a-f]{{64}}|[a-z]{{3,20}}[-_][0-9a-f]{{32}}(?:-beat)?)\.json"
 _DISPATCHER = r"dispatchers/(?:ingress|sweeper)-[0-9a-f]{16}\.json"

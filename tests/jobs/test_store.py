@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from serve_app.errors import Cancelled, JobNotFound, StorageFailed
-from serve_app.jobs import Attempt, Claim, Claims, JobStore, Survey, new_job_id, result_keys
+from serve_app.jobs import Attempt, Claim, Claims, JobStore, Survey, input_keys, new_job_id, result_keys
 from serve_app.jobs.attempt import MAX_MESSAGE_CHARS, start
 from serve_app.jobs.records import AttemptRecord, dumps
 from serve_app.settings import Settings
@@ -242,7 +242,8 @@ class TestCancel:
 class TestDelete:
     async def test_removes_record_and_files(self, jobs: JobStore, store: ObjectStore, create: Create) -> None:
         job = await create()
-        await store.put(f"jobs/public/{job.id}/input", b"x")
+        for key in input_keys("public", job.id):
+            await store.put(key, b"x")
         attempt = await started(jobs, job.id)
         for key in result_keys("public", job.id):
             await store.put(key, b"x")
@@ -553,7 +554,7 @@ class TestExpiry:
         jobs = JobStore(store, short)
         job = await jobs.create(make_task(), dispatcher="d1")
         attempt = await started(jobs, job.id)
-        for key in result_keys("public", job.id):
+        for key in (*input_keys("public", job.id), *result_keys("public", job.id)):
             await store.put(key, b"x")
         await attempt.complete(make_result(job.task))
         await store.put(f"media/public/2020/01/01/img_{32 * 'a'}-0.png", b"x")
