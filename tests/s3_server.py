@@ -36,11 +36,13 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 
 class S3Server:
     """`endpoint`, `bucket`, the `env` that a client needs, and the folder whose subfolders are the buckets.
 
-    The port stays the same over `stop` and `start`, so that an outage can be played.
+    The port stays the same over `stop` and `start`, so that an outage can be played. With `log` the server writes there
+    what it is asked.
     """
 
-    def __init__(self, folder: Path, bucket: str = "bucket", host: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, bucket: str = "bucket", host: str = "127.0.0.1", log: Path | None = None) -> None:
         self.folder = folder
+        self.log = log
         self.host = host
         self.bucket = bucket
         self.port = free_port()
@@ -62,7 +64,8 @@ class S3Server:
             shutil.which("rclone", path=sysconfig.get_path("scripts")) or "rclone",
             *("serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", f"{self.host}:{self.port}"),
             # not --dir-cache-time 0s: every request then takes longer than the one before, up to half a minute
-            *("--config", "", "--log-level", "ERROR", str(self.folder)),
+            *("--config", "", str(self.folder)),
+            *(("--log-level", "DEBUG", "--log-file", str(self.log)) if self.log else ("--log-level", "ERROR")),
         ]
         self.process = subprocess.Popen(command)
         wait_for_port(self.port, self.process, host=self.host)
