@@ -47,6 +47,11 @@ class Survey:
         self._expires_at: dict[tuple[str, str], float] = {}
         """When finished jobs expire, by owner and id."""
 
+    @property
+    def remembered(self) -> int:
+        """How many finished jobs are known, and not read again."""
+        return len(self._expires_at)
+
     async def take_over(self, owner: str, job_id: str, dispatcher: str) -> None:
         """Records that `dispatcher` looks after the job from now on; "" gives it up to whoever sweeps next."""
         now = await self._jobs.now()

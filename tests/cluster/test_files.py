@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from serve_app.cli import main
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -30,6 +33,20 @@ def test_the_image_holds_what_ray_and_kuberay_need() -> None:
     uid = re.search(r"^USER (\d+)$", dockerfile, re.MULTILINE)
     assert uid is not None
     assert f"runAsUser: {uid[1]}" in (CLUSTER / "kuberay" / "base" / "rayservice.yaml").read_text()
+
+
+def test_the_image_alone_lets_nobody_in_without_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    command = re.search(r"^CMD (\[.*\])$", (CLUSTER / "Dockerfile").read_text().replace("\\\n", ""), re.MULTILINE)
+    assert command is not None
+    program, up, *options = json.loads(command[1])
+    assert (program, up) == ("diffusion-serve", "up")
+    shipped = [str(ROOT / option) if option == "deployments.yaml" else option for option in options]
+    assert main([up, *shipped, "--print"]) == 0
+    printed = capsys.readouterr()
+    config = yaml.safe_load(printed.out)
+    assert config["http_options"]["host"] == "0.0.0.0"
+    assert config["applications"][0]["args"]["access"]["keys_env"] == "DIFFUSION_SERVE_API_KEYS"
+    assert "no API keys" not in printed.err
 
 
 def test_the_versions_of_ray_agree() -> None:

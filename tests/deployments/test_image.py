@@ -124,9 +124,10 @@ async def test_the_time_limit_stops_it(configure: Configure) -> None:
 
 
 async def test_the_ledger_says_what_was_made(image: ImageDeployment, configure: Configure) -> None:
-    result = await image.generate(make_task())
+    result = await image.generate(make_task(safety_identifier="caller-7"))
     await image.close()
     [row] = ledger_rows(configure())
+    assert json.loads(row["parameters"])["safety_identifier"] == "caller-7"
     stored = result.images[0].object
     assert stored is not None
     assert (row["key"], row["bytes"], row["steps"], row["outcome"]) == (stored.key, stored.size, 2, "completed")

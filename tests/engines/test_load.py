@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from serve_app import demo
+from serve_app.engines.diffusers.loading import source
 from serve_app.engines.load import choose, load_image, load_text, load_video
 from serve_app.model_settings import EngineName, ImageSettings, TextSettings, VideoSettings
 
@@ -64,6 +65,14 @@ def test_engine_args_are_strict(args: dict[str, Any], tmp_path: Path, demo_home:
     model = str(demo.ensure("demo/flux-tiny", demo_home))
     with pytest.raises(ValueError, match=r"Allowed: threads, device, dtype$"):
         load_image(ImageSettings(model=model, engine_args=args))
+
+
+def test_of_the_hub_only_what_the_settings_name() -> None:
+    """No code of a checkpoint, and no revision but a named one."""
+    plain = source(TextSettings(model="a/b"))
+    assert (plain.trust_remote_code, plain.hub_arguments) == (False, {})
+    named = source(ImageSettings(model="a/b", revision="v1", trust_remote_code=True))
+    assert (named.trust_remote_code, named.hub_arguments) == (True, {"revision": "v1"})
 
 
 def _loaders(model: str) -> list[tuple[Any, Any]]:

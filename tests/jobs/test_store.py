@@ -618,6 +618,20 @@ class TestExpiry:
         assert await Survey(jobs).expire(time.time() + 365 * 86400) == 1
         assert [info.key for info in await store.list("")] == sorted(strangers)
 
+    async def test_what_is_gone_is_forgotten(self, short: Settings, store: ObjectStore) -> None:
+        """Finished jobs are remembered, so that each is read once; whoever removed them."""
+        jobs, survey = JobStore(store, short), Survey(JobStore(store, short))
+        made = [await jobs.create(make_task(), dispatcher="d1") for _ in range(3)]
+        for job in made:
+            await jobs.cancel("public", job.id)
+        assert (await survey.scan()).states == {"finished": 3}
+        assert survey.remembered == 3
+        await jobs.delete("public", made[0].id)
+        assert (await survey.scan()).states == {"finished": 2}
+        assert survey.remembered == 2
+        assert await survey.expire(made[-1].expires_at + 1) == 2
+        assert survey.remembered == 0
+
     async def test_a_job_is_gone_from_the_moment_it_was_told(self, settings: Settings, store: ObjectStore) -> None:
         jobs = JobStore(store, settings.model_copy(update={"media": settings.media.model_copy(update={"ttl_s": 0.5})}))
         job = await jobs.create(make_task(), dispatcher="d1")
