@@ -346,7 +346,7 @@ def _prompt_counter(settings: ImageSettings) -> PromptCounter | None:
     """None where the checkpoint's tokenizer is not as diffusers lays it: the model is served without the count."""
     try:
         return PromptCounter.of_checkpoint(settings.model, settings.revision)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:  # a tokenizer may need a library of its own
         logger.warning("prompts of %s are not counted: %s", settings.id, error)
         return None
 
