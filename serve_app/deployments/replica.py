@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ray import serve
@@ -22,6 +23,7 @@ from ray.serve.schema import ApplicationStatus
 from serve_app import telemetry
 from serve_app.deployments.slot import Slot, on_disk
 from serve_app.engines.base import Engine
+from serve_app.environment import keep_compiled
 from serve_app.ledger import Ledger
 from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.settings import Settings
@@ -51,6 +53,7 @@ class ModelDeployment(Generic[E]):
         self._name = name
         self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
         self._ledger = Ledger(self._store, settings.ledger)
+        keep_compiled(Path(settings.home))
         model = on_disk(settings.model(name, kind), settings.home)
         engine = load(model)
         # SGLang batches texts on its own; all else runs one call at a time

@@ -16,7 +16,6 @@ from typing import Generic, TypeVar
 
 from serve_app import demo, scratch
 from serve_app.engines.base import Engine
-from serve_app.environment import keep_compiled
 from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
 from serve_app.model_settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
 from serve_app.tasks import Timing
@@ -27,10 +26,7 @@ M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)
 
 
 def on_disk(model: M, home: str) -> M:
-    """`model` with a demo name replaced by the folder of that checkpoint, which is made first where it is missing.
-    What compilers make for it is kept below `home`, too.
-    """
-    keep_compiled(Path(home))
+    """`model` with a demo name replaced by the folder of that checkpoint, which is made first where it is missing."""
     if not demo.is_demo(model.model):
         return model
     folder = demo.ensure(model.model, Path(home), progress=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections.abc
 import io
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +38,8 @@ PATCH = 16
 """Pixels a side that the transformer takes at a time: a latent pixel is 8x8, and it takes 2x2 of them."""
 WARM_UP_STEPS = 2
 """Each step runs the same kernels; a multistep scheduler has a first and a later kind."""
+SIDE = 64
+"""Pixels a side of an image that is never looked at."""
 CACHED_STEPS = 8
 """Enough for a step cache to fill and be used."""
 
@@ -89,8 +93,29 @@ class SGLangDiffusion:
 
     @cached_property
     def _own(self) -> Any:
-        """A request that leaves all to SGLang: its own steps, guidance and step caching for this model."""
-        return self._generator.request({"prompt": "own"})
+        """A request that leaves all to SGLang: its own steps, guidance and step caching for this model.
+
+        It has an image where the model takes no request without one.
+        """
+        images = [decode_image(_gray_png(SIDE, SIDE))] if self._needs_image else []
+        with self._as_files("own", images) as files:
+            paths = [str(file) for file in files]
+            # a list for images to edit, one path for a first frame, as the requests of callers have it
+            image = {"image_path": paths if self.kind == "image" else paths[0]} if paths else {}
+            return self._generator.request({"prompt": "own"} | image)
+
+    @contextmanager
+    def _as_files(self, name: str, images: Iterable[Image.Image]) -> collections.abc.Generator[list[Path]]:
+        """Images as files for the workers, which are gone after the block, and after an image that cannot be read."""
+        files: list[Path] = []
+        try:
+            for index, image in enumerate(images):
+                files.append(self._generator.folder / f"{name}-{index}.png")
+                image.save(files[-1], compress_level=1)
+            yield files
+        finally:
+            for file in files:
+                file.unlink(missing_ok=True)
 
     def _check_presets(self) -> None:
         """ValueError for step caching that SGLang would leave off without a word."""
@@ -186,12 +211,10 @@ class SGLangImageEngine(SGLangDiffusion):
         progress = Progress(task.n * steps, parts=task.n)
         seeds = [task.seed + i for i in range(task.n)]
         started = time.monotonic()
-        files = self._written(task)
-        try:
+        # upright and without transparency
+        images = (decode_image(data).convert("RGB") for data in task.input_images)
+        with self._as_files(task.id, images) as files:
             pixels = [await self._draw(task, seed, files, progress, on_step) for seed in seeds]
-        finally:
-            for file in files:
-                file.unlink(missing_ok=True)
         on_step(progress.finish())
         return ImageOutput(
             pixels=pixels,
@@ -205,13 +228,6 @@ class SGLangImageEngine(SGLangDiffusion):
 
     async def _warm(self, task: ImageTask) -> None:
         await self.generate(task, lambda _: None)
-
-    def _written(self, task: ImageTask) -> list[Path]:
-        """The images to edit as files for the workers, upright and without transparency."""
-        files = [self._generator.folder / f"{task.id}-{index}.png" for index in range(len(task.input_images))]
-        for file, data in zip(files, task.input_images, strict=True):
-            decode_image(data).convert("RGB").save(file, compress_level=1)
-        return files
 
     async def _draw(self, task: ImageTask, seed: int, files: list[Path], progress: Progress, on_step: OnStep) -> Pixels:
         arguments = image_arguments(task, seed=seed, multiple=PATCH, image_paths=files)
@@ -267,13 +283,13 @@ class SGLangVideoEngine(SGLangDiffusion):
         self._check(task, image, guidance)
         await self._adapters.apply(task.adapters, self._generator.control)
         first_frame = self._fitted(image, task) if image is not None else None
-        as_file = self._written(first_frame, task) if first_frame is not None and self._needs_image else None
-        try:
+        written = [first_frame] if first_frame is not None and self._needs_image else []
+        with self._as_files(task.id, written) as files:
             arguments = video_arguments(
-                task, multiple=self._multiple, image_path=as_file, folder=self._generator.folder
+                task, multiple=self._multiple, image_path=files[0] if files else None, folder=self._generator.folder
             )
             request = self._generator.request(arguments)
-            if first_frame is not None and as_file is None:
+            if first_frame is not None and not files:
                 # handed over as a tensor it keeps the asked size; as a file SGLang makes 704x1280 pixels of any image
                 request.condition_image = _as_tensor(first_frame)
             started = time.monotonic()
@@ -282,9 +298,6 @@ class SGLangVideoEngine(SGLangDiffusion):
             output = await self._run(request, shape, steps, progress, on_step)
             engine_s = time.monotonic() - started
             on_step(progress.finish())
-        finally:
-            if as_file is not None:
-                as_file.unlink(missing_ok=True)
         if arguments["save_output"]:
             return VideoOutput(
                 engine_s=engine_s, path=_path(output), num_inference_steps=steps, guidance_scale=guidance
@@ -326,11 +339,6 @@ class SGLangVideoEngine(SGLangDiffusion):
         """The first frame at the size that is generated: scaled to cover it, cut to its middle."""
         size = next_multiple(task.width, self._multiple), next_multiple(task.height, self._multiple)
         return ImageOps.fit(decode_image(image).convert("RGB"), size, Image.Resampling.LANCZOS)
-
-    def _written(self, image: Image.Image, task: VideoTask) -> Path:
-        path = self._generator.folder / f"{task.id}.png"
-        image.save(path, compress_level=1)
-        return path
 
     async def _warm(self, task: VideoTask) -> None:
         images: list[bytes | None] = [] if self._needs_image else [None]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -15,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from serve_app import demo
 from serve_app.engines.diffusers import pictures
 from serve_app.engines.diffusers.image import DiffusersImageEngine
-from serve_app.engines.diffusers.video import DiffusersVideoEngine
 from serve_app.engines.load import load_image, load_video
 from serve_app.errors import UnsupportedParameter
 from serve_app.model_settings import AdapterSettings, ImageSettings, VideoSettings
-from serve_app.tasks import Adapter, ImageTask, VideoTask
+from serve_app.tasks import Adapter, ImageTask
 from tests.engines.diffusers.adapters import write_adapter
+from tests.engines.diffusers.small import IMAGE, film
 
 A, B = Adapter(name="acme/pixel.art", scale=1.0), Adapter(name="sketch", scale=1.0)
 HALF = Adapter(name="sketch", scale=0.5)
@@ -53,18 +54,8 @@ def engine(flux: str, files: dict[str, AdapterSettings]) -> Iterator[DiffusersIm
     engine.close()
 
 
-def task(*adapters: Adapter, seed: int = 7) -> ImageTask:
-    return ImageTask(
-        id="i",
-        model="flux",
-        prompt="a red cat",
-        width=64,
-        height=64,
-        num_inference_steps=2,
-        guidance_scale=3.5,
-        seed=seed,
-        adapters=adapters,
-    )
+def task(*adapters: Adapter) -> ImageTask:
+    return replace(IMAGE, num_inference_steps=2, adapters=adapters)
 
 
 async def draw(engine: DiffusersImageEngine, *adapters: Adapter) -> bytes:
@@ -146,27 +137,8 @@ async def test_videos_have_adapters_too(demo_home: Path, tmp_path: Path) -> None
     path = write_adapter(tmp_path / "a.safetensors", model, 1)
     settings = VideoSettings(model=str(folder), adapters={"a": AdapterSettings(path=str(path))})
     engine = load_video(settings)
-    assert isinstance(engine, DiffusersVideoEngine)
-
-    async def film(*adapters: Adapter) -> bytes:
-        task = VideoTask(
-            id="v",
-            model="wan",
-            prompt="a river",
-            width=32,
-            height=32,
-            num_frames=5,
-            fps=8,
-            num_inference_steps=1,
-            guidance_scale=1.0,
-            seed=1,
-            adapters=adapters,
-        )
-        output = await engine.generate(task, None, lambda _: None)
-        assert output.frames is not None
-        return output.frames.tobytes()
-
-    bare, adapted = await film(), await film(Adapter(name="a", scale=1.0))
+    few: dict[str, Any] = {"num_inference_steps": 1, "guidance_scale": 1.0}
+    bare, adapted = [await film(engine, adapters=adapters, **few) for adapters in ((), (Adapter(name="a", scale=1.0),))]
     assert bare != adapted
-    assert await film() == bare
+    assert await film(engine, **few) == bare
     engine.close()

@@ -18,21 +18,12 @@ from serve_app.engines.diffusers.caching import check_presets
 from serve_app.engines.diffusers.image import DiffusersImageEngine
 from serve_app.engines.load import load_image, load_video
 from serve_app.model_settings import ImageSettings, VideoSettings
-from serve_app.tasks import ImageTask, StepCaching, VideoTask
+from serve_app.tasks import StepCaching
+from tests.engines.diffusers.small import IMAGE, film
 
 ALL_SKIPPED = StepCaching(method="first_block", parameters={"threshold": 1e6})
 NONE_SKIPPED = StepCaching(method="first_block", parameters={"threshold": 1e-6})
 SEER = StepCaching(method="taylorseer", parameters={"cache_interval": 3, "disable_cache_before_step": 1})
-TASK = ImageTask(
-    id="i",
-    model="flux",
-    prompt="a red cat",
-    width=64,
-    height=64,
-    num_inference_steps=4,
-    guidance_scale=3.5,
-    seed=7,
-)
 
 
 def presets(**caching: Any) -> dict[str, Any]:
@@ -66,7 +57,7 @@ async def engine(folder: str) -> AsyncIterator[DiffusersImageEngine]:
 
 
 async def draw(engine: DiffusersImageEngine, caching: StepCaching | None, **changes: Any) -> ImageOutput:
-    return await engine.generate(replace(TASK, step_caching=caching, **changes), lambda _: None)
+    return await engine.generate(replace(IMAGE, step_caching=caching, **changes), lambda _: None)
 
 
 def file_of(output: ImageOutput, index: int = 0) -> bytes:
@@ -120,26 +111,7 @@ def test_a_pipeline_that_sets_no_context_stops_the_start(demo_home: Path) -> Non
 async def test_videos_know_it_too(demo_home: Path, tmp_path: Path) -> None:
     folder = stir(demo.ensure("demo/wan-tiny", demo_home), diffusers.WanPipeline, tmp_path)
     engine = load_video(VideoSettings.model_validate({"model": folder, **presets(method="taylorseer")}))
-
-    async def film(caching: StepCaching | None) -> bytes:
-        task = VideoTask(
-            id="v",
-            model="wan",
-            prompt="a river",
-            width=32,
-            height=32,
-            num_frames=5,
-            fps=8,
-            num_inference_steps=4,
-            guidance_scale=3.0,
-            seed=1,
-            step_caching=caching,
-        )
-        output = await engine.generate(task, None, lambda _: None)
-        assert output.frames is not None
-        return output.frames.tobytes()
-
-    exact = await film(None)
-    assert await film(SEER) != exact
-    assert await film(None) == exact
+    exact = await film(engine)
+    assert await film(engine, step_caching=SEER) != exact
+    assert await film(engine) == exact
     engine.close()
