@@ -21,10 +21,10 @@ from serve_app.environment import s3_access
 from serve_app.errors import AlreadyExists, Forbidden, ObjectNotFound, StorageFailed
 from serve_app.settings import Settings
 from serve_app.storage import LocalStore, ObjectStore, URLSigner, check_key, open_store
-from serve_app.storage.s3 import PART_BYTES, S3Store
+from serve_app.storage.s3 import S3Store
 from tests.s3_server import S3Server, free_port
 
-BIG = 2 * PART_BYTES + 12345
+BIG = 17_000_000
 
 
 def settings(root: str, **media: Any) -> Settings:
@@ -461,7 +461,7 @@ async def test_uploads_go_on_while_the_event_loop_is_busy(
     await upload
 
 
-# --- conditional writes and uploads in parts, on a server that knows them ---
+# --- conditional writes, on a server that knows them ---
 
 
 @pytest.fixture(scope="module")
@@ -484,15 +484,6 @@ async def moto_store(moto_endpoint: str, tmp_path: Path) -> S3Store:
     return S3Store(bucket, "prefix", access)
 
 
-async def unfinished(store: S3Store) -> list[dict[str, Any]]:
-    def ask() -> list[dict[str, Any]]:
-        files: Any = store._files  # pyright: ignore[reportPrivateUsage]
-        answer: dict[str, Any] = files.call_s3("list_multipart_uploads", Bucket=store._bucket)  # pyright: ignore[reportPrivateUsage]
-        return answer.get("Uploads", [])
-
-    return await asyncio.to_thread(ask)
-
-
 async def test_conditional_writes_are_found_out(
     moto_store: S3Store, s3_store: S3Store, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -508,20 +499,6 @@ async def test_conditional_writes_are_found_out(
     assert await moto_store.list("") == []
 
 
-async def test_start_ends_only_uploads_of_ours(moto_store: S3Store) -> None:
-    # moto says of every upload that it began in 2010
-    ours, strangers = f"media/public/2026/01/01/video_{32 * 'a'}-0.mp4", "backups/disk.img"
-
-    def begin() -> None:
-        files: Any = moto_store._files  # pyright: ignore[reportPrivateUsage]
-        for key in (ours, strangers):
-            files.call_s3("create_multipart_upload", Bucket=moto_store._bucket, Key=f"prefix/{key}")  # pyright: ignore[reportPrivateUsage]
-
-    await asyncio.to_thread(begin)
-    await moto_store.warm_up()
-    assert [each["Key"] for each in await unfinished(moto_store)] == [f"prefix/{strangers}"]
-
-
 async def test_if_absent_is_exact_where_the_server_can(moto_store: S3Store) -> None:
     async def claim(i: int) -> str:
         try:
@@ -534,27 +511,6 @@ async def test_if_absent_is_exact_where_the_server_can(moto_store: S3Store) -> N
     winners = [claim for claim in claims if claim != "taken"]
     assert len(winners) == 1
     assert await moto_store.get("idempotency/k") == winners[0].encode()
-
-
-async def test_upload_in_parts_leaves_no_unfinished_upload(moto_store: S3Store) -> None:
-    await moto_store.put("v.mp4", os.urandom(BIG))
-    info = await moto_store.stat("v.mp4")
-    assert (info.size, info.content_type) == (BIG, "video/mp4")
-    assert await unfinished(moto_store) == []
-
-
-async def test_a_cancelled_upload_is_aborted(moto_store: S3Store) -> None:
-    data = os.urandom(6 * PART_BYTES)
-    for delay in (0.0, 0.01, 0.05, 0.15):
-        upload = asyncio.create_task(moto_store.put("v.mp4", data))
-        await asyncio.sleep(delay)
-        upload.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await upload
-    async with asyncio.timeout(30):
-        while await unfinished(moto_store):  # noqa: ASYNC110 it is cleaned up on another thread
-            await asyncio.sleep(0.1)
-    assert not await moto_store.exists("v.mp4")
 
 
 # --- credentials and endpoint from the environment ---

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.asyn import get_loop
 from s3fs import S3FileSystem
 
 from serve_app.environment import S3Access
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.storage.base import (
+    CHUNK_BYTES,
     ObjectInfo,
     check_key,
     content_type_of,
@@ -30,11 +31,10 @@ from serve_app.storage.base import (
     is_name,
     timed,
 )
-from serve_app.storage.download import Download
-from serve_app.storage.names import is_made_here
 from serve_app.storage.retries import (
     READ_PATIENCE_S,
     WRITE_PATIENCE_S,
+    code_of,
     retried,
     translated,
 )
@@ -46,11 +46,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-PART_BYTES = 8 * 1024 * 1024
-"""Objects larger than two parts go up in parts."""
-_PARTS_AT_ONCE = 4
+_PIECE_BYTES = 4 * 1024 * 1024
+"""How much `open` asks the server for at a time."""
 _DELETES_AT_ONCE = 16
-_LEFTOVER_S = 86400.0
 _LONGEST_SIGNATURE_S = 7 * 86400  # S3's own limit
 _CONFIG: dict[str, Any] = {
     "signature_version": "s3v4",
@@ -109,7 +107,6 @@ class S3Store:
 
     async def warm_up(self) -> None:
         await self._on_io_thread(self._learn_conditional_writes())
-        await self._on_io_thread(self._abort_leftovers())
 
     @timed
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
@@ -125,12 +122,15 @@ class S3Store:
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         check_key(key)
-        download = Download(self.get_object, key, start, end)
-        try:
-            while chunk := await self._on_io_thread(download.read()):
-                yield chunk
-        finally:
-            self._io.call_soon_threadsafe(download.close)
+        version: dict[str, str] = {}
+        while end is None or start < end:
+            last = start + _PIECE_BYTES - 1 if end is None else min(start + _PIECE_BYTES, end) - 1
+            piece, version = await self._on_io_thread(self._piece(key, start, last, version))
+            for at in range(0, len(piece), CHUNK_BYTES):
+                yield piece[at : at + CHUNK_BYTES]
+            start += len(piece)
+            if start <= last:
+                return
 
     @timed
     async def stat(self, key: str) -> ObjectInfo:
@@ -138,11 +138,8 @@ class S3Store:
         return await self._on_io_thread(self._stat(key))
 
     async def exists(self, key: str) -> bool:
-        try:
-            await self.stat(key)
-        except ObjectNotFound:
-            return False
-        return True
+        check_key(key)
+        return await self._on_io_thread(self._present(key))
 
     @timed
     async def list(self, prefix: str) -> list[ObjectInfo]:
@@ -187,11 +184,6 @@ class S3Store:
         """What `work` gives, run on the IO thread; cancelling this cancels it there, where it still cleans up."""
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._io))
 
-    async def get_object(self, key: str, wanted: dict[str, str]) -> dict[str, Any]:
-        """One GetObject, not tried again: its `Body` is still to be read."""
-        client = await self._files.set_session()
-        return await client.get_object(Bucket=self._bucket, Key=self._folder + key, **wanted)
-
     async def request(self, method: str, key: str | None, patience_s: float, **arguments: Any) -> dict[str, Any]:
         """One call of the S3 client, tried again while its failures may pass; `key` below the root."""
         if key is not None:
@@ -208,89 +200,43 @@ class S3Store:
             raise AlreadyExists("The key is taken.")
         if if_absent and self.conditional_writes:
             headers = headers | {"IfNoneMatch": "*"}
-        if len(data) <= 2 * PART_BYTES:
-            await self._put_whole(key, data, headers)
-            return
-        try:
-            await self._put_parts(key, data, headers)
-        except ObjectNotFound:
-            log.warning("storage: the server forgot the upload of %s (a restart?); beginning it anew", key)
-            await self._put_parts(key, data, headers)
-
-    async def _put_whole(self, key: str, body: bytes, headers: dict[str, Any]) -> None:
         attempts: list[float] = []
 
         async def once() -> None:
             attempts.append(time.monotonic())
             client = await self._files.set_session()
-            await client.put_object(Bucket=self._bucket, Key=self._folder + key, Body=body, **headers)
+            await client.put_object(Bucket=self._bucket, Key=self._folder + key, Body=data, **headers)
 
         try:
             await retried(f"put_object {key}", once, WRITE_PATIENCE_S)
         except AlreadyExists:
             # the object may come from an earlier attempt of ours whose answer was lost
-            if len(attempts) == 1 or await self._get(key) != body:
+            if len(attempts) == 1 or await self._get(key) != data:
                 raise
-
-    async def _put_parts(self, key: str, data: bytes, headers: dict[str, Any]) -> None:
-        condition = {"IfNoneMatch": headers["IfNoneMatch"]} if "IfNoneMatch" in headers else {}
-        headers = {name: value for name, value in headers.items() if name != "IfNoneMatch"}
-        beginning = asyncio.create_task(self.request("create_multipart_upload", key, WRITE_PATIENCE_S, **headers))
-        try:
-            upload = {"UploadId": (await asyncio.shield(beginning))["UploadId"]}
-            parts = await self._upload_parts(key, data, upload)
-            await self._complete(key, len(data), upload | {"MultipartUpload": {"Parts": parts}} | condition)
-        except BaseException:
-            # in a task of its own: a second cancel must not stop the clean-up
-            await asyncio.shield(asyncio.create_task(self._abort_begun(key, beginning)))
-            raise
-
-    async def _upload_parts(self, key: str, data: bytes, upload: dict[str, Any]) -> list[Any]:
-        slots = asyncio.Semaphore(_PARTS_AT_ONCE)
-
-        async def one(number: int) -> dict[str, Any]:
-            async with slots:
-                body = data[(number - 1) * PART_BYTES : number * PART_BYTES]
-                sent = await self.request("upload_part", key, WRITE_PATIENCE_S, PartNumber=number, Body=body, **upload)
-                return {"PartNumber": number, "ETag": sent["ETag"]}
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                count = -(-len(data) // PART_BYTES)
-                tasks = [group.create_task(one(number)) for number in range(1, count + 1)]
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from failed.exceptions[0].__cause__
-        return [task.result() for task in tasks]
-
-    async def _complete(self, key: str, size: int, arguments: dict[str, Any]) -> None:
-        try:
-            await self.request("complete_multipart_upload", key, WRITE_PATIENCE_S, **arguments)
-        except ObjectNotFound:
-            # an attempt may have succeeded although its answer was lost; the next one then gets "no such upload"
-            if (await self._stat(key)).size != size:
-                raise
-
-    async def _abort_begun(self, key: str, beginning: asyncio.Task[dict[str, Any]]) -> None:
-        """Aborts an upload that was cancelled, even while its creation was still on the way."""
-        try:
-            upload_id = (await beginning)["UploadId"]
-        except StorageFailed:
-            return
-        await self._abort(key, upload_id)
-
-    async def _abort(self, key: str, upload_id: str) -> None:
-        try:
-            await self.request("abort_multipart_upload", key, READ_PATIENCE_S, UploadId=upload_id)
-        except ObjectNotFound:
-            log.debug("storage: upload %s of %s is over", upload_id, key)
-        except StorageFailed as exc:
-            log.error("storage: upload %s of %s is left for the next start's sweep: %s", upload_id, key, exc.message)
 
     async def _get(self, key: str) -> bytes:
-        async def once() -> bytes:
-            response = await self.get_object(key, {})
+        return (await self._read(key))[0]
+
+    async def _piece(self, key: str, first: int, last: int, version: dict[str, str]) -> tuple[bytes, dict[str, str]]:
+        """The bytes from `first` to `last`, fewer at the end of the object, and the version that the next must have."""
+        try:
+            return await self._read(key, Range=f"bytes={first}-{last}", **version)
+        except AlreadyExists as exc:
+            raise StorageFailed("The object was replaced while it was read.") from exc
+
+    async def _read(self, key: str, **wanted: str) -> tuple[bytes, dict[str, str]]:
+        """The body of a GetObject, none behind the end of the object, and its version."""
+
+        async def once() -> tuple[bytes, dict[str, str]]:
+            client = await self._files.set_session()
+            try:
+                response = await client.get_object(Bucket=self._bucket, Key=self._folder + key, **wanted)
+            except ClientError as exc:
+                if code_of(exc) in ("InvalidRange", "416"):
+                    return b"", {}
+                raise
             async with response["Body"] as body:
-                return await body.read()
+                return await body.read(), {"IfMatch": response["ETag"]}
 
         return await retried(f"get_object {key}", once, READ_PATIENCE_S)
 
@@ -346,19 +292,6 @@ class S3Store:
                     "two equal requests at the same moment may both run (de-duplication is best effort)"
                 )
         return self.conditional_writes
-
-    async def _abort_leftovers(self) -> None:
-        """Ends the uploads that processes killed more than a day ago never finished; S3 bills for their parts."""
-        try:
-            answer = await self.request("list_multipart_uploads", None, READ_PATIENCE_S, Prefix=self._folder)
-        except (StorageFailed, ObjectNotFound) as error:  # not found: rclone, when one ends while it lists them
-            log.warning("storage: unfinished uploads were not listed (%s); a lifecycle rule should end them", error)
-            return
-        for upload in answer.get("Uploads", []):
-            key = upload["Key"].removeprefix(self._folder)
-            # others may use the bucket too
-            if is_made_here(key) and upload["Initiated"].timestamp() < time.time() - _LEFTOVER_S:
-                await self._abort(key, upload["UploadId"])
 
     def _info(self, item: dict[str, Any]) -> ObjectInfo:
         key = item["Key"].removeprefix(self._folder)
