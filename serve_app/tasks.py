@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NotRequired,  # pydantic wants it before Python 3.12
+)
+
+from typing_extensions import TypedDict
 
 Kind = Literal["text", "image", "video"]
 KINDS: tuple[Kind, ...] = ("text", "image", "video")
@@ -60,6 +67,28 @@ class ModelCard:
     parameters: frozenset[str] = frozenset()
 
 
+class Origin(TypedDict):
+    """Where a task comes from: the fields that every task has, whatever the request asks for."""
+
+    id: str
+    caller: str
+    submitted_at: float
+    traceparent: NotRequired[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What all tasks have; `submitted_at` is in Unix seconds."""
+
+    kind: ClassVar[Kind]
+
+    id: str
+    model: str
+    caller: str = PUBLIC_CALLER
+    submitted_at: float = 0.0
+    traceparent: str = ""
+
+
 # --- text -----------------------------------------------------------------------------------------------------------
 
 
@@ -70,7 +99,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextTask:
+class TextTask(Task):
     """One completion. `messages` for chat (the engine applies the chat template unless `raw_prompt`), else `prompt`.
 
     Sampling values are None where the caller left them out. `fewer_tokens`: `max_tokens` is a default of ours, which is
@@ -78,11 +107,10 @@ class TextTask:
     reads before the end, and the engine may give the whole text as one block.
     """
 
-    id: str
-    model: str
+    kind = "text"
+
     max_tokens: int
     fewer_tokens: bool = False
-    caller: str = PUBLIC_CALLER
     messages: tuple[Message, ...] = ()
     prompt: str = ""
     raw_prompt: bool = False
@@ -94,8 +122,6 @@ class TextTask:
     ignore_eos: bool = False
     show_steps: bool = False
     in_blocks: bool = True
-    submitted_at: float = 0.0
-    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,29 +187,42 @@ class StepCaching:
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-# --- images ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageTask:
-    """`n` images of `width` x `height` pixels; image i is drawn with `seed + i`.
+class DiffusionTask(Task):
+    """What tasks for images and videos share. `width` and `height` are pixels.
 
-    `return_bytes`: the caller asked for base64, so the bytes come back and nothing is stored. `input_images` and `mask`
-    are encoded files that have passed `media.images.check`; `strength` (0..1] is how far an edit may go. Steps and
-    guidance are None where caller and settings leave them to the model's family, whose own `parameters` may follow.
+    Steps and guidance are None where caller and settings leave them to the model's family, whose own `parameters` may
+    follow.
     """
 
-    id: str
-    model: str
     prompt: str
     width: int
     height: int
     seed: int
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
-    caller: str = PUBLIC_CALLER
-    n: int = 1
     negative_prompt: str | None = None
+    parameters: dict[str, float] = field(default_factory=dict[str, float])
+    adapters: tuple[Adapter, ...] = ()
+    quality: str | None = None
+    step_caching: StepCaching | None = None
+    precision: Precision | None = None
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageTask(DiffusionTask):
+    """`n` images; image i is drawn with `seed + i`.
+
+    `return_bytes`: the caller asked for base64, so the bytes come back and nothing is stored. `input_images` and `mask`
+    are encoded files that have passed `media.images.check`; `strength` (0..1] is how far an edit may go.
+    """
+
+    kind = "image"
+
+    n: int = 1
     output_format: ImageFormat = "png"
     output_compression: int | None = None
     return_bytes: bool = False
@@ -191,14 +230,7 @@ class ImageTask:
     input_images: tuple[bytes, ...] = ()
     mask: bytes | None = None
     strength: float = 0.8
-    parameters: dict[str, float] = field(default_factory=dict[str, float])
-    adapters: tuple[Adapter, ...] = ()
-    quality: str | None = None
-    step_caching: StepCaching | None = None
-    precision: Precision | None = None
     safety_identifier: str | None = None
-    submitted_at: float = 0.0
-    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,36 +276,21 @@ ImageEvent = ImagePreview | ImageResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VideoTask:
-    """One video of exactly `num_frames` frames of `width` x `height` pixels at `fps` frames a second.
+class VideoTask(DiffusionTask):
+    """One video of exactly `num_frames` frames at `fps` frames a second.
 
     Stored as JSON in the job's record, so it holds no bytes: `input_key` names the stored first frame, `last_frame_key`
-    the last. Steps, guidance and `parameters` are as in an ImageTask.
+    the last.
     """
 
-    id: str
-    model: str
-    prompt: str
-    width: int
-    height: int
+    kind = "video"
+
     num_frames: int
     fps: int
-    seed: int
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    caller: str = PUBLIC_CALLER
-    negative_prompt: str | None = None
     guidance_scale_2: float | None = None
     boundary_ratio: float | None = None
-    parameters: dict[str, float] = field(default_factory=dict[str, float])
     input_key: str | None = None
     last_frame_key: str | None = None
-    adapters: tuple[Adapter, ...] = ()
-    quality: str | None = None
-    step_caching: StepCaching | None = None
-    precision: Precision | None = None
-    submitted_at: float = 0.0
-    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,9 +311,3 @@ class VideoResult:
 # --- any ------------------------------------------------------------------------------------------------------------
 
 AnyTask = TextTask | ImageTask | VideoTask
-
-
-def kind_of(task: AnyTask) -> Kind:
-    if isinstance(task, TextTask):
-        return "text"
-    return "image" if isinstance(task, ImageTask) else "video"

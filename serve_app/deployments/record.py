@@ -11,7 +11,7 @@ from typing import Any
 
 from serve_app.errors import ReplicaLeaving, ServeError
 from serve_app.ledger import Ledger, Row
-from serve_app.tasks import AnyTask, StoredObject, TextTask, Timing, kind_of
+from serve_app.tasks import AnyTask, StoredObject, TextTask, Timing
 from serve_app.telemetry import logs, metrics, tracing
 
 COMPLETED = "completed"
@@ -73,7 +73,7 @@ def generation(deployment: str, task: AnyTask, ledger: Ledger) -> Generator[Reco
 
 
 def _note(deployment: str, task: AnyTask, ledger: Ledger, record: Record, began_at: float, outcome: str) -> None:
-    kind = kind_of(task)
+    kind = task.kind
     ledger.add(_row(deployment, task, record, outcome))
     metrics.observe_generation(
         kind,
@@ -99,7 +99,7 @@ def _row(deployment: str, task: AnyTask, record: Record, outcome: str) -> Row:
         id=task.id,
         caller=task.caller,
         deployment=deployment,
-        kind=kind_of(task),
+        kind=task.kind,
         model=task.model,
         parameters=_parameters(task),
         prompt=_prompt(task),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,16 +16,14 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from serve_app.errors import InvalidRequest, RateLimited, ServeError, TooLarge, UnsupportedMediaType
-from serve_app.ingress.forms import Upload, parse_form, read_objects
+from serve_app.ingress.forms import Files, parse_form, read_objects
 from serve_app.ingress.strict_json import parse_json
 from serve_app.protocol.common import Wire, parse
 from serve_app.settings import RequestLimits
-
-__all__ = ["Asked", "Files", "Upload", "read_request"]
+from serve_app.tasks import Origin
 
 M = TypeVar("M", bound=Wire)
 T = TypeVar("T")
-Files = dict[str, list[Upload]]
 
 MAX_TYPE_CHARS = 1024
 OFF_LOOP_BYTES = 64 * 1024
@@ -75,7 +74,7 @@ class Asked:
     """The raw fields of a request. In a form (`is_form`) all values are strings, and `files` holds its uploads."""
 
     data: dict[str, Any]
-    files: Files = field(default_factory=dict[str, list[Upload]])
+    files: Files = field(default_factory=dict[str, list[bytes]])
     is_form: bool = False
 
 
@@ -100,11 +99,17 @@ async def read_request(request: Request, model: type[M], limits: RequestLimits) 
         return parse(model, asked.data), asked
 
     def make_of_form() -> tuple[M, Asked]:
-        form = parse_form(content_type, raw, limits)
-        asked = Asked(read_objects(model, form.data, limits), form.files, is_form=True)
-        return parse(model, asked.data, form=True, files=form.files), asked
+        data, files = parse_form(content_type, raw, limits)
+        asked = Asked(read_objects(model, data, limits), files, is_form=True)
+        return parse(model, asked.data, form=True, files=files), asked
 
     return await off_loop(make_of_form if is_form else make, len(raw))
+
+
+def origin_of(request: Request, id: str) -> Origin:
+    """Who asks for the task of this id, and when: now."""
+    state = request.state
+    return {"id": id, "caller": state.caller.owner, "submitted_at": time.time(), "traceparent": state.traceparent}
 
 
 async def off_loop(work: Callable[[], T], size: int) -> T:

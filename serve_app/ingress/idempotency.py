@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from types import GenericAlias
@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from starlette.requests import Request
 
 from serve_app.errors import InvalidRequest, JobNotFound, ObjectNotFound, StorageFailed
-from serve_app.ingress.body import Upload, off_loop
+from serve_app.ingress.body import off_loop
+from serve_app.ingress.forms import Files
 from serve_app.jobs import Claim, Claims, Job, JobStore
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
@@ -44,14 +45,14 @@ POLL_S = 0.2
 JSON = "application/json"
 
 
-async def fingerprint(request: Request, fields: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
+async def fingerprint(request: Request, fields: BaseModel, files: Files) -> str:
     """Equal for equal requests: same path, same parsed fields, same file contents."""
     return await off_loop(partial(_digest, request.url.path, fields, files), request.state.bodies.bytes)
 
 
-def _digest(path: str, fields: BaseModel, files: Mapping[str, Sequence[Upload]]) -> str:
+def _digest(path: str, fields: BaseModel, files: Files) -> str:
     parsed = fields.model_dump(mode="json", exclude_none=True)
-    digests = {name: [hashlib.sha256(file.data).hexdigest() for file in each] for name, each in files.items()}
+    digests = {name: [hashlib.sha256(file).hexdigest() for file in each] for name, each in files.items()}
     # orjson cannot: a number in a request may have more than 64 bits
     canonical = json.dumps([path, parsed, digests], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -78,7 +79,7 @@ class Idempotency:
         self,
         request: Request,
         fields: BaseModel,
-        files: Mapping[str, Sequence[Upload]],
+        files: Files,
         id: str,
         make: Callable[[], Awaitable[Job]],
     ) -> Job:
@@ -95,7 +96,7 @@ class Idempotency:
         self,
         request: Request,
         fields: BaseModel,
-        files: Mapping[str, Sequence[Upload]],
+        files: Files,
         kind: type[T],
         id: str,
         make: Callable[[], Awaitable[T]],

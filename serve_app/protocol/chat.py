@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
+from typing_extensions import TypedDict, Unpack  # pydantic wants it before Python 3.12
 
 from serve_app.model_settings import MAX_MESSAGES, TextSettings
 from serve_app.protocol.common import Bound, Count, Whole, check_text, refuse
@@ -22,7 +22,7 @@ from serve_app.protocol.text import (
     text_parts,
     usage,
 )
-from serve_app.tasks import FinishReason, Message, TextResult, TextTask
+from serve_app.tasks import FinishReason, Message, Origin, TextResult, TextTask
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 KNOWN_ROLES: dict[Role, str] = {"developer": "system", "function": "tool"}
@@ -74,23 +74,14 @@ class ChatRequest(TextRequest):
     def most_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
 
-    def to_tasks(
-        self, settings: TextSettings, *, id: str, caller: str, submitted_at: float, traceparent: str = ""
-    ) -> list[TextTask]:
+    def to_tasks(self, settings: TextSettings, **origin: Unpack[Origin]) -> list[TextTask]:
         """A task for each of the n choices. Raises InvalidRequest for what is beyond a limit or cannot be done."""
         self._refuse()
         # this includes the number of messages: the template adds tokens even for an empty one
         self.check_bounds(settings.limits)
         check_text("messages", [message.content for message in self.messages], settings.limits.prompt_chars)
-        task = TextTask(
-            id=id,
-            model=settings.id,
-            max_tokens=1,
-            caller=caller,
-            messages=tuple(Message(role=KNOWN_ROLES.get(m.role, m.role), content=m.content) for m in self.messages),
-            submitted_at=submitted_at,
-            traceparent=traceparent,
-        )
+        messages = tuple(Message(role=KNOWN_ROLES.get(m.role, m.role), content=m.content) for m in self.messages)
+        task = TextTask(**origin, model=settings.id, max_tokens=1, messages=messages)
         return fan_out(self.sampled(task, settings), self.n or 1)
 
     def _refuse(self) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
+from typing_extensions import TypedDict, Unpack  # pydantic wants it before Python 3.12
 
 from serve_app.model_settings import TextSettings
 from serve_app.protocol.common import Bound, Count, Whole, at_most, check_text, refuse
@@ -22,7 +23,7 @@ from serve_app.protocol.text import (
     report,
     usage,
 )
-from serve_app.tasks import FinishReason, TextResult, TextTask
+from serve_app.tasks import FinishReason, Origin, TextResult, TextTask
 
 MAX_PROMPTS = 128
 
@@ -51,9 +52,7 @@ class CompletionRequest(TextRequest):
     echo: Annotated[bool, WithJsonSchema({"type": "boolean", "enum": [False]})] | None = None
     suffix: Annotated[str, WithJsonSchema({"type": "string", "maxLength": 0})] | None = None
 
-    def to_tasks(
-        self, settings: TextSettings, *, id: str, caller: str, submitted_at: float, traceparent: str = ""
-    ) -> list[TextTask]:
+    def to_tasks(self, settings: TextSettings, **origin: Unpack[Origin]) -> list[TextTask]:
         """A task for each choice of each prompt. Raises InvalidRequest for what is beyond a limit or cannot be done."""
         self._refuse()
         self.check_bounds(settings.limits)
@@ -62,16 +61,8 @@ class CompletionRequest(TextRequest):
         tasks: list[TextTask] = []
         for i, prompt in enumerate(self.prompt):
             check_text("prompt", [prompt], settings.limits.prompt_chars)
-            task = TextTask(
-                id=id if i == 0 else f"{id}-p{i}",
-                model=settings.id,
-                max_tokens=1,
-                caller=caller,
-                prompt=prompt,
-                raw_prompt=True,
-                submitted_at=submitted_at,
-                traceparent=traceparent,
-            )
+            task = TextTask(**origin, model=settings.id, max_tokens=1, prompt=prompt, raw_prompt=True)
+            task = replace(task, id=f"{task.id}-p{i}") if i else task
             tasks += fan_out(self.sampled(task, settings), n)
         return tasks
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, NotRequired, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
+from typing_extensions import TypedDict, Unpack  # pydantic wants it before Python 3.12
 
 from serve_app.errors import InvalidRequest
 from serve_app.media.images import ImageInfo
@@ -33,7 +33,16 @@ from serve_app.protocol.diffusion import (
     quality_used,
     report_adapters,
 )
-from serve_app.tasks import GeneratedImage, ImageFormat, ImagePreview, ImageResult, ImageTask, Precision, StoredObject
+from serve_app.tasks import (
+    GeneratedImage,
+    ImageFormat,
+    ImagePreview,
+    ImageResult,
+    ImageTask,
+    Origin,
+    Precision,
+    StoredObject,
+)
 
 PATCH = 16
 """Pixels of a side of what FLUX calls an image token; `usage` counts these."""
@@ -130,12 +139,9 @@ class ImageRequest(DiffusionRequest):
         self,
         settings: ImageSettings,
         *,
-        id: str,
-        caller: str,
-        submitted_at: float,
-        traceparent: str = "",
         images: Sequence[ImageInfo] = (),
         mask: ImageInfo | None = None,
+        **origin: Unpack[Origin],
     ) -> ImageTask:
         """The task with every default filled and the seed drawn. Raises InvalidRequest that names the limit.
 
@@ -150,13 +156,12 @@ class ImageRequest(DiffusionRequest):
         output_format = self.output_format or defaults.output_format
         width, height = self._size(settings, images)
         return ImageTask(
+            **origin,
             **self.shared_fields(settings, ext),
-            id=id,
             prompt=self.prompt,
             width=width,
             height=height,
             seed=_seed(ext.seed, n, self.place("seed")),
-            caller=caller,
             n=n,
             negative_prompt=negative if negative.strip() else None,
             output_format=output_format,
@@ -166,8 +171,6 @@ class ImageRequest(DiffusionRequest):
             input_images=tuple(image.data for image in images),
             mask=None if mask is None else mask.data,
             safety_identifier=self.safety_identifier,
-            submitted_at=submitted_at,
-            traceparent=traceparent,
         )
 
     def _size(self, settings: ImageSettings, images: Sequence[ImageInfo]) -> tuple[int, int]:

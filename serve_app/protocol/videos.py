@@ -11,6 +11,7 @@ from collections.abc import Container, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
+from typing_extensions import Unpack
 
 from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
 from serve_app.jobs import Job, Page, Status
@@ -37,7 +38,7 @@ from serve_app.protocol.diffusion import (
     report_adapters,
 )
 from serve_app.protocol.images import Reference, URLOf
-from serve_app.tasks import Precision, VideoTask
+from serve_app.tasks import Origin, Precision, VideoTask
 
 NOT_SERVED = "The model '{model}' is not served at present. The job waits for it until it expires."
 Digits = Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
@@ -110,12 +111,9 @@ class VideoRequest(DiffusionRequest):
         self,
         settings: VideoSettings,
         *,
-        id: str,
-        caller: str,
-        submitted_at: float,
-        traceparent: str = "",
         input_key: str | None = None,
         last_frame_key: str | None = None,
+        **origin: Unpack[Origin],
     ) -> VideoTask:
         """A task with every default filled and the seed drawn. Raises InvalidRequest that names the limit."""
         limits, defaults = settings.limits, settings.defaults
@@ -127,22 +125,19 @@ class VideoRequest(DiffusionRequest):
         width, height = self._size(asked, settings)
         fps = asked.fps or min(defaults.fps, limits.fps)
         return VideoTask(
+            **origin,
             **self.shared_fields(settings, asked),
-            id=id,
             prompt=self.prompt,
             width=width,
             height=height,
             num_frames=self._frames(fps, limits) or min(defaults.num_frames, limits.frames),
             fps=fps,
             seed=draw_seed() if asked.seed is None else asked.seed,
-            caller=caller,
             negative_prompt=defaults.negative_prompt if asked.negative_prompt is None else asked.negative_prompt,
             guidance_scale_2=asked.guidance_scale_2,
             boundary_ratio=asked.boundary_ratio,
             input_key=input_key,
             last_frame_key=last_frame_key,
-            submitted_at=submitted_at,
-            traceparent=traceparent,
         )
 
     def _size(self, asked: VideoNvExt, settings: VideoSettings) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -17,7 +16,7 @@ from serve_app.autoscaling import work_of
 from serve_app.errors import InvalidRequest
 from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer
-from serve_app.ingress.body import Asked, read_request
+from serve_app.ingress.body import Asked, origin_of, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.idempotency import key_of
@@ -118,22 +117,14 @@ async def _answer(
     image_field: str,
     mask: ImageInfo | None = None,
 ) -> ASGIApp:
-    created = time.time()
-    task = asked.to_task(
-        model.settings,
-        id=f"img_{uuid.uuid4().hex}",
-        caller=request.state.caller.owner,
-        submitted_at=created,
-        traceparent=request.state.traceparent,
-        images=images,
-        mask=mask,
-    )
+    origin = origin_of(request, f"img_{uuid.uuid4().hex}")
+    task = asked.to_task(model.settings, images=images, mask=mask, **origin)
     # asking the model wakes it from zero replicas, so only where its answer matters
     if task.parameters or demands_of(task):
         refuse_what_it_lacks(task, await model.client.describe(), image_field=image_field)
     urls = partial(url_of, services, request)
     if asked.stream and key_of(request) is None:
-        return EventStream(_events(_run(model, task), asked, task, urls, int(created)))
+        return EventStream(_events(_run(model, task), asked, task, urls, int(task.submitted_at)))
     task = replace(task, partial_images=0)
 
     async def make() -> ImageResult:

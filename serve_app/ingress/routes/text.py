@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, aclosing
@@ -16,7 +15,7 @@ from starlette.types import ASGIApp
 from serve_app.autoscaling import work_of
 from serve_app.ingress.admission import Load
 from serve_app.ingress.answers import json_answer
-from serve_app.ingress.body import read_request
+from serve_app.ingress.body import origin_of, read_request
 from serve_app.ingress.endpoints import Handler
 from serve_app.ingress.events import DONE, EventStream, event
 from serve_app.ingress.idempotency import key_of
@@ -52,27 +51,20 @@ def text_handler(
     settings = services.settings
 
     async def create(request: Request) -> ASGIApp:
-        submitted_at = time.time()
         asked, _ = await read_request(request, request_model, settings.limits)
         model = services.choose(TextSettings, asked.model)
-        id = f"{prefix}-{uuid.uuid4().hex}"
-        tasks = asked.to_tasks(
-            model.settings,
-            id=id,
-            caller=request.state.caller.owner,
-            submitted_at=submitted_at,
-            traceparent=request.state.traceparent,
-        )
+        origin = origin_of(request, f"{prefix}-{uuid.uuid4().hex}")
+        tasks = asked.to_tasks(model.settings, **origin)
         hints = asked.ignored_hints()
         make = partial(complete, model, tasks)
-        once = partial(services.once.result, request, asked, {}, list[TextResult], id, make)
+        once = partial(services.once.result, request, asked, {}, list[TextResult], origin["id"], make)
 
         def name(id: str, created_at: float) -> Named:
             return Named(id=id, created=int(created_at), model=model.id, hints=hints)
 
         async def events() -> AsyncGenerator[bytes, None]:
             if key_of(request) is None:
-                named, texts = name(id, time.time()), run(model, tasks)
+                named, texts = name(origin["id"], origin["submitted_at"]), run(model, tasks)
             else:
                 made = await once()
                 named, texts = name(made.id, made.created_at), events_of(made.result)

@@ -19,7 +19,7 @@ from serve_app.abilities import demands_of, refuse_what_it_lacks
 from serve_app.errors import InvalidRequest, NotFound, ObjectNotFound, TimedOut
 from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer, server_timing
-from serve_app.ingress.body import Asked, read_request
+from serve_app.ingress.body import Asked, origin_of, read_request
 from serve_app.ingress.dispatch import Dispatcher, NewJob
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
@@ -207,15 +207,8 @@ class Videos:
         id = new_job_id()
         old_keys = (source.task.input_key, source.task.last_frame_key)
         first, last = (key if old else None for key, old in zip(input_keys(_owner(request), id), old_keys, strict=True))
-        task = replace(
-            source.task,
-            id=id,
-            prompt=asked.prompt,
-            submitted_at=time.time(),
-            traceparent=request.state.traceparent,
-            input_key=first,
-            last_frame_key=last,
-        )
+        again = origin_of(request, id)
+        task = replace(source.task, **again, prompt=asked.prompt, input_key=first, last_frame_key=last)
         copied = {new: old for new, old in zip((first, last), old_keys, strict=True) if new and old}
         frames = {new: await self._services.store.get(old) for new, old in copied.items()}
         new = NewJob(task=task, model=model, frames=frames, remixed_from=source.id, user=source.user)
@@ -263,10 +256,7 @@ class Videos:
         keys = dict(zip(("input_reference", "last_frame"), input_keys(owner, id), strict=True))
         task = asked.to_task(
             model.settings,
-            id=id,
-            caller=owner,
-            submitted_at=time.time(),
-            traceparent=request.state.traceparent,
+            **origin_of(request, id),
             input_key=keys["input_reference"] if "input_reference" in fields else None,
             last_frame_key=keys["last_frame"] if "last_frame" in fields else None,
         )
