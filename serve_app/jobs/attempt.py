@@ -14,7 +14,6 @@ from serve_app.errors import Cancelled, StorageFailed
 from serve_app.jobs.records import (
     AttemptRecord,
     JobError,
-    Request,
     dumps,
     folder_of,
     is_runnable,
@@ -24,7 +23,7 @@ from serve_app.jobs.records import (
 from serve_app.jobs.store import JobStore
 from serve_app.retry import retry
 from serve_app.storage import ObjectStore
-from serve_app.tasks import VideoResult
+from serve_app.tasks import VideoResult, VideoTask
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +42,8 @@ T = TypeVar("T")
 class Attempt:
     """One run of a job. It writes one record at a time, and none after the end."""
 
-    def __init__(self, jobs: JobStore, key: str, record: AttemptRecord, request: Request) -> None:
-        self.task = request.task
-        self.owner = request.owner
+    def __init__(self, jobs: JobStore, key: str, record: AttemptRecord, task: VideoTask) -> None:
+        self.task = task
         self.record = record
         self._jobs = jobs
         self._key = key
@@ -92,11 +90,11 @@ class Attempt:
 
     async def is_wanted(self) -> bool:
         """Whether the job is still wanted: neither cancelled nor deleted."""
-        return not await self._jobs.cancelled(self.owner, self.task.id)
+        return not await self._jobs.cancelled(self.task.caller, self.task.id)
 
     async def _discard(self) -> None:
-        await self._jobs.store.delete(*result_keys(self.owner, self.task.id))
-        if not await self._jobs.store.exists(request_key(self.owner, self.task.id)):
+        await self._jobs.store.delete(*result_keys(self.task.caller, self.task.id))
+        if not await self._jobs.store.exists(request_key(self.task.caller, self.task.id)):
             await self._jobs.store.delete(self._key)
 
     async def _write(self, record: AttemptRecord) -> None:
@@ -120,7 +118,7 @@ async def start(jobs: JobStore, owner: str, job_id: str) -> Attempt | None:
     if await _came_second(jobs.store, key):
         await jobs.store.delete(key)
         return None
-    return Attempt(jobs, key, record, objects.request)
+    return Attempt(jobs, key, record, objects.request.task)
 
 
 async def _came_second(store: ObjectStore, key: str) -> bool:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from serve_app.errors import ObjectNotFound, StorageFailed
-from serve_app.jobs.records import Beat, dumps, load_beat
+from serve_app.jobs.records import Beat, dumps, load
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 
@@ -68,7 +68,7 @@ class Lease:
 async def read_lease(store: ObjectStore, id: str) -> float | None:
     """When a dispatcher was last heard of, by the store's clock; 0 where it has resigned, None where it has none."""
     try:
-        beat = load_beat(await store.get(_key(id)))
+        beat = load(Beat, await store.get(_key(id)))
         return (await store.stat(_key(id))).modified if beat.beat_at else 0.0
     except ObjectNotFound:
         return None

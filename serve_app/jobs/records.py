@@ -6,16 +6,16 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
 from pydantic import TypeAdapter
 
+from serve_app.settings import JobSettings
 from serve_app.tasks import VideoResult, VideoTask
 
 Status = Literal["queued", "in_progress", "completed", "failed"]
 AttemptStatus = Literal["in_progress", "completed", "failed"]
-JSON = "application/json"
 CANCELLED = "cancelled"
 LOST = "replica_lost"
 """Error code of a job whose last allowed attempt went silent."""
@@ -82,7 +82,6 @@ class Request:
     """request.json."""
 
     task: VideoTask
-    owner: str
     dispatcher: str
     created_at: float
     expires_at: float
@@ -131,8 +130,6 @@ class Job:
     `seen_at` is the store's time before they were read, `attempt_key` where the newest attempt lies.
     """
 
-    id: str
-    owner: str
     task: VideoTask
     status: Status
     progress: int
@@ -149,16 +146,16 @@ class Job:
     attempt_key: str | None = None
 
     @property
+    def id(self) -> str:
+        return self.task.id
+
+    @property
+    def owner(self) -> str:
+        return self.task.caller
+
+    @property
     def finished(self) -> bool:
         return self.status in ("completed", "failed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """The times and numbers that decide; seconds."""
-
-    stale_s: float
-    max_attempts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +182,7 @@ class Objects:
         return sum(attempt.counted for attempt in self.attempts)
 
 
-def job_of(objects: Objects, now: float, rules: Rules) -> Job:
+def job_of(objects: Objects, now: float, rules: JobSettings) -> Job:
     """The job that a caller sees: a cancellation wins, then the first completed attempt, then the newest."""
     request, attempts = objects.request, objects.attempts
     completed = next((attempt for attempt in attempts if attempt.status == "completed"), None)
@@ -207,8 +204,6 @@ def job_of(objects: Objects, now: float, rules: Rules) -> Job:
         status = "queued" if last.status == "failed" else "in_progress"
     progress = max((attempt.progress for attempt in attempts), default=0)
     return Job(
-        id=request.task.id,
-        owner=request.owner,
         task=request.task,
         status=status,
         progress=100 if status == "completed" else min(progress, 99),
@@ -226,19 +221,19 @@ def job_of(objects: Objects, now: float, rules: Rules) -> Job:
     )
 
 
-def is_live(attempt: AttemptRecord, now: float, rules: Rules) -> bool:
+def is_live(attempt: AttemptRecord, now: float, rules: JobSettings) -> bool:
     """Whether its heartbeat says that a replica works on it."""
     return attempt.status == "in_progress" and now - attempt.beat_at <= rules.stale_s
 
 
-def is_runnable(objects: Objects, now: float, rules: Rules) -> bool:
+def is_runnable(objects: Objects, now: float, rules: JobSettings) -> bool:
     """Whether another attempt may start: the job is unfinished, has tries left, and no replica works on it."""
     if job_of(objects, now, rules).finished or _error_so_far(objects, rules) is not None:
         return False
     return not any(is_live(attempt, now, rules) for attempt in objects.attempts)
 
 
-def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: Rules) -> bool:
+def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: JobSettings) -> bool:
     """Whether a job could run and nobody will run it.
 
     `lease_at` is the last heartbeat of its dispatcher, None where there is none (then a new job gets its time).
@@ -254,18 +249,18 @@ def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: Rules
     return silent_since is not None and now - silent_since > GIVE_UP_LEASE * rules.stale_s
 
 
-def _final_error(objects: Objects, now: float, rules: Rules) -> JobError | None:
+def _final_error(objects: Objects, now: float, rules: JobSettings) -> JobError | None:
     """Why the job has failed for good. None if an attempt may still start or end."""
     if any(_may_return(attempt, now, rules) for attempt in objects.attempts):
         return None
     return _error_so_far(objects, rules)
 
 
-def _may_return(attempt: AttemptRecord, now: float, rules: Rules) -> bool:
+def _may_return(attempt: AttemptRecord, now: float, rules: JobSettings) -> bool:
     return attempt.status == "in_progress" and now - attempt.beat_at <= GIVE_UP_LEASE * rules.stale_s
 
 
-def _error_so_far(objects: Objects, rules: Rules) -> JobError | None:
+def _error_so_far(objects: Objects, rules: JobSettings) -> JobError | None:
     """Why no further attempt is made. None if one may be."""
     if not objects.attempts:
         return None
@@ -284,28 +279,17 @@ def _error_so_far(objects: Objects, rules: Rules) -> JobError | None:
 
 # --- JSON: parsed strictly by type, unknown keys left out (the version before or after may have written them) ---------
 
-_REQUEST = TypeAdapter(Request)
-_ATTEMPT = TypeAdapter(AttemptRecord)
-_TAKEOVER = TypeAdapter(Takeover)
-_BEAT = TypeAdapter(Beat)
+Record = Request | AttemptRecord | Takeover | Beat
+R = TypeVar("R", bound=Record)
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (Request, AttemptRecord, Takeover, Beat)
+}
 
 
-def dumps(record: Request | AttemptRecord | Takeover | Beat) -> bytes:
+def dumps(record: Record) -> bytes:
     return orjson.dumps(record)
 
 
-def load_request(data: bytes) -> Request:
-    """Raises ValueError if it is not one; so do the others."""
-    return _REQUEST.validate_json(data)
-
-
-def load_attempt(data: bytes) -> AttemptRecord:
-    return _ATTEMPT.validate_json(data)
-
-
-def load_takeover(data: bytes) -> Takeover:
-    return _TAKEOVER.validate_json(data)
-
-
-def load_beat(data: bytes) -> Beat:
-    return _BEAT.validate_json(data)
+def load(kind: type[R], data: bytes) -> R:
+    """The record of that kind; ValueError if it is none."""
+    return _ADAPTERS[kind].validate_json(data)

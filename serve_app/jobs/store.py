@@ -14,7 +14,7 @@ import orjson
 from serve_app.errors import JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.jobs import records
 from serve_app.jobs.clock import StoreClock
-from serve_app.jobs.records import Job, Objects, Request, Rules, cancel_key, folder_of, request_key
+from serve_app.jobs.records import AttemptRecord, Job, Objects, Request, Takeover, cancel_key, folder_of, request_key
 from serve_app.settings import Settings
 from serve_app.storage import ObjectInfo, ObjectStore, is_made_here
 from serve_app.tasks import VideoTask
@@ -28,6 +28,7 @@ LOOK_EVERY_S = 5.0
 
 S = TypeVar("S")
 T = TypeVar("T")
+R = TypeVar("R", bound=records.Record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class JobStore:
     def __init__(self, store: ObjectStore, settings: Settings) -> None:
         self.store = store
         self.clock = StoreClock(store)
-        self.rules = Rules(stale_s=settings.jobs.stale_s, max_attempts=settings.jobs.max_attempts)
+        self.rules = settings.jobs
         self.ttl_s = settings.media.ttl_s
 
     async def now(self) -> float:
@@ -61,7 +62,6 @@ class JobStore:
         now = await self.now()
         request = Request(
             task=task,
-            owner=task.caller,
             dispatcher=dispatcher,
             created_at=now,
             expires_at=now + self.ttl_s,
@@ -86,7 +86,7 @@ class JobStore:
         """
         if job.finished or job.attempt_key is None or await self._now_to_show() - job.seen_at >= LOOK_EVERY_S:
             return await self.get(job.owner, job.id)
-        attempt = self._parsed(job.attempt_key, await self._get(job.attempt_key), records.load_attempt)
+        attempt = self._parsed(job.attempt_key, await self._get(job.attempt_key), AttemptRecord)
         if attempt is None or attempt.status != "in_progress":
             return await self.get(job.owner, job.id)
         return replace(job, progress=max(job.progress, min(attempt.progress, 99)))
@@ -163,13 +163,13 @@ class JobStore:
             raise JobNotFound(_no_job(job_id))
         folder = folder_of(owner, job_id)
         infos, data = await asyncio.gather(self.store.list(folder), self._get(request_key(owner, job_id)))
-        request = self._parsed(folder, data, records.load_request)
+        request = self._parsed(folder, data, Request)
         if request is None:
             raise JobNotFound(_no_job(job_id))
         below = {info.key.removeprefix(f"{folder}/"): info for info in infos}
         attempts, takeovers = await asyncio.gather(
-            self._read([info for name, info in below.items() if name.startswith("attempts/")], records.load_attempt),
-            self._read([info for name, info in below.items() if name.startswith("dispatch/")], records.load_takeover),
+            self._read([info for name, info in below.items() if name.startswith("attempts/")], AttemptRecord),
+            self._read([info for name, info in below.items() if name.startswith("dispatch/")], Takeover),
         )
         # times are the store's: the clocks of those who wrote need not agree
         taken_over = [replace(each, at=info.modified) for info, each in takeovers]
@@ -187,10 +187,10 @@ class JobStore:
         """The keys of a job's objects. Objects of others are left out."""
         return [info.key for info in await self.store.list(folder) if is_made_here(info.key)]
 
-    async def _read(self, infos: Sequence[ObjectInfo], load: Callable[[bytes], T]) -> list[tuple[ObjectInfo, T]]:
+    async def _read(self, infos: Sequence[ObjectInfo], kind: type[R]) -> list[tuple[ObjectInfo, R]]:
         """The objects that can be parsed, in order."""
         data = await asyncio.gather(*(self._get(info.key) for info in infos))
-        parsed = [(info, self._parsed(info.key, each, load)) for info, each in zip(infos, data, strict=True)]
+        parsed = [(info, self._parsed(info.key, each, kind)) for info, each in zip(infos, data, strict=True)]
         return [(info, each) for info, each in parsed if each is not None]
 
     async def _get(self, key: str) -> bytes | None:
@@ -200,11 +200,11 @@ class JobStore:
         except ObjectNotFound:
             return None
 
-    def _parsed(self, key: str, data: bytes | None, load: Callable[[bytes], T]) -> T | None:
+    def _parsed(self, key: str, data: bytes | None, kind: type[R]) -> R | None:
         if data is None:
             return None
         try:
-            return load(data)
+            return records.load(kind, data)
         except ValueError as error:
             logger.error("jobs: %s is no record of ours and is left out: %s", key, error)
             return None
