@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -28,7 +28,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from serve_app import machine
 from serve_app.engines import parallel, presets
-from serve_app.model_settings import AnyModel
+from serve_app.model_settings import AnyModel, models_in
 from serve_app.settings import RESERVED, Settings, resolve
 from serve_app.tasks import KINDS
 
@@ -177,7 +177,7 @@ def _nearest_field(key: object, models: Sequence[type[BaseModel]]) -> str:
     below = {
         inner: f"{name}.{inner}"
         for name, field in fields.items()
-        for nested in _models(field.annotation)
+        for nested in models_in(field.annotation)
         for inner in nested.model_fields
         if inner not in fields
     }
@@ -193,16 +193,8 @@ def _models_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[type[Ba
         of_kind = [
             model for model in found if "kind" in model.model_fields and model.model_fields["kind"].default == part
         ]
-        found = [nested for field in fields for nested in _models(field.annotation)] or of_kind or found
+        found = [nested for field in fields for nested in models_in(field.annotation)] or of_kind or found
     return found
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The pydantic models inside an annotation such as `dict[str, Model] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
 
 
 def _places(value: object, path: str) -> Iterator[tuple[str, object]]:

@@ -35,7 +35,6 @@ from serve_app.tasks import Kind
 logger = logging.getLogger(__name__)
 
 FOLDER = "ledger"
-CONTENT_TYPE = "application/vnd.apache.parquet"
 KEPT_BATCHES = 100
 """How many batches are kept while the store fails. Beyond that the oldest is dropped."""
 SCHEMA = pa.schema(
@@ -193,24 +192,14 @@ def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:
         return []
     table = _read(wanted, folder, filesystem)
     failed = pa.array([int(outcome != "completed") for outcome in table["outcome"].to_pylist()], pa.int64())
-    grouped = (
-        table.append_column("failed", failed)
-        .group_by(["day", "caller", "model", "kind"])
-        .aggregate([("outcome", "count"), ("failed", "sum"), *((name, "sum") for name in SUMMED)])
-        .sort_by([(name, "ascending") for name in ("day", "caller", "kind", "model")])
+    sums = [("outcome", "count"), ("failed", "sum"), *((name, "sum") for name in SUMMED)]
+    keys = ["day", "caller", "model", "kind"]
+    grouped = table.append_column("failed", failed).group_by(keys).aggregate(sums)
+    named = grouped.rename_columns(
+        {"outcome_count": "generations"} | {f"{name}_sum": name for name in ("failed", *SUMMED)}
     )
-    return [
-        Usage(
-            day=row["day"],
-            caller=row["caller"],
-            model=row["model"],
-            kind=row["kind"],
-            generations=row["outcome_count"],
-            failed=row["failed_sum"],
-            **{name: row[f"{name}_sum"] for name in SUMMED},
-        )
-        for row in grouped.to_pylist()
-    ]
+    ordered = named.sort_by([(name, "ascending") for name in ("day", "caller", "kind", "model")])
+    return [Usage(**row) for row in ordered.to_pylist()]
 
 
 def _read(paths: list[str], folder: str, filesystem: fs.FileSystem) -> pa.Table:
@@ -281,16 +270,8 @@ def _table(rows: list[Usage]) -> str:
     head = ("day", "caller", "model", "kind", "generations", "failed", "engine s", "GPU s", "queue s", "MB")
     body = [
         (
-            row.day,
-            row.caller,
-            row.model,
-            row.kind,
-            f"{row.generations}",
-            f"{row.failed}",
-            f"{row.engine_s:.1f}",
-            f"{row.gpu_s:.1f}",
-            f"{row.queue_s:.1f}",
-            f"{row.bytes / 1e6:.2f}",
+            *(row.day, row.caller, row.model, row.kind, str(row.generations), str(row.failed)),
+            *(f"{row.engine_s:.1f}", f"{row.gpu_s:.1f}", f"{row.queue_s:.1f}", f"{row.bytes / 1e6:.2f}"),
         )
         for row in rows
     ]

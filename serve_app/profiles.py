@@ -73,3 +73,19 @@ GPU: dict[str, Any] = {
 PROFILES = {"demo": DEMO, "gpu": GPU}
 """Under `models` the keys of each kind: below every model of that kind, `model` itself only below the one that bears
 the kind's name."""
+
+
+def laid_over(below: Any, above: Any) -> Any:
+    """`above` over `below`: mappings key by key, lists of named items by name, all else replaced."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return below | {key: laid_over(below.get(key), value) for key, value in above.items()}
+    if _named(below) and _named(above):
+        by_name = {item["name"]: item for item in below}
+        for item in above:
+            by_name[item["name"]] = laid_over(by_name.get(item["name"]), item)
+        return list(by_name.values())
+    return above
+
+
+def _named(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "name" in item for item in value)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
+from serve_app.model_settings import models_in
 from serve_app.settings import Settings, resolve
 
 HEAD = """\
@@ -60,16 +61,8 @@ def _lines(demo: BaseModel, gpu: BaseModel, indent: str) -> Iterator[str]:
                 yield from _lines(value, second[key], f"{indent}    ")
         else:
             yield f"{indent}{name}: {_values(first, second)}{_meaning(field)}"
-            for model in _models_in(field.annotation):
+            for model in models_in(field.annotation):
                 yield from _keys(model, f"{indent}#   ")
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models that the values of a mapping are of, as in `dict[str, Model | None]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
 
 
 def _keys(model: type[BaseModel], indent: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from serve_app.check import check_config
+from serve_app.profiles import laid_over
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,7 @@ def merged(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Later files laid over earlier ones: mappings key by key, lists of named items by name, all else replaced."""
     result: dict[str, Any] = {}
     for config in configs:
-        result = _laid_over(result, config)
+        result = laid_over(result, config)
     return result
 
 
@@ -83,27 +84,12 @@ def _rendered(args: argparse.Namespace, config: dict[str, Any]) -> str:
     if args.patch:
         return dump(as_patch(config, args.patch))
     if args.rayservice:
-        return dump(_laid_over(_read(args.rayservice), {"spec": {"serveConfigV2": _Literal(dump(config))}}))
+        return dump(laid_over(_read(args.rayservice), {"spec": {"serveConfigV2": _Literal(dump(config))}}))
     return dump(config)
 
 
 def _read(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-
-
-def _laid_over(below: Any, above: Any) -> Any:
-    if isinstance(below, dict) and isinstance(above, dict):
-        return below | {key: _laid_over(below.get(key), value) for key, value in above.items()}
-    if _named(below) and _named(above):
-        by_name = {item["name"]: item for item in below}
-        for item in above:
-            by_name[item["name"]] = _laid_over(by_name.get(item["name"]), item)
-        return list(by_name.values())
-    return above
-
-
-def _named(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "name" in item for item in value)
 
 
 class _Literal(str):

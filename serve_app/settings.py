@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from serve_app.environment import home_folder
 from serve_app.model_settings import AnyModel, M, ModelName, Positive, Replicas, Seconds, Strict, WrittenModel
-from serve_app.profiles import PROFILES
+from serve_app.profiles import PROFILES, laid_over
 from serve_app.tasks import KINDS, Kind
 
 Profile = Literal["auto", "demo", "gpu"]
@@ -301,7 +301,7 @@ def resolve(written: Settings, profile: Literal["demo", "gpu"]) -> Settings:
     """`written` with every key that the user left out filled from `profile` and this machine's folders."""
     raw = written.model_dump(exclude_unset=True)
     models = _with_profile(raw.pop("models", {}), PROFILES[profile]["models"])
-    raw = _laid_over(PROFILES[profile], raw)
+    raw = laid_over(PROFILES[profile], raw)
     raw["models"] = models
     raw["profile"] = profile
     raw["home"] = raw.get("home") or str(home_folder())
@@ -321,7 +321,7 @@ def _with_profile(written: dict[str, Any], by_kind: dict[str, Any]) -> dict[str,
                 below = _for_any_model(below)
             if model.get("engine", below["engine"]) != below["engine"]:  # another engine knows other presets
                 below = {key: value for key, value in below.items() if key != "quality"}
-            models[name] = _laid_over(below | own_model, model)
+            models[name] = laid_over(below | own_model, model)
             if presets := below.get("quality", {}) | model.get("quality", {}):  # each of them is taken whole
                 models[name]["quality"] = presets
     return models
@@ -333,12 +333,3 @@ def _for_any_model(below: dict[str, Any]) -> dict[str, Any]:
     if "defaults" in kept:
         kept["defaults"] = {key: value for key, value in kept["defaults"].items() if key not in OF_ONE_MODEL}
     return kept
-
-
-def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        # free-form mappings (algorithm_config, engine_args) have no profile defaults, so merging them is harmless
-        merged[key] = _laid_over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
-    return merged

@@ -30,7 +30,7 @@ from serve_app.tasks import Timing
 
 metrics.count_request("/v1/images/generations", "POST", 400, 0.1, code="invalid_value")
 timing = Timing(queue_s=0.1, engine_s=1.0, encode_s=0.1, storage_s=0.1, gpu_s=1.0)
-metrics.observe_generation("text", "m", timing, steps=4, prompt_tokens=3, completion_tokens=12)
+metrics.observe_generation("text", "m", timing, denoising_steps=4, prompt_tokens=3, completion_tokens=12)
 metrics.observe_generation("video", "m", Timing(), "failed")
 metrics.count_media("image", "image/png", 10)
 metrics.set_jobs({"queued": 0, "completed": 3})

@@ -80,7 +80,7 @@ def _note(deployment: str, task: AnyTask, ledger: Ledger, record: Record, began_
         task.model,
         record.timing,
         outcome,
-        steps=record.steps,
+        denoising_steps=record.steps,
         prompt_tokens=record.prompt_tokens,
         completion_tokens=record.completion_tokens,
         pixels=record.pixels,

@@ -71,10 +71,6 @@ class ImageInfo:
     data: bytes = field(repr=False)
 
 
-def content_type(format: ImageFormat) -> str:
-    return f"image/{format}"
-
-
 def encode_image(
     pixels: Pixels, format: ImageFormat, compression: int | None = None, provenance: dict[str, str] | None = None
 ) -> bytes:

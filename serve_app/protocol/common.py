@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter
+from serve_app.model_settings import models_in
 from serve_app.protocol.errors import SHOWN_CHARS, invalid
 
 M = TypeVar("M", bound="Wire")
@@ -195,8 +196,8 @@ def _places(data: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
 def extension_of(model: type[BaseModel]) -> type[NvExt] | None:
     """The class of a model's `nvext`; None where it has none."""
     field = model.model_fields.get("nvext")
-    members: tuple[Any, ...] = () if field is None else getattr(field.annotation, "__args__", ())
-    return next((member for member in members if isinstance(member, type) and issubclass(member, NvExt)), None)
+    found = models_in(field.annotation) if field else ()
+    return next((inner for inner in found if issubclass(inner, NvExt)), None)
 
 
 def _shown(names: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter
+from serve_app.model_settings import models_in
 
 SHOWN_CHARS = 64
 """How many characters of a caller's input an error repeats."""
@@ -110,14 +111,8 @@ def _allowed(model: type[BaseModel], steps: list[str | int]) -> list[str]:
     """The fields of the model that `steps` lead into, from `model` down; the last step is the unknown one."""
     for step in steps[:-1]:
         field = model.model_fields.get(str(step))
-        inner = [] if field is None else _models(field.annotation)
-        if not inner:
+        inner = None if field is None else next(models_in(field.annotation), None)
+        if inner is None:
             break
-        model = inner[0]
+        model = inner
     return list(model.model_fields)
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type):
-        return [annotation] if issubclass(annotation, BaseModel) else []
-    return [model for member in getattr(annotation, "__args__", ()) for model in _models(member)]

@@ -80,19 +80,8 @@ def count_request(route: str, method: str, status: int, seconds: float, code: st
         _add("errors", 1, route=route, code=code)
 
 
-def observe_generation(
-    kind: Kind,
-    model: str,
-    timing: Timing,
-    outcome: str = "completed",
-    *,
-    steps: int = 0,
-    prompt_tokens: int = 0,
-    completion_tokens: int = 0,
-    pixels: int = 0,
-    frames: int = 0,
-) -> None:
-    """One generation ended: completed, failed or cancelled. `steps` are denoising steps over all that it made."""
+def observe_generation(kind: Kind, model: str, timing: Timing, outcome: str = "completed", **amounts: int) -> None:
+    """One generation ended: completed, failed or cancelled. `amounts` are what it made, by the names of counters."""
     of = {"kind": kind, "model": model}
     _add("generations", 1, outcome=outcome, **of)
     _observe("queue_seconds", timing.queue_s, **of)
@@ -101,13 +90,11 @@ def observe_generation(
     _add("engine_busy_seconds", timing.engine_s, **of)
     _add("encode_seconds", timing.encode_s, **of)
     _add("gpu_seconds", timing.gpu_s, **of)
-    _add("denoising_steps", steps, **of)
-    _add("prompt_tokens", prompt_tokens, **of)
-    _add("completion_tokens", completion_tokens, **of)
-    if steps and completion_tokens:
-        _observe("tokens_per_step", completion_tokens / steps, **of)
-    _add("pixels", pixels, **of)
-    _add("frames", frames, **of)
+    for name, amount in amounts.items():
+        _add(name, amount, **of)
+    steps, tokens = amounts.get("denoising_steps"), amounts.get("completion_tokens")
+    if steps and tokens:
+        _observe("tokens_per_step", tokens / steps, **of)
 
 
 def count_media(kind: Kind, content_type: str, size: int) -> None:
