@@ -14,9 +14,8 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -39,17 +38,6 @@ POLL_S = 0.5
 The end of an attempt that it did start wakes it at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
-    """All that a job is made of. `frames` are its encoded, checked images by the keys that the task gives them."""
-
-    task: VideoTask
-    model: ServedVideo
-    frames: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
-    remixed_from: str | None = None
-    user: str | None = None
-
-
 class Dispatcher:
     """There is one per ingress process. `models` by id; `create` may be called by any number of requests at once."""
 
@@ -63,12 +51,27 @@ class Dispatcher:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._heart: asyncio.Task[None] | None = None
 
-    async def create(self, new: NewJob) -> Job:
+    async def create(
+        self,
+        model: ServedVideo,
+        task: VideoTask,
+        frames: Mapping[str, bytes],
+        *,
+        remixed_from: str | None = None,
+        user: str | None = None,
+    ) -> Job:
         """Stores and dispatches a job. Raises QueueFull, before storing anything, if too many wait already.
 
-        It continues if the caller goes away: a stored job that nobody dispatches would wait for ever.
+        `frames` are its encoded, checked images by the keys that the task gives them. It continues if the caller goes
+        away: a stored job that nobody dispatches would wait for ever.
         """
-        return await asyncio.shield(_detached(self._create(new)))
+
+        async def store() -> Job:
+            for key, image in frames.items():
+                await self._store.put(key, image)
+            return await self._jobs.create(task, dispatcher=self._lease.id, remixed_from=remixed_from, user=user)
+
+        return await asyncio.shield(_detached(self._create(model, task, store)))
 
     async def wait(self, job: Job, timeout_s: float) -> Job:
         """The job when it has ended, or as it stands after `timeout_s`. Cancelling the wait leaves the job alone."""
@@ -112,26 +115,19 @@ class Dispatcher:
             await asyncio.wait(tasks)
             await self._lease.resign()
 
-    async def _create(self, new: NewJob) -> Job:
+    async def _create(self, model: ServedVideo, task: VideoTask, store: Callable[[], Awaitable[Job]]) -> Job:
         with ExitStack() as admission:
-            admission.enter_context(new.model.load.admit(work_of(new.task)))
+            admission.enter_context(model.load.admit(work_of(task)))
             await self._renew_lease()
             try:
-                job = await self._store_job(new)
+                job = await store()
             except StorageFailed:
                 # the caller gets an error, so the job must not run later: half of it may have been stored
-                _detached(self._discard(new.task.caller, new.task.id))
+                _detached(self._discard(task.caller, task.id))
                 raise
             # no await from here on: the task gives the place back when the job has ended
-            self._running[job.id] = _detached(self._look_after(job, new.model, admission.pop_all()))
+            self._running[job.id] = _detached(self._look_after(job, model, admission.pop_all()))
         return job
-
-    async def _store_job(self, new: NewJob) -> Job:
-        for key, image in new.frames.items():
-            await self._store.put(key, image)
-        return await self._jobs.create(
-            new.task, dispatcher=self._lease.id, remixed_from=new.remixed_from, user=new.user
-        )
 
     async def _discard(self, owner: str, job_id: str) -> None:
         with contextlib.suppress(JobNotFound):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,11 +51,6 @@ class DiffusionExtension(NvExt):
     adapters: Annotated[list[Choice], Field(max_length=MAX_ADAPTERS, fail_fast=True)] | None = Field(
         default=None, description="Adapters (LoRA) to apply, beside the one that the model id may stand for."
     )
-
-
-class AdapterReport(TypedDict):
-    name: str
-    scale: float
 
 
 class SharedFields(TypedDict):
@@ -133,10 +128,6 @@ def check_adapter(settings: DiffusionSettings, name: str, param: str) -> None:
         raise InvalidRequest(
             f"'{param}': the model '{settings.id}' has no adapter '{name[:SHOWN_CHARS]}'; {allowed}.", param=param
         )
-
-
-def report_adapters(adapters: Iterable[Adapter]) -> list[AdapterReport]:
-    return [{"name": adapter.name, "scale": adapter.scale} for adapter in adapters]
 
 
 def quality_used(task: ImageTask | VideoTask) -> str:

@@ -26,14 +26,13 @@ from serve_app.protocol.common import (
 )
 from serve_app.protocol.diffusion import (
     AUTO,
-    AdapterReport,
     DiffusionExtension,
     DiffusionRequest,
     Guidance,
     quality_used,
-    report_adapters,
 )
 from serve_app.tasks import (
+    Adapter,
     GeneratedImage,
     ImageFormat,
     ImagePreview,
@@ -274,7 +273,7 @@ class ImageReport(TypedDict):
     guidance_scale: float
     step_caching: str | None
     precision: Precision | None
-    adapters: list[AdapterReport]
+    adapters: tuple[Adapter, ...]
     inference_time_s: float
     queue_time_s: float
     ignored: list[str]
@@ -393,7 +392,7 @@ def _report(
         "guidance_scale": result.guidance_scale,
         "step_caching": result.step_caching,
         "precision": task.precision,
-        "adapters": report_adapters(task.adapters),
+        "adapters": task.adapters,
         "inference_time_s": round(result.timing.engine_s, 4),
         "queue_time_s": round(result.timing.queue_s, 4),
         "ignored": asked.ignored,

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from typing_extensions import Unpack
 
 from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
-from serve_app.jobs import Job, Page, Status
+from serve_app.jobs import Job, JobError, Page, Status
 from serve_app.model_settings import VideoLimits, VideoSettings
 from serve_app.protocol.common import (
     Bound,
@@ -29,16 +29,14 @@ from serve_app.protocol.common import (
 )
 from serve_app.protocol.diffusion import (
     SIDE,
-    AdapterReport,
     DiffusionExtension,
     DiffusionRequest,
     Guidance,
     check_adapter,
     quality_used,
-    report_adapters,
 )
 from serve_app.protocol.images import Reference, URLOf
-from serve_app.tasks import Origin, Precision, VideoTask
+from serve_app.tasks import Adapter, Origin, Precision, VideoTask
 
 NOT_SERVED = "The model '{model}' is not served at present. The job waits for it until it expires."
 Digits = Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
@@ -228,11 +226,6 @@ class VideoData(BaseModel):
     thumbnail_url: str
 
 
-class VideoError(BaseModel):
-    code: str
-    message: str
-
-
 class VideoFacts(BaseModel):
     """`nvext` of an answer: what was really used, enough to make the same video again.
 
@@ -247,7 +240,7 @@ class VideoFacts(BaseModel):
     quality: str
     step_caching: str | None
     precision: Precision | None
-    adapters: list[AdapterReport]
+    adapters: tuple[Adapter, ...]
     queue_time_s: float | None = None
 
 
@@ -266,7 +259,7 @@ class Video(BaseModel):
     size: str
     prompt: str
     remixed_from_video_id: str | None
-    error: VideoError | None
+    error: JobError | None
     status_message: str | None = Field(description="Why a queued job does not begin, where that is known.")
     created: int
     data: list[VideoData]
@@ -298,7 +291,7 @@ class Video(BaseModel):
             size=f"{task.width}x{task.height}",
             prompt=task.prompt,
             remixed_from_video_id=job.remixed_from,
-            error=VideoError(code=job.error.code, message=job.error.message) if job.error else None,
+            error=job.error,
             status_message=None if is_served or job.finished else NOT_SERVED.format(model=task.model),
             created=int(job.created_at),
             data=data,
@@ -312,7 +305,7 @@ class Video(BaseModel):
                 quality=quality_used(task),
                 step_caching=task.step_caching.method if task.step_caching else None,
                 precision=task.precision,
-                adapters=report_adapters(task.adapters),
+                adapters=task.adapters,
                 queue_time_s=round(result.timing.queue_s, 3) if result else None,
             ),
         )

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, aclosing
+from dataclasses import fields
 from functools import partial
 from typing import Any, TypedDict, TypeVar
 
@@ -182,12 +183,4 @@ async def merged(
 def together(results: Sequence[TextResult]) -> Timing:
     """One timing for completions that ran at the same time: the longest of each part."""
     timings = [result.end.timing for result in results]
-    if len(timings) == 1:
-        return timings[0]
-    return Timing(
-        queue_s=max(timing.queue_s for timing in timings),
-        engine_s=max(timing.engine_s for timing in timings),
-        encode_s=max(timing.encode_s for timing in timings),
-        storage_s=max(timing.storage_s for timing in timings),
-        gpu_s=sum(timing.gpu_s for timing in timings),
-    )
+    return Timing(**{part.name: max(getattr(timing, part.name) for timing in timings) for part in fields(Timing)})

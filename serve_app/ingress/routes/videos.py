@@ -20,7 +20,7 @@ from serve_app.errors import InvalidRequest, NotFound, ObjectNotFound, TimedOut
 from serve_app.ingress.addresses import url_of
 from serve_app.ingress.answers import json_answer, server_timing
 from serve_app.ingress.body import Asked, origin_of, read_request
-from serve_app.ingress.dispatch import Dispatcher, NewJob
+from serve_app.ingress.dispatch import Dispatcher
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.files import file_answer
@@ -211,8 +211,7 @@ class Videos:
         task = replace(source.task, **again, prompt=asked.prompt, input_key=first, last_frame_key=last)
         copied = {new: old for new, old in zip((first, last), old_keys, strict=True) if new and old}
         frames = {new: await self._services.store.get(old) for new, old in copied.items()}
-        new = NewJob(task=task, model=model, frames=frames, remixed_from=source.id, user=source.user)
-        make = partial(self._dispatcher.create, new)
+        make = partial(self._dispatcher.create, model, task, frames, remixed_from=source.id, user=source.user)
         return await self._answer(request, await self._once.job(request, asked, {}, task.id, make))
 
     async def events(self, request: Request) -> ASGIApp:
@@ -268,7 +267,7 @@ class Videos:
                 urls = [url for name, url in asked.frame_urls.items() if name == field]
                 if image := await read_image(field, body.files.get(field, ()), urls, self._settings):
                     frames[key] = image.data
-            return await self._dispatcher.create(NewJob(task=task, model=model, frames=frames, user=asked.user))
+            return await self._dispatcher.create(model, task, frames, user=asked.user)
 
         return await self._once.job(request, asked, body.files, id, make)
 
