@@ -27,14 +27,11 @@ from serve_app.errors import (
 logger = logging.getLogger("serve_app.ingress")
 
 HTTP_ERRORS: dict[int, type[ServeError]] = {
-    400: InvalidRequest,
-    401: Unauthorized,
-    403: Forbidden,
-    404: NotFound,
-    405: MethodNotAllowed,
-    413: TooLarge,
-    415: UnsupportedMediaType,
-    429: RateLimited,
+    error.status: error
+    for error in (
+        *(InvalidRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed),
+        *(TooLarge, UnsupportedMediaType, RateLimited),
+    )
 }
 """Our errors for the statuses that Starlette raises."""
 DEFAULT_RETRY_S = 1.0

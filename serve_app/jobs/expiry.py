@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import calendar
 import re
+import time
 
 from serve_app.jobs.records import PREFIX, is_job_id
 from serve_app.storage import ObjectStore, is_made_here
@@ -64,8 +65,7 @@ async def _days(store: ObjectStore, folder: str) -> list[str]:
 
 
 def _start_of(day: str) -> float:
-    year, month, number = (int(part) for part in day.split("/"))
-    return calendar.timegm((year, month, number, 0, 0, 0))
+    return calendar.timegm(time.strptime(day, "%Y/%m/%d"))
 
 
 async def _belongs_to_job(store: ObjectStore, owner: str, key: str) -> bool:

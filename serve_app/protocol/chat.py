@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -13,14 +12,12 @@ from serve_app.protocol.common import Bound, Count, Whole, check_text, refuse
 from serve_app.protocol.text import (
     MAX_PARTS,
     NO_LOGPROBS,
-    TextChunks,
+    TextAnswers,
     TextReport,
     TextRequest,
     Usage,
     fan_out,
-    report,
     text_parts,
-    usage,
 )
 from serve_app.tasks import FinishReason, Message, Origin, TextResult, TextTask
 
@@ -84,6 +81,11 @@ class ChatRequest(TextRequest):
         task = TextTask(**origin, model=settings.id, max_tokens=1, messages=messages)
         return fan_out(self.sampled(task, settings), self.n or 1)
 
+    def answers(self, *, id: str, created: int, model: str) -> ChatAnswers:
+        """What makes the answer to this request."""
+        hints = self.ignored_hints()
+        return ChatAnswers(id=id, created=created, model=model, hints=hints, include_usage=self.include_usage)
+
     def _refuse(self) -> None:
         self.refuse_unsupported()
         if self.logprobs:
@@ -133,34 +135,15 @@ class ChunkChoice(TypedDict):
     finish_reason: FinishReason | None
 
 
-def from_results(
-    results: Sequence[TextResult], *, id: str, created: int, model: str, hints: Sequence[str]
-) -> ChatCompletion:
-    """The answer; `hints` are the request's `ignored_hints`."""
-    ends = [result.end for result in results]
-    return {
-        "id": id,
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": result.text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": result.end.finish_reason,
-            }
-            for index, result in enumerate(results)
-        ],
-        "usage": usage(ends),
-        "nvext": report(ends, hints),
-    }
+class ChatAnswers(TextAnswers[ChunkChoice]):
+    """A stream's choices may come in any order; the first chunk of each says the role."""
 
+    WHOLE = "chat.completion"
+    CHUNK = "chat.completion.chunk"
 
-class ChatChunks(TextChunks[ChunkChoice]):
-    """Makes the chunks of one streamed chat. Its choices may come in any order; the first of each says the role."""
-
-    OBJECT = "chat.completion.chunk"
+    def _whole_choice(self, index: int, result: TextResult) -> ChatChoice:
+        message: AnswerMessage = {"role": "assistant", "content": result.text, "refusal": None}
+        return {"index": index, "message": message, "logprobs": None, "finish_reason": result.end.finish_reason}
 
     def _choice(self, index: int, text: str | None, reason: FinishReason | None) -> ChunkChoice:
         delta: Delta = {} if text is None else {"content": text}

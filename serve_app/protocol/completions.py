@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -14,14 +13,12 @@ from serve_app.model_settings import TextSettings
 from serve_app.protocol.common import Bound, Count, Whole, at_most, check_text, refuse
 from serve_app.protocol.text import (
     NO_LOGPROBS,
-    TextChunks,
+    TextAnswers,
     TextReport,
     TextRequest,
     Usage,
     as_list,
     fan_out,
-    report,
-    usage,
 )
 from serve_app.tasks import FinishReason, Origin, TextResult, TextTask
 
@@ -66,6 +63,17 @@ class CompletionRequest(TextRequest):
             tasks += fan_out(self.sampled(task, settings), n)
         return tasks
 
+    def answers(self, *, id: str, created: int, model: str) -> CompletionAnswers:
+        """What makes the answer to this request."""
+        return CompletionAnswers(
+            id=id,
+            created=created,
+            model=model,
+            hints=self.ignored_hints(),
+            include_usage=self.include_usage,
+            prompts=len(self.prompt),
+        )
+
     def _refuse(self) -> None:
         self.refuse_unsupported()
         if self.logprobs is not None:
@@ -97,30 +105,13 @@ class Completion(TypedDict):
     nvext: NotRequired[TextReport | dict[str, Any]]
 
 
-def from_results(
-    results: Sequence[TextResult], *, id: str, created: int, model: str, hints: Sequence[str], prompts: int
-) -> Completion:
-    """The answer; `hints` are the request's `ignored_hints`."""
-    ends = [result.end for result in results]
-    return {
-        "id": id,
-        "object": "text_completion",
-        "created": created,
-        "model": model,
-        "choices": [_choice(i, result.text, result.end.finish_reason) for i, result in enumerate(results)],
-        "usage": usage(ends, prompts),
-        "nvext": report(ends, hints),
-    }
+class CompletionAnswers(TextAnswers[CompletionChoice]):
+    """A chunk has the fields of a whole answer."""
 
+    WHOLE = CHUNK = "text_completion"
 
-class CompletionChunks(TextChunks[CompletionChoice]):
-    """Makes the chunks of one streamed completion."""
-
-    OBJECT = "text_completion"
+    def _whole_choice(self, index: int, result: TextResult) -> CompletionChoice:
+        return self._choice(index, result.text, result.end.finish_reason)
 
     def _choice(self, index: int, text: str | None, reason: FinishReason | None) -> CompletionChoice:
-        return _choice(index, text or "", reason)
-
-
-def _choice(index: int, text: str, reason: FinishReason | None) -> CompletionChoice:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+        return {"index": index, "text": text or "", "logprobs": None, "finish_reason": reason}

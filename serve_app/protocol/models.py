@@ -7,7 +7,6 @@ from typing import Literal
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import ModelNotFound
-from serve_app.model_settings import AnyModel
 from serve_app.settings import Settings
 from serve_app.tasks import Kind
 
@@ -30,25 +29,24 @@ class ModelList(TypedDict):
 
 def list_models(settings: Settings, created: int) -> ModelList:
     """Every model that is served, and its adapters after it; `created` is when this server started."""
-    models = settings.served.values()
-    return {"object": "list", "data": [_describe(id, model, created) for model in models for id in model.ids]}
-
-
-def _describe(id: str, model: AnyModel, created: int) -> Model:
-    return {
-        "id": id,
-        "object": "model",
-        "created": created,
-        "owned_by": "diffusion-serve",
-        "kind": model.kind,
-        "parent": None if id == model.id else model.id,
-    }
+    data: list[Model] = [
+        {
+            "id": id,
+            "object": "model",
+            "created": created,
+            "owned_by": "diffusion-serve",
+            "kind": model.kind,
+            "parent": None if id == model.id else model.id,
+        }
+        for model in settings.served.values()
+        for id in model.ids
+    ]
+    return {"object": "list", "data": data}
 
 
 def find_model(id: str, settings: Settings, created: int) -> Model:
     """The model of that id; raises ModelNotFound, listing those served."""
-    models = list_models(settings, created)["data"]
-    for model in models:
-        if model["id"] == id:
-            return model
-    raise ModelNotFound.of(id[:256], [model["id"] for model in models])
+    models = {model["id"]: model for model in list_models(settings, created)["data"]}
+    if id not in models:
+        raise ModelNotFound.of(id[:256], models)
+    return models[id]

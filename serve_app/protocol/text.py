@@ -23,7 +23,7 @@ from serve_app.protocol.common import (
     at_most_items,
     refuse,
 )
-from serve_app.tasks import FinishReason, TextEnd, TextStep, TextTask
+from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTask
 
 C = TypeVar("C")
 MAX_STOPS = 4
@@ -263,19 +263,38 @@ def denoising(step: TextStep, index: int) -> dict[str, Any]:
     }
 
 
-class TextChunks(ABC, Generic[C]):
-    """Makes the chunks of one stream, for `prompts` prompts: what chat and completions share."""
+class TextAnswers(ABC, Generic[C]):
+    """Makes the answer to one request, whole or in chunks: what chat and completions share.
 
-    OBJECT: ClassVar[str]
+    `hints` are the request's `ignored_hints`, `prompts` how many texts it goes on from.
+    """
+
+    WHOLE: ClassVar[str]
+    CHUNK: ClassVar[str]
 
     def __init__(
-        self, *, id: str, created: int, model: str, hints: Sequence[str], include_usage: bool, prompts: int = 1
+        self,
+        *,
+        id: str,
+        created: int,
+        model: str,
+        hints: Sequence[str] = (),
+        include_usage: bool = False,
+        prompts: int = 1,
     ) -> None:
-        self._head = {"id": id, "object": self.OBJECT, "created": created, "model": model}
+        self._id = id
+        self._rest = {"created": created, "model": model}
         self._hints = hints
         self._include_usage = include_usage
         self._prompts = prompts
         self._begun: set[int] = set()
+
+    def whole(self, results: Sequence[TextResult]) -> dict[str, Any]:
+        """The answer that is no stream."""
+        ends = [result.end for result in results]
+        choices = [self._whole_choice(index, result) for index, result in enumerate(results)]
+        about = {"usage": usage(ends, self._prompts), "nvext": report(ends, self._hints)}
+        return {"id": self._id, "object": self.WHOLE, **self._rest, "choices": choices, **about}
 
     def block(self, index: int, text: str) -> dict[str, Any]:
         """A finished block."""
@@ -294,11 +313,16 @@ class TextChunks(ABC, Generic[C]):
         return self._chunk() | {"usage": usage(ends, self._prompts)}
 
     @abstractmethod
+    def _whole_choice(self, index: int, result: TextResult) -> Any:
+        """A choice of the whole answer."""
+
+    @abstractmethod
     def _choice(self, index: int, text: str | None, reason: FinishReason | None) -> C:
         """A choice of a chunk; `text` is None in the last one."""
 
     def _chunk(self, *choices: C) -> dict[str, Any]:
-        return {**self._head, "choices": list(choices), **({"usage": None} if self._include_usage else {})}
+        head = {"id": self._id, "object": self.CHUNK, **self._rest, "choices": list(choices)}
+        return head | ({"usage": None} if self._include_usage else {})
 
 
 def text_parts(value: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.model_settings import TextDefaults, TextLimits, TextSettings
 from serve_app.protocol import completions
-from serve_app.protocol.chat import ChatChunks, ChatRequest, from_results
+from serve_app.protocol.chat import ChatAnswers, ChatRequest
 from serve_app.protocol.common import parse
 from serve_app.protocol.completions import CompletionRequest
 from serve_app.tasks import Message, TextEnd, TextResult, TextStep, TextTask
@@ -180,7 +180,7 @@ def test_dynamos_hints_are_taken_and_named() -> None:
 
 def test_an_answer_counts_the_prompt_once_and_sums_the_rest() -> None:
     results = [TextResult(text=text, end=END) for text in ("a", "b")]
-    answer = from_results(results, id="c", created=1, model="m", hints=["cache_salt"])
+    answer = ChatAnswers(id="c", created=1, model="m", hints=["cache_salt"]).whole(results)
     assert [choice["message"]["content"] for choice in answer["choices"]] == ["a", "b"]
     assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 16, "total_tokens": 19}
     assert answer["nvext"] == {
@@ -189,18 +189,18 @@ def test_an_answer_counts_the_prompt_once_and_sums_the_rest() -> None:
         "tokens_per_step": 2.0,
         "ignored": ["cache_salt", "temperature"],
     }
-    several = completions.from_results(results, id="c", created=1, model="m", hints=[], prompts=2)
+    several = completions.CompletionAnswers(id="c", created=1, model="m", prompts=2).whole(results)
     assert several["usage"] == {"prompt_tokens": 6, "completion_tokens": 16, "total_tokens": 22}  # pyright: ignore[reportTypedDictNotRequiredAccess]
 
 
 def test_steps_that_the_engine_did_not_tell_are_null() -> None:
     result = TextResult(text="a", end=replace(END, denoising_steps=0))
-    told = from_results([result], id="c", created=1, model="m", hints=[])["nvext"]
+    told = ChatAnswers(id="c", created=1, model="m").whole([result])["nvext"]
     assert (told["denoising_steps"], told["tokens_per_step"]) == (None, None)
 
 
 def test_chunks_say_the_role_once_for_each_choice() -> None:
-    chunks = ChatChunks(id="c", created=1, model="m", hints=[], include_usage=True)
+    chunks = ChatAnswers(id="c", created=1, model="m", hints=[], include_usage=True)
     first, again = chunks.block(1, "a"), chunks.block(1, "b")
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": "a"}
     assert again["choices"][0]["delta"] == {"content": "b"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import fields
 from functools import partial
-from typing import Any, TypedDict, TypeVar
+from typing import Any
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -24,29 +24,14 @@ from serve_app.ingress.services import ServedModel, Services
 from serve_app.model_settings import TextSettings
 from serve_app.protocol.chat import ChatRequest
 from serve_app.protocol.completions import CompletionRequest
-from serve_app.protocol.text import DENOISING, TextChunks
+from serve_app.protocol.text import DENOISING, TextAnswers
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, TextTask, Timing
 
-R = TypeVar("R", ChatRequest, CompletionRequest)
 ServedText = ServedModel[TextSettings]
 
 
-class Named(TypedDict):
-    """The first fields of each answer and each chunk of a stream."""
-
-    id: str
-    created: int
-    model: str
-    hints: list[str]
-
-
 def text_handler(
-    services: Services,
-    prefix: str,
-    request_model: type[R],
-    *,
-    chunks: Callable[[R, Named], TextChunks[Any]],
-    answer: Callable[[R, Sequence[TextResult], Named], Any],
+    services: Services, prefix: str, request_model: type[ChatRequest] | type[CompletionRequest]
 ) -> Handler:
     """The handler of a text endpoint, whose ids begin with `prefix`."""
     settings = services.settings
@@ -56,27 +41,26 @@ def text_handler(
         model = services.choose(TextSettings, asked.model)
         origin = origin_of(request, f"{prefix}-{uuid.uuid4().hex}")
         tasks = asked.to_tasks(model.settings, **origin)
-        hints = asked.ignored_hints()
         make = partial(complete, model, tasks)
         once = partial(services.once.result, request, asked, {}, list[TextResult], origin["id"], make)
 
-        def name(id: str, created_at: float) -> Named:
-            return Named(id=id, created=int(created_at), model=model.id, hints=hints)
+        def answers(id: str, created_at: float) -> TextAnswers[Any]:
+            return asked.answers(id=id, created=int(created_at), model=model.id)
 
         async def events() -> AsyncGenerator[bytes, None]:
             if key_of(request) is None:
-                named, texts = name(origin["id"], origin["submitted_at"]), run(model, tasks)
+                made, texts = answers(origin["id"], origin["submitted_at"]), run(model, tasks)
             else:
-                made = await once()
-                named, texts = name(made.id, made.created_at), events_of(made.result)
-            async with aclosing(stream(texts, chunks(asked, named), include_usage=asked.include_usage)) as sent:
+                earlier = await once()
+                made, texts = answers(earlier.id, earlier.created_at), events_of(earlier.result)
+            async with aclosing(stream(texts, made, include_usage=asked.include_usage)) as sent:
                 async for data in sent:
                     yield data
 
         if asked.stream:
             return EventStream(events())
         made = await once()
-        return json_answer(answer(asked, made.result, name(made.id, made.created_at)), timing=together(made.result))
+        return json_answer(answers(made.id, made.created_at).whole(made.result), timing=together(made.result))
 
     return create
 
@@ -109,21 +93,21 @@ async def run(model: ServedText, tasks: Sequence[TextTask]) -> AsyncGenerator[tu
 
 
 async def stream(
-    events: AsyncGenerator[tuple[int, TextEvent], None], chunks: TextChunks[Any], *, include_usage: bool
+    events: AsyncGenerator[tuple[int, TextEvent], None], answers: TextAnswers[Any], *, include_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """The server-sent events of a run, then usage where asked for, then [DONE]."""
     ends: dict[int, TextEnd] = {}
     async with aclosing(events):
         async for index, made in events:
             if isinstance(made, TextBlock):
-                yield event(chunks.block(index, made.text))
+                yield event(answers.block(index, made.text))
             elif isinstance(made, TextStep):
-                yield event(chunks.step(index, made), DENOISING)
+                yield event(answers.step(index, made), DENOISING)
             else:
                 ends[index] = made
-                yield event(chunks.end(index, made))
+                yield event(answers.end(index, made))
     if include_usage:
-        yield event(chunks.usage([ends[index] for index in sorted(ends)]))
+        yield event(answers.usage([ends[index] for index in sorted(ends)]))
     yield DONE
 
 
