@@ -1,4 +1,4 @@
-"""Reads a request's body within its limits of size and time, and parses it strictly into the endpoint's model.
+"""Reads a request: its query, and its body within limits of size and time, parsed strictly into the endpoint's model.
 
 `strict_json.py` reads JSON, `forms.py` forms, and the models say what the fields mean.
 """
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -26,6 +27,7 @@ M = TypeVar("M", bound=Wire)
 T = TypeVar("T")
 
 MAX_TYPE_CHARS = 1024
+MAX_QUERY_FIELDS = 64
 OFF_LOOP_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread, so that they do not block the event loop."""
 PARSERS = ThreadPoolExecutor(2, thread_name_prefix="parse")
@@ -110,6 +112,21 @@ def origin_of(request: Request, id: str) -> Origin:
     """Who asks for the task of this id, and when: now."""
     state = request.state
     return {"id": id, "caller": state.caller.owner, "submitted_at": time.time(), "traceparent": state.traceparent}
+
+
+def read_query(request: Request) -> dict[str, str]:
+    """The fields of the query; InvalidRequest for very many of them, and for a name that stands in it twice."""
+    query: bytes = request.scope["query_string"]
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        raise InvalidRequest(f"The query has more than {MAX_QUERY_FIELDS} fields.") from None
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise InvalidRequest(f"'{name[:64]}' stands twice in the query.", param=name[:64])
+        fields[name] = value
+    return fields
 
 
 async def off_loop(work: Callable[[], T], size: int) -> T:

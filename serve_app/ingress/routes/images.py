@@ -14,8 +14,7 @@ from starlette.types import ASGIApp
 from serve_app.abilities import demands_of, refuse_images, refuse_what_it_lacks
 from serve_app.autoscaling import work_of
 from serve_app.errors import InvalidRequest
-from serve_app.ingress.addresses import url_of
-from serve_app.ingress.answers import json_answer
+from serve_app.ingress.answers import json_answer, url_of
 from serve_app.ingress.body import Asked, origin_of, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
