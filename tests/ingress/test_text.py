@@ -34,6 +34,8 @@ async def events_of(client: httpx.AsyncClient, path: str, body: dict[str, Any]) 
     assert answer.headers["content-type"].startswith("text/event-stream")
     events: list[tuple[str | None, Any]] = []
     for block in answer.text.strip().split("\n\n"):
+        if block.startswith(":"):  # kept alive on a slow machine
+            continue
         lines = dict(line.split(": ", 1) for line in block.split("\n"))
         events.append((lines.get("event"), None if lines["data"] == "[DONE]" else json.loads(lines["data"])))
     return events
