@@ -13,7 +13,7 @@ import pytest
 
 from serve_app.deployments.sweeper import Sweep
 from serve_app.deployments.watch import Watch
-from serve_app.ingress.dispatch import Dispatcher, NewJob
+from serve_app.ingress.dispatch import Dispatcher
 from serve_app.ingress.services import ServedModel
 from serve_app.jobs import Job, JobStore
 from serve_app.jobs.attempt import start
@@ -92,7 +92,7 @@ async def test_a_running_job_makes_half_a_listing_a_second_at_most(counted: S3Se
     model = ServedModel.of("video", settings.served["video"], replica)
     ingress = Dispatcher(store, JobStore(store, settings), {MODEL: model}, settings.jobs)
     async with sweeping(settings):
-        made: list[Job] = [await ingress.create(NewJob(task=make_task(), model=model)) for _ in range(JOBS)]
+        made: list[Job] = [await ingress.create(model, make_task(), {}) for _ in range(JOBS)]
         async with asyncio.timeout(60):
             while replica.at_work < JOBS:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
