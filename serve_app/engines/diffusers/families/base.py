@@ -16,6 +16,7 @@ from PIL import Image
 
 from serve_app.engines.diffusers import loading, pictures
 from serve_app.engines.diffusers.loading import Source
+from serve_app.errors import InvalidRequest
 from serve_app.tasks import ImageTask, Kind, VideoTask
 
 T = TypeVar("T", ImageTask, VideoTask)
@@ -148,6 +149,12 @@ class ImageFamily(DiffusionFamily):
         return decode_scaled(self.pipeline.vae, latents)
 
 
+def noised(call: Call, task: ImageTask) -> tuple[float, int]:
+    """How much of the way is left to an edit that begins with a noised image, at least a step, and its steps."""
+    strength = max(task.strength, 1 / call.steps)
+    return strength, call.steps - int(max(0, call.steps * (1 - strength)))
+
+
 class NoisedEdits(ImageFamily):
     """Edits by beginning in the middle, with the noised image: `strength` is how much of the way is left."""
 
@@ -166,8 +173,7 @@ class NoisedEdits(ImageFamily):
         call = super().plan(task, size, None)
         if not task.input_images:
             return call
-        strength = max(task.strength, 1 / call.steps)
-        steps = call.steps - int(max(0, call.steps * (1 - strength)))
+        strength, steps = noised(call, task)
         source = pictures.read(task.input_images[0], task.width, task.height)
         edit = {"image": pictures.pad(source, size.width, size.height), "strength": strength}
         if mask is None:
@@ -177,16 +183,44 @@ class NoisedEdits(ImageFamily):
 
 
 class ReferenceEdits(ImageFamily):
-    """Edits by looking at images while it draws: all steps, and each image in its own shape."""
+    """Edits by looking at images while it draws: all steps, and each image in its own shape.
+
+    Where it `inpaints`, a mask has it begin with the noised first image, as `NoisedEdits` does.
+    """
 
     input_images = 1
+    inpaints: ClassVar[str] = ""
+
+    def __init__(self, source: Source, class_name: str) -> None:
+        super().__init__(source, class_name)
+        self.masks = bool(self.inpaints)
+        self._inpaint: Any = self.view_as(self.inpaints) if self.masks else None
 
     def plan(self, task: ImageTask, size: Size, mask: Image.Image | None) -> Call:
         call = super().plan(task, size, mask)
         images = [self.prepare(pictures.read(image)) for image in task.input_images]
+        if mask is not None:
+            return self.plan_inpainting(call, task, size, mask, images[1:])
         if images:
             call.arguments["image"] = images if self.input_images > 1 else images[0]
         return call
+
+    def plan_inpainting(
+        self, call: Call, task: ImageTask, size: Size, mask: Image.Image, references: Sequence[Image.Image]
+    ) -> Call:
+        """As `call`, within the mask of the first image; `references` are the other images."""
+        if len(references) > 1:
+            raise InvalidRequest("With a mask, a model looks at two images at most.", param="image")
+        strength, steps = noised(call, task)
+        source = pictures.read(task.input_images[0], task.width, task.height)
+        call.arguments |= {
+            "image": pictures.pad(source, size.width, size.height),
+            "mask_image": pictures.pad(mask, size.width, size.height),
+            "strength": strength,
+        }
+        if references:
+            call.arguments["image_reference"] = references[0]
+        return Call(self._inpaint, call.arguments, steps)
 
     def prepare(self, image: Image.Image) -> Image.Image:
         """An input image as the pipeline takes it; raises InvalidRequest for one that it cannot take."""

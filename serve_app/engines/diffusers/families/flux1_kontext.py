@@ -15,7 +15,8 @@ from serve_app.tasks import ImageTask
 class Flux1Kontext(ReferenceEdits):
     name = "FLUX.1 Kontext"
     classes = ("FluxKontextPipeline",)
-    since = "0.35"
+    since = "0.36"
+    inpaints = "FluxKontextInpaintPipeline"
     num_inference_steps = 28
     guidance_scale = 3.5
     parameters = frozenset({"true_cfg_scale"})
@@ -26,6 +27,8 @@ class Flux1Kontext(ReferenceEdits):
     def plan(self, task: ImageTask, size: Size, mask: Image.Image | None) -> Call:
         call = super().plan(task, size, mask)
         call.arguments["max_area"] = size.width * size.height  # or it draws a megapixel of this shape
+        if mask is not None:
+            call.arguments["_auto_resize"] = False  # as above
         return call
 
     def decode(self, latents: torch.Tensor, size: Size) -> torch.Tensor:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 from transformers import AutoTokenizer
 
-from serve_app.engines.diffusers.families.base import ReferenceEdits, Size
+from serve_app.engines.diffusers.families.base import Call, ReferenceEdits, Size
 from serve_app.engines.diffusers.loading import Source
 from serve_app.errors import InvalidRequest
 from serve_app.tasks import ImageTask
 
+MOST_MASKED = 1024 * 1024
+"""The pipeline that takes a mask draws no more pixels than these."""
 MOST_ASPECT = 8
 """The pipelines refuse longer images."""
 
@@ -59,7 +62,8 @@ class Flux2(ReferenceEdits):
 class Flux2Klein(Flux2):
     name = "FLUX.2 klein"
     classes = ("Flux2KleinPipeline",)
-    since = "0.37"
+    since = "0.38"
+    inpaints = "Flux2KleinInpaintPipeline"
     input_images = 4
 
     def __init__(self, source: Source, class_name: str) -> None:
@@ -70,3 +74,10 @@ class Flux2Klein(Flux2):
     def load_parts(self, source: Source) -> dict[str, Any]:
         del source
         return {}
+
+    def plan_inpainting(
+        self, call: Call, task: ImageTask, size: Size, mask: Image.Image, references: Sequence[Image.Image]
+    ) -> Call:
+        if size.width * size.height > MOST_MASKED:
+            raise InvalidRequest(f"With a mask, this model draws {MOST_MASKED} pixels at most.", param="size")
+        return super().plan_inpainting(call, task, size, mask, references)

@@ -36,8 +36,4 @@ def make(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-CHECKPOINTS = {
-    "flux1-kontext": parts.Checkpoint(
-        make, 28, 3.5, frozenset({"edit", "negative_prompt"}), parameters=frozenset({"true_cfg_scale"})
-    )
-}
+CHECKPOINTS = {"flux1-kontext": parts.Checkpoint(make, 28, 3.5, parts.NOISED, parameters=frozenset({"true_cfg_scale"}))}

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Pipeline, Flux2Transformer2DModel
+from PIL import Image
 from transformers import Mistral3Config, Mistral3ForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM
 
+from serve_app.engines.load import load_image
+from serve_app.errors import InvalidRequest
+from serve_app.model_settings import ImageSettings
+from serve_app.tasks import ImageTask
 from tests.engines.diffusers.families import parts
 
 HIDDEN = 8
@@ -103,8 +110,42 @@ def make_klein(folder: Path, *, is_distilled: bool) -> None:
     ).save_pretrained(folder)
 
 
+EDITS = frozenset({"edit", "mask"})
 CHECKPOINTS = {
     "flux2": parts.Checkpoint(make_dev, 50, 4.0, frozenset({"edit"}), 10),
-    "flux2-klein": parts.Checkpoint(partial(make_klein, is_distilled=True), 4, 1.0, frozenset({"edit"}), 4),
-    "flux2-klein-base": parts.Checkpoint(partial(make_klein, is_distilled=False), 50, 4.0, frozenset({"edit"}), 4),
+    "flux2-klein": parts.Checkpoint(partial(make_klein, is_distilled=True), 4, 1.0, EDITS, 4),
+    "flux2-klein-base": parts.Checkpoint(partial(make_klein, is_distilled=False), 50, 4.0, EDITS, 4),
 }
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+async def test_a_mask_keeps_what_is_outside_and_a_second_image_is_looked_at(tmp_path: Path) -> None:
+    make_klein(tmp_path, is_distilled=True)
+    engine = load_image(ImageSettings(model=str(tmp_path)))
+    mask = Image.new("L", (64, 64), "black")
+    mask.paste("white", (0, 0, 32, 64))
+
+    async def draw(*colors: str, **changes: Any) -> Any:
+        images = tuple(png(Image.new("RGB", (64, 64), color)) for color in colors)
+        values: dict[str, Any] = {"id": "i", "model": "m", "prompt": "a cat", "width": 64, "height": 64, "seed": 7}
+        values["input_images"], values["mask"] = images, png(mask)
+        task = ImageTask(**(values | changes))
+        return (await engine.generate(task, lambda _: None)).pixels[0]
+
+    drawn = await draw("navy")
+    assert (drawn[:, 32:] == (0, 0, 128)).all()
+    assert (drawn[:, :32] != (0, 0, 128)).any()
+    assert (await draw("navy", "olive") != drawn).any()
+    with pytest.raises(InvalidRequest, match="looks at two images at most") as caught:
+        await draw("navy", "olive", "maroon")
+    assert caught.value.param == "image"
+    with pytest.raises(InvalidRequest, match="1048576 pixels at most") as caught:
+        await draw("navy", width=1040, height=1024)
+    assert caught.value.param == "size"
+    engine.close()
+
+
+def png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
