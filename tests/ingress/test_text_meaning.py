@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from serve_app.deployments.text import TextDeployment
+from serve_app.profiles import DEMO
 from tests.ingress.conftest import Configure, Loop, Running, Serving, with_client
 
 CHAT = "/v1/chat/completions"
@@ -104,8 +105,7 @@ async def test_a_conversation_as_long_as_the_longest_trained(client: httpx.Async
 
 async def test_longer_than_it_can_hold_is_refused_at_once(serving: Serving) -> None:
     """With the limits that the demo has where nobody sets others."""
-    limits = {"prompt_chars": 1024, "max_tokens": 512}
-    with serving(text={"limits": limits}) as running:
+    with serving(text={"limits": DEMO["models"]["text"]["limits"]}) as running:
         async with running.client() as client:
             long = {"messages": [{"role": "user", "content": "fox " * 2025}], "max_tokens": 32}
             answer = await client.post(CHAT, json=long)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import ray
 
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings, resolve
@@ -62,3 +63,6 @@ def test_every_metric_of_the_dashboard_exists_after_one_request_of_each_kind(ser
     while (missing := wanted - exist(served.base_url)) and time.monotonic() < deadline:
         time.sleep(1)
     assert missing == set()
+    text = httpx.get(f"{served.base_url}/metrics", timeout=30).text
+    assert "NodeAddress=" in text
+    assert f'"{ray.util.get_node_ip_address()}' not in text, "anyone may read it"
