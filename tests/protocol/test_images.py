@@ -156,7 +156,7 @@ def test_answers_say_what_was_made() -> None:
             "guidance_scale": 3.5,
             "step_caching": None,
             "precision": None,
-            "adapters": [],
+            "adapters": (),
             "inference_time_s": 1.5,
             "queue_time_s": 0.25,
             "ignored": [],
