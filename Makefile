@@ -28,8 +28,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-serve: setup ## set up, make the demo checkpoints (CPU), serve deployments.yaml (CONFIG=... for another file)
-	@if [ $(PROFILE) = cpu ]; then $(BIN)/diffusion-serve demo-models; fi
+serve: setup ## set up, serve deployments.yaml (CONFIG=... for another file)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/diffusion-serve up --config $(CONFIG)  # serve run that drains at its end
 
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest

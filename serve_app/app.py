@@ -42,8 +42,8 @@ class ServedSweeper(Served, Sweeper): ...
 
 CLASSES: dict[Kind, type] = {"text": ServedText, "image": ServedImage, "video": ServedVideo}
 BANNER = (
-    "DEMO PROFILE: text, images and video come from small checkpoints (demo/...) that show that everything works. The "
-    "text model answers simple questions; those of images and video have random weights and are made on this machine. "
+    "DEMO PROFILE: text, images and video come from small checkpoints (demo/...) that were trained to show that "
+    "everything works: they answer simple questions, and draw and film a small world of emoji. "
     "Set `profile: gpu` or name your own models for real ones."
 )
 

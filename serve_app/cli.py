@@ -38,15 +38,6 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         "--elsewhere", action="store_true", help="it is served on another machine: leave out this one's folders, keys"
     )
     check.set_defaults(run=_check)
-    demo = commands.add_parser("demo-models", help="make the demo checkpoints")
-    demo.add_argument(
-        "folder",
-        type=Path,
-        nargs="?",
-        metavar="DIR",
-        help="the home folder (default: DIFFUSION_SERVE_HOME)",
-    )
-    demo.set_defaults(run=_demo_models)
     for name, (module, description) in MODULES.items():
         command = commands.add_parser(name, help=description)
         if name in arguments[:1]:
@@ -65,16 +56,6 @@ def _check(args: argparse.Namespace) -> int:
     if not report.ok:
         return 1
     print(f"{args.config}: {report.summary}")
-    return 0
-
-
-def _demo_models(args: argparse.Namespace) -> int:
-    from serve_app import demo
-    from serve_app.environment import home_folder
-
-    home: Path = args.folder or home_folder()
-    for name in demo.NAMES:
-        print(demo.ensure(name, home, progress=True))
     return 0
 
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from ray._private.accelerators import get_accelerator_manager_for_resource
 
-from serve_app.demo import is_demo
+from serve_app import demo
 from serve_app.engines.diffusers.algorithms import parse_algorithm
 from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
 from serve_app.engines.families import algorithms_of
@@ -38,7 +38,7 @@ def look(settings: Settings) -> Iterator[Finding]:
         yield from ((f"models.{name}.{key}", message) for key, message in _look_at_model(model))
     yield from _look_at_access(settings)
     yield from _look_at_media(settings.media)
-    if any(is_demo(model.model) for model in settings.served.values()):
+    if any(choose(model) == "sglang" for model in settings.served.values()):  # keeps what compilers make there
         yield from _not_writable("home", Path(settings.home))
     for name, model in settings.served.items():
         if model.kind == "video":
@@ -101,7 +101,7 @@ def _look_at_model(model: ModelSettings) -> Iterator[Finding]:
         yield "model", str(error)
     for name, adapter in model.adapters.items() if isinstance(model, DiffusionSettings) else ():
         try:
-            find_local_file(adapter.path)
+            demo.find_file(adapter.path) if demo.is_demo_file(adapter.path) else find_local_file(adapter.path)
         except ValueError as error:
             yield f"adapters.{name}.path", str(error)
     if choose(model) != "diffusers":

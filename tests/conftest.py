@@ -41,7 +41,7 @@ def _log_reaches_caplog() -> None:
 
 @pytest.fixture(scope="session")
 def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder whose demo checkpoints outlive one test: `demo.ensure(name, demo_home)` makes each once a run."""
+    """A home folder that the tests of a run share."""
     if home := os.environ.get("DIFFUSION_SERVE_HOME"):
         return Path(home)
     base = tmp_path_factory.getbasetemp()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from serve_app import demo
 from serve_app.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -36,20 +35,6 @@ def test_check_fails_with_the_path_of_each_wrong_key(tmp_path: Path, capsys: pyt
     ]
 
 
-def test_demo_models_makes_them_once(
-    demo_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert main(["demo-models", str(demo_home)]) == 0
-    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    folders = [demo_home / "models" / name for name in demo.NAMES if name not in demo.TRAINED]
-    assert set(folders) < set(printed)  # a trained one lies in the package
-    assert len(printed) == len(demo.NAMES)
-    made = [(folder / "demo.json").stat().st_mtime_ns for folder in folders]
-    monkeypatch.setenv("DIFFUSION_SERVE_HOME", str(demo_home))
-    assert main(["demo-models"]) == 0
-    assert [(folder / "demo.json").stat().st_mtime_ns for folder in folders] == made
-
-
 @pytest.mark.parametrize("arguments", [[], ["serve"], ["check"], ["check", "a", "b"]])
 def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -58,7 +43,7 @@ def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys: 
     assert "usage: diffusion-serve" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["check", "demo-models", "usage", "render", "settings", "up"])
+@pytest.mark.parametrize("name", ["check", "usage", "render", "settings", "up"])
 def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
@@ -70,4 +55,4 @@ def test_it_is_installed_as_a_command() -> None:
     program = str(Path(sys.executable).parent / "diffusion-serve")
     done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
-    assert "demo-models" in done.stdout
+    assert "deployments file" in done.stdout

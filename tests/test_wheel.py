@@ -59,8 +59,8 @@ def test_it_runs_where_it_is_installed(wheel: Path, tmp_path: Path) -> None:
         "import pathlib, sys, serve_app\n"
         "from serve_app import demo\n"
         "assert pathlib.Path(serve_app.__file__).is_relative_to(sys.argv[1]), serve_app.__file__\n"
-        "for name in demo.TRAINED:\n"
-        "    print(demo.ensure(name, pathlib.Path('unused')))\n"
+        "for name in demo.NAMES:\n"
+        "    print(demo.find(name))\n"
     )
     # -I leaves out this folder and the environment's paths: only what was installed there comes first
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{code}"

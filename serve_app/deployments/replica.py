@@ -54,7 +54,7 @@ class ModelDeployment(Generic[E]):
         self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
         self._ledger = Ledger(self._store, settings.ledger)
         keep_compiled(Path(settings.home))
-        model = on_disk(settings.model(name, kind), settings.home)
+        model = on_disk(settings.model(name, kind))
         engine = load(model)
         # SGLang batches texts on its own; all else runs one call at a time
         batches = engine.card.engine == "sglang"

@@ -11,13 +11,19 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from serve_app import demo, scratch
 from serve_app.engines.base import Engine
 from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
-from serve_app.model_settings import ImageSettings, ModelSettings, TextSettings, VideoSettings
+from serve_app.model_settings import (
+    AdapterSettings,
+    DiffusionSettings,
+    ImageSettings,
+    ModelSettings,
+    TextSettings,
+    VideoSettings,
+)
 from serve_app.tasks import Timing
 from serve_app.telemetry import metrics
 
@@ -25,12 +31,20 @@ E = TypeVar("E", bound=Engine)
 M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)
 
 
-def on_disk(model: M, home: str) -> M:
-    """`model` with a demo name replaced by the folder of that checkpoint, which is made first where it is missing."""
-    if not demo.is_demo(model.model):
-        return model
-    folder = demo.ensure(model.model, Path(home), progress=True)
-    return model.model_copy(update={"model": str(folder), "served_name": model.id})
+def on_disk(model: M) -> M:
+    """`model` with demo names replaced by their files."""
+    changes: dict[str, Any] = {}
+    if demo.is_demo(model.model):
+        changes |= {"model": str(demo.find(model.model)), "served_name": model.id}
+    if isinstance(model, DiffusionSettings):
+        changes["adapters"] = {name: _adapter_on_disk(adapter) for name, adapter in model.adapters.items()}
+    return model.model_copy(update=changes)
+
+
+def _adapter_on_disk(adapter: AdapterSettings) -> AdapterSettings:
+    if not demo.is_demo_file(adapter.path):
+        return adapter
+    return adapter.model_copy(update={"path": str(demo.find_file(adapter.path))})
 
 
 @dataclass(slots=True)

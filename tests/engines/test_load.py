@@ -45,8 +45,8 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
             load(settings)
 
 
-def test_a_model_of_another_kind(tmp_path: Path, demo_home: Path) -> None:
-    video = str(demo.ensure("demo/wan-tiny", demo_home))
+def test_a_model_of_another_kind(tmp_path: Path) -> None:
+    video = str(demo.find("demo/wan-tiny"))
     with pytest.raises(ValueError, match="is a WanPipeline, no image model"):
         load_image(ImageSettings(model=video))
     with pytest.raises(ValueError, match="is no text model"):
@@ -61,8 +61,8 @@ def test_a_broken_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [{"thread": 2}, {"threads": 0}, {"dtype": "int8"}])
-def test_engine_args_are_strict(args: dict[str, Any], tmp_path: Path, demo_home: Path) -> None:
-    model = str(demo.ensure("demo/flux-tiny", demo_home))
+def test_engine_args_are_strict(args: dict[str, Any], tmp_path: Path) -> None:
+    model = str(demo.find("demo/flux-tiny"))
     with pytest.raises(ValueError, match=r"Allowed: threads, device, dtype$"):
         load_image(ImageSettings(model=model, engine_args=args))
 

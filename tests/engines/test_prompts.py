@@ -11,8 +11,8 @@ from serve_app import demo
 from serve_app.engines.prompts import PromptCounter
 
 
-def test_the_encoder_that_reads_the_most_counts(demo_home: Path) -> None:
-    folder = demo.ensure("demo/flux-tiny", demo_home)
+def test_the_encoder_that_reads_the_most_counts() -> None:
+    folder = demo.find("demo/flux-tiny")
     clip, t5 = (AutoTokenizer.from_pretrained(str(folder / name)) for name in ("tokenizer", "tokenizer_2"))
     counter = PromptCounter.of_checkpoint(str(folder))
     prompt = "A red fox in the snow, " * 30

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -31,12 +30,12 @@ SHORT = {"num_frames": 5, **QUICK}
 
 
 @pytest.fixture(scope="module")
-def loras(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def loras(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Models with adapters: two of the image model, one of the video model."""
     folder = tmp_path_factory.mktemp("loras")
     models = {
-        "flux": diffusers.FluxTransformer2DModel.from_pretrained(demo.ensure(BASE, demo_home), subfolder="transformer"),
-        "wan": diffusers.WanTransformer3DModel.from_pretrained(demo.ensure(WAN, demo_home), subfolder="transformer"),
+        "flux": diffusers.FluxTransformer2DModel.from_pretrained(demo.find(BASE), subfolder="transformer"),
+        "wan": diffusers.WanTransformer3DModel.from_pretrained(demo.find(WAN), subfolder="transformer"),
     }
     wanted = (("pixel-art", "flux", 0.9), ("sketch", "flux", 1.0), ("rain", "wan", 1.0))
     files = {
@@ -192,4 +191,4 @@ async def test_the_answer_tells_which_preset_was_used_and_what_it_did(running: R
         own = (await client.post(IMAGES, json={**FOX, "quality": "high", "nvext": QUICK})).json()
         assert (own["quality"], own["nvext"]["num_inference_steps"]) == ("high", 1)
         film = (await client.post(VIDEOS, json={**RIVER, "quality": "low", "nvext": {"num_frames": 5}})).json()["nvext"]
-        assert (film["quality"], film["num_inference_steps"], film["step_caching"]) == ("low", 2, None)
+        assert (film["quality"], film["num_inference_steps"], film["step_caching"]) == ("low", 4, None)

@@ -35,7 +35,7 @@ START_S, END_S = 120.0, 180.0
 def adapters(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Two of the image model's, and one of the video model's."""
     folder = tmp_path_factory.mktemp("adapters")
-    flux, wan = (demo.ensure(f"demo/{name}-tiny", demo_home) / "transformer" for name in ("flux", "wan"))
+    flux, wan = (demo.find(f"demo/{name}-tiny") / "transformer" for name in ("flux", "wan"))
     drawn = diffusers.FluxTransformer2DModel.from_pretrained(flux)
     filmed = diffusers.WanTransformer3DModel.from_pretrained(wan)
     models = {"pixel-art": drawn, "sketch": drawn, "rain": filmed}

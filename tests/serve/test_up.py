@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app import demo
 from tests.serve.app_process import wait_until
 from tests.serve.up_process import UpProcess
 
@@ -28,8 +27,6 @@ IMAGE = {"model": "demo/flux-tiny", "prompt": "a fox", "size": "256x256", "nvext
 def args(demo_home: Path, tmp_path: Path) -> dict[str, Any]:
     media = tmp_path / "media"
     media.mkdir()
-    for name in ("demo/flux-tiny", "demo/wan-tiny"):
-        demo.ensure(name, demo_home)
     return {
         "profile": "demo",
         "home": str(demo_home),

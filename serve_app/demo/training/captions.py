@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from serve_app.demo.tokenizers import byte_characters
 from serve_app.demo.training.scenes import Maker
 from serve_app.demo.training.things import THINGS
-from serve_app.demo.training.vocabulary import count_words, make_t5
+from serve_app.demo.training.vocabulary import byte_characters, count_words, make_t5
 from serve_app.demo.training.wording import pluralize
 
 T5_TOKENS, CLIP_TOKENS = 40, 24

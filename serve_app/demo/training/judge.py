@@ -29,6 +29,8 @@ from serve_app.demo.training.things import BEHIND, COLORS, PLACES, THINGS, TIMEL
 SIDE = 96
 """Pixels of the picture that it looks at."""
 WIDTHS = (24, 48, 88, 128)
+GUIDANCE = 2.0
+"""As the demo profile has it."""
 
 
 class Judge(nn.Module):
@@ -155,7 +157,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             width=256,
             height=256,
             num_inference_steps=8,
-            guidance_scale=3.5,
+            guidance_scale=GUIDANCE,
             max_sequence_length=pipeline.tokenizer_2.model_max_length,
             generator=torch.Generator("cpu").manual_seed(seed),
         )

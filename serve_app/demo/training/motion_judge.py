@@ -130,7 +130,8 @@ def _renderer(options: argparse.Namespace) -> Any:
 def _model(options: argparse.Namespace) -> Any:
     from diffusers import WanPipeline
 
-    pipeline: Any = WanPipeline.from_pretrained(str(options.model), local_files_only=True).to(options.device)
+    pipeline: Any = WanPipeline.from_pretrained(options.model, local_files_only=True, torch_dtype=torch.float32)
+    pipeline.to(options.device)
     pipeline.set_progress_bar_config(disable=True)
     seeds = iter(range(1_000_000))
 

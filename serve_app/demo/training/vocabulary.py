@@ -1,4 +1,4 @@
-"""T5 tokenizers of few words: whole ones, most frequent first, and letters for all others."""
+"""T5 tokenizers of few words: whole ones, most frequent first, and letters for all others; the bytes of CLIP's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ _CHARACTERS = "\u2581abcdefghijklmnopqrstuvwxyz0123456789.,!?'-:;()&\"/"
 def count_words(captions: Iterable[str]) -> Counter[str]:
     """Of small letters."""
     return Counter(word for caption in captions for word in re.findall(r"[a-z0-9\-']+", caption.lower()))
+
+
+def byte_characters() -> list[str]:
+    """The 256 characters that stand for the bytes 0 to 255 in byte-level tokenizers, in the order of the bytes."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    shown = {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
+    return [shown[byte] for byte in range(256)]
 
 
 def make_t5(words: Sequence[str], charsmap: bytes | None, length: int, endings: Sequence[str] = ()) -> T5Tokenizer:

@@ -190,7 +190,7 @@ async def test_an_adapter_is_written_as_the_engine_loads_it(session: Session, da
             if name.endswith(flux.GATES):
                 module.bias.normal_(std=0.5)
     flux.write_pipeline(tmp_path / "pipeline", data, session.autoencoder, session.text, model)
-    adapters, _ = adapt(model)
+    adapters = adapt(model)
     with torch.no_grad():
         for adapter in adapters.values():
             adapter.lora_B.weight.normal_()

@@ -28,8 +28,8 @@ HALF = Adapter(name="sketch", scale=0.5)
 
 
 @pytest.fixture(scope="module")
-def flux(demo_home: Path) -> str:
-    return str(demo.ensure("demo/flux-tiny", demo_home))
+def flux() -> str:
+    return str(demo.find("demo/flux-tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +131,8 @@ def test_a_file_that_is_missing_or_no_safetensors_stops_the_start(flux: str, tmp
         load_image(settings)
 
 
-async def test_videos_have_adapters_too(demo_home: Path, tmp_path: Path) -> None:
-    folder = demo.ensure("demo/wan-tiny", demo_home)
+async def test_videos_have_adapters_too(tmp_path: Path) -> None:
+    folder = demo.find("demo/wan-tiny")
     model = diffusers.WanTransformer3DModel.from_pretrained(folder, subfolder="transformer")
     path = write_adapter(tmp_path / "a.safetensors", model, 1)
     settings = VideoSettings(model=str(folder), adapters={"a": AdapterSettings(path=str(path))})

@@ -42,8 +42,8 @@ def stir(folder: Path, cls: Any, target: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    source = demo.ensure("demo/flux-tiny", demo_home)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    source = demo.find("demo/flux-tiny")
     return stir(source, diffusers.FluxPipeline, tmp_path_factory.mktemp("flux"))
 
 
@@ -98,8 +98,8 @@ def test_what_the_engine_does_not_know_stops_the_start(caching: dict[str, Any], 
         load_image(ImageSettings.model_validate({"model": "/nowhere", **presets(**caching)}))
 
 
-def test_a_pipeline_that_sets_no_context_stops_the_start(demo_home: Path) -> None:
-    folder = demo.ensure("demo/flux-tiny", demo_home)
+def test_a_pipeline_that_sets_no_context_stops_the_start() -> None:
+    folder = demo.find("demo/flux-tiny")
     pipeline = diffusers.FluxImg2ImgPipeline.from_pretrained(folder)
     settings = ImageSettings.model_validate({"model": str(folder), **presets(method="first_block")})
     reason = "quality.low.step_caching: diffusers' FluxImg2ImgPipeline sets no cache context"
@@ -108,8 +108,8 @@ def test_a_pipeline_that_sets_no_context_stops_the_start(demo_home: Path) -> Non
     check_presets([pipeline], ImageSettings.model_validate({"quality": {"low": {"num_inference_steps": 2}}}))
 
 
-async def test_videos_know_it_too(demo_home: Path, tmp_path: Path) -> None:
-    folder = stir(demo.ensure("demo/wan-tiny", demo_home), diffusers.WanPipeline, tmp_path)
+async def test_videos_know_it_too(tmp_path: Path) -> None:
+    folder = stir(demo.find("demo/wan-tiny"), diffusers.WanPipeline, tmp_path)
     engine = load_video(VideoSettings.model_validate({"model": folder, **presets(method="taylorseer")}))
     exact = await film(engine)
     assert await film(engine, step_caching=SEER) != exact

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,8 @@ from serve_app.tasks import ImageTask
 
 
 @pytest.fixture
-async def engine(demo_home: Path) -> AsyncIterator[DiffusersImageEngine]:
-    folder = demo.ensure("demo/flux-tiny", demo_home)
+async def engine() -> AsyncIterator[DiffusersImageEngine]:
+    folder = demo.find("demo/flux-tiny")
     settings = ImageSettings(
         model=str(folder), served_name="demo/flux-tiny", defaults=ImageDefaults(width=64, height=64)
     )
@@ -101,7 +100,7 @@ async def test_seed_prompt_guidance_and_steps_decide_the_picture(engine: Diffuse
     for change in (
         {"seed": 8},
         {"prompt": "a green forest"},
-        {"prompt": "a cat red"},
+        {"prompt": "a red dog"},
         {"guidance_scale": 10.0},
         {"num_inference_steps": 5},
         {"negative_prompt": "a dog"},

@@ -24,8 +24,8 @@ STORY = (Message(role="user", content="Tell me a story about a fox."),)
 
 
 @pytest.fixture(scope="module")
-def folder(demo_home: Path) -> Path:
-    return demo.ensure("demo/llada2-tiny", demo_home)
+def folder() -> Path:
+    return demo.find("demo/llada2-tiny")
 
 
 def load(folder: Path, **settings: Any) -> DiffusersTextEngine:

@@ -24,8 +24,8 @@ from serve_app.tasks import VideoTask
 
 
 @pytest.fixture(scope="module")
-def folder(demo_home: Path) -> Path:
-    return demo.ensure("demo/wan-tiny", demo_home)
+def folder() -> Path:
+    return demo.find("demo/wan-tiny")
 
 
 def load(folder: Path) -> DiffusersVideoEngine:

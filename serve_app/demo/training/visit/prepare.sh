@@ -12,7 +12,6 @@ rm -rf "$folder/.npm" "$folder/.site" "$folder/serve_app" "$folder/wheels"
 mkdir -p "$folder/$training" "$folder/wheels"
 cp -r $training/. "$folder/$training"
 for package in serve_app serve_app/demo; do echo '"""See the project."""' >"$folder/$package/__init__.py"; done
-cp serve_app/demo/tokenizers.py "$folder/serve_app/demo/"
 diffusers=$("$python" -c 'import diffusers; print(diffusers.__version__)')
 "$python" -m pip download --quiet --no-deps --dest "$folder/wheels" "diffusers==$diffusers"
 cp $training/visit/run.sh "$folder/"

@@ -34,6 +34,7 @@ images() { # its adapter has the last minute and a half
     -m $training.image --data "$here/data/image" --out "$out/image" "${@:2}"
   [ -f "$out/image/pipeline/model_index.json" ] && [ "$device" = cuda ] &&
     "$python" -m $training.adapter --pipeline "$out/image/pipeline" --data "$here/data/image" --minutes 1.3 \
+      --device cuda --batch 256 --fresh 64 --store 16384 --workers 6 \
       --out "$out/image/pixel-art.safetensors"
   echo "=== all of images ENDED"
 }

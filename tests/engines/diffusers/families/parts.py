@@ -19,7 +19,8 @@ from transformers import (
     T5EncoderModel,
 )
 
-from serve_app.demo import tokenizers
+from serve_app.demo.training.vocabulary import byte_characters
+from tests.engines.diffusers.families import tokenizers
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ CHAT = "{% for message in messages %}<|im_start|>{{ message.content }}<|im_end|>
 
 def qwen_tokenizer() -> Any:
     """One token a byte, and the marks of Qwen's chats."""
-    vocabulary = {character: index for index, character in enumerate(tokenizers.byte_characters())}
+    vocabulary = {character: index for index, character in enumerate(byte_characters())}
     tokenizer: Any = Qwen2Tokenizer(vocab=vocabulary | {"<|endoftext|>": 256}, merges=[], model_max_length=4096)
     tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIALS[1:])})
     tokenizer.chat_template = CHAT

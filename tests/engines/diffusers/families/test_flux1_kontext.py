@@ -8,8 +8,7 @@ import torch
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel
 
-from serve_app.demo import tokenizers
-from tests.engines.diffusers.families import parts
+from tests.engines.diffusers.families import parts, tokenizers
 
 
 def make(folder: Path) -> None:

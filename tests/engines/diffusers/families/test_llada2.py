@@ -8,14 +8,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import ModernBertConfig, ModernBertForMaskedLM, PreTrainedTokenizerFast
 
-from serve_app.demo import tokenizers
+from serve_app.demo.training.vocabulary import byte_characters
 from tests.engines.diffusers.families.parts import TextCheckpoint
 
 SPECIALS = ("<mask>", "<eos>", "<pad>")
 
 
 def make(folder: Path) -> None:
-    vocabulary = {character: index for index, character in enumerate((*tokenizers.byte_characters(), *SPECIALS))}
+    vocabulary = {character: index for index, character in enumerate((*byte_characters(), *SPECIALS))}
     bytes_alone = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     bytes_alone.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytes_alone.decoder = decoders.ByteLevel()

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXConditionPipeline, LTXPipeline, LTXVideoTransformer3DModel
 
-from serve_app.demo import tokenizers
-from tests.engines.diffusers.families import parts
+from tests.engines.diffusers.families import parts, tokenizers
 
 LATENTS = 8
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 
-from serve_app.demo import tokenizers
-from tests.engines.diffusers.families import parts
+from tests.engines.diffusers.families import parts, tokenizers
 
 JOINT = 2 * parts.HIDDEN
 

@@ -9,8 +9,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from serve_app.demo import tokenizers
-from tests.engines.diffusers.families import parts
+from tests.engines.diffusers.families import parts, tokenizers
 
 
 def make(folder: Path) -> None:

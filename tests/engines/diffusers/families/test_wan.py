@@ -16,8 +16,7 @@ from diffusers import (
 )
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
-from serve_app.demo import tokenizers
-from tests.engines.diffusers.families import parts
+from tests.engines.diffusers.families import parts, tokenizers
 
 LATENTS = 4
 PLACES = 17
