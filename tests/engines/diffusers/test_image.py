@@ -35,7 +35,7 @@ def task(**changes: Any) -> ImageTask:
     values: dict[str, Any] = {
         "id": "i",
         "model": "demo/flux-tiny",
-        "prompt": "a red cat",
+        "prompt": "a cat on a red background",
         "width": 64,
         "height": 64,
         "num_inference_steps": 4,
@@ -100,7 +100,7 @@ async def test_seed_prompt_guidance_and_steps_decide_the_picture(engine: Diffuse
     for change in (
         {"seed": 8},
         {"prompt": "a green forest"},
-        {"prompt": "a red dog"},
+        {"prompt": "a cat on a blue background"},
         {"guidance_scale": 10.0},
         {"num_inference_steps": 5},
         {"negative_prompt": "a dog"},
