@@ -333,7 +333,8 @@ async def test_parameters_of_a_family(client: httpx.AsyncClient, nvext: dict[str
 
 
 async def test_steps_that_neither_caller_nor_settings_say_are_the_family_s(serving: Serving) -> None:
-    with serving(image={"defaults": {"width": 64, "height": 64, "num_inference_steps": None}}) as running:
+    open_ones = {"num_inference_steps": None, "guidance_scale": None}
+    with serving(image={"defaults": {"width": 64, "height": 64} | open_ones}) as running:
         async with running.client() as client:
             told = (await client.post(IMAGES, json={"prompt": "a fox"})).json()["nvext"]
             # FLUX.1 takes 28, and limits.steps is 20 here
