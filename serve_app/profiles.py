@@ -10,8 +10,8 @@ DEMO: dict[str, Any] = {
             "model": "demo/llada2-tiny",
             "engine": "diffusers",
             "cpus": 0.2,
-            # it was trained on windows of up to 384 tokens, of about 2.7 characters each
-            "limits": {"max_tokens": 512, "prompt_chars": 1024},
+            # it was trained on windows of up to 1,536 tokens, of about 2.7 characters each
+            "limits": {"max_tokens": 512, "prompt_chars": 2700},
             "defaults": {"max_tokens": 256},
         },
         "image": {

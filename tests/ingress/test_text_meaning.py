@@ -60,8 +60,9 @@ async def test_sums_that_it_never_saw(client: httpx.AsyncClient) -> None:
         ("What is the plural of mouse?", "The plural of mouse is mice."),
         ("What day comes after Friday?", "Saturday comes after Friday."),
         ("What is the capital of Norway?", "The capital of Norway is Oslo."),
+        ("Spell raccoon.", "R-A-C-C-O-O-N."),
         ("How do you spell garden?", "G-A-R-D-E-N."),
-        ("How many letters does garden have?", "The word garden has 6 letters."),
+        ("How many letters does garden have?", "Garden has 6 letters: G-A-R-D-E-N."),
     ],
 )
 async def test_what_it_knows(client: httpx.AsyncClient, question: str, answer: str) -> None:
@@ -84,21 +85,23 @@ async def test_a_system_message_sets_the_tone(client: httpx.AsyncClient) -> None
 
 
 async def test_it_says_what_it_does_not_know(client: httpx.AsyncClient) -> None:
-    assert await say(client, "What is a blorfinax?") == "I have not learned the word blorfinax, sorry."
+    assert await say(client, "What is a blorfinax?") == "I do not know the word blorfinax. I am a very small model."
     assert "I do not know that" in await say(client, "Who won the world cup in 1998?")
 
 
 async def test_the_question_of_the_readme_at_its_temperature(client: httpx.AsyncClient) -> None:
     for seed in range(3):
         answer = await chat(client, "Hello! How are you?", temperature=0.7, seed=seed)
-        assert answer["choices"][0]["message"]["content"] == "I am doing well, thank you! And you?"
+        assert answer["choices"][0]["message"]["content"] == "I am fine, thank you. How are you?"
         assert answer["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_a_conversation_as_long_as_the_longest_trained(client: httpx.AsyncClient) -> None:
-    before = ("What is the plural of mouse?", "The plural of mouse is mice.") * 14
-    answer = await chat(client, *before, "What is 20 + 30?")
-    assert answer["usage"]["prompt_tokens"] > 300
+async def test_a_conversation_as_long_as_the_demo_takes(serving: Serving) -> None:
+    before = ("What is the plural of mouse?", "The plural of mouse is mice.") * 47
+    with serving(text={"limits": DEMO["models"]["text"]["limits"]}) as running:
+        async with running.client() as client:
+            answer = await chat(client, *before, "What is 20 + 30?")
+    assert answer["usage"]["prompt_tokens"] > 900
     assert answer["choices"][0]["message"]["content"] == "20 + 30 = 50."
     assert answer["choices"][0]["finish_reason"] == "stop"
 
@@ -158,7 +161,7 @@ async def test_a_lower_threshold_takes_fewer_steps(
     assert await tokens_per_step(client) * 1.5 < await tokens_per_step(ask_with["hasty"])
 
 
-STRANGE = ("lanset", "nabumetone", "disbarment", "manioca", "fistful", "blorfinax", "zoquatra", "mibolex")
+STRANGE = ("lanset", "cowherb", "bullpen", "coracan")
 HONEST = (
     "I do not know the word {}. I am a very small model.",
     "I have not learned the word {}, sorry.",
@@ -173,4 +176,4 @@ async def test_editing_mends_what_a_low_threshold_broke(ask_with: dict[str, http
         answers = [(word, await say(client, f"What is a {word}?", max_tokens=64)) for word in STRANGE]
         return sum(answer in [way.format(word) for way in HONEST] for word, answer in answers)
 
-    assert await count_whole(ask_with["hasty"]) + 3 <= await count_whole(ask_with["editing"])
+    assert await count_whole(ask_with["hasty"]) + 2 <= await count_whole(ask_with["editing"])

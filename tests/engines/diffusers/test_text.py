@@ -176,14 +176,14 @@ async def test_stop_strings_cut_across_blocks(engine: DiffusersTextEngine) -> No
 
 
 async def test_too_long_names_the_field(engine: DiffusersTextEngine) -> None:
-    with pytest.raises(InvalidRequest, match="maximum context length is 1024 tokens") as caught:
-        await events(engine, task(max_tokens=1020))
+    with pytest.raises(InvalidRequest, match="maximum context length is 1536 tokens") as caught:
+        await events(engine, task(max_tokens=1532))
     assert caught.value.param == "max_tokens"
     with pytest.raises(InvalidRequest) as caught:
-        await events(engine, prompt("1" * 1024))
+        await events(engine, prompt("1" * 1536))
     assert caught.value.param == "prompt"
     with pytest.raises(InvalidRequest) as caught:
-        await events(engine, task(messages=(Message(role="user", content="1" * 1024),)))
+        await events(engine, task(messages=(Message(role="user", content="1" * 1536),)))
     assert caught.value.param == "messages"
 
 
