@@ -100,14 +100,15 @@ def check_config(config: object, *, here: bool = False) -> Report:
     """The report on a parsed deployments file; with `here`, also on what this machine lacks to serve it."""
     if not isinstance(config, dict):
         return Report((Problem("", "a deployments file is a mapping with the key 'applications'"),))
+    this = machine.Machine.this() if here else None
     problems = [*_invalid(ServeDeploySchema, config, ""), *_in_mappings(config, "")]
     summaries: list[str] = []
     for i, application in enumerate(_items(config.get("applications"))):
         if isinstance(application, dict):
             path = f"applications[{i}]"
-            problems += _check_application(application, path, here=here)
+            problems += _check_application(application, path, this)
             problems += _open_to_all(application, config, f"{path}.args.access")
-            summaries.append(_summary(application, config, here=here))
+            summaries.append(_summary(application, config, this))
     unique = tuple(dict.fromkeys(problems))
     report = Report(unique)
     return Report(unique, "; ".join(summaries)) if report.ok else report
@@ -247,7 +248,7 @@ def _open_to_all(application: dict[str, Any], config: dict[Any, Any], path: str)
         yield Problem(path, message, "warning")
 
 
-def _check_application(application: dict[str, Any], path: str, *, here: bool) -> Iterator[Problem]:
+def _check_application(application: dict[str, Any], path: str, this: machine.Machine | None) -> Iterator[Problem]:
     yield from _deployment_gpus(application, path)
     target = str(application.get("import_path", ""))
     if not _is_ours(target):
@@ -261,7 +262,7 @@ def _check_application(application: dict[str, Any], path: str, *, here: bool) ->
     yield from found
     settings = _readable(args, where, {problem.path for problem in found})
     yield from _check_deployments(application, settings, path)
-    yield from _check_settings(settings, where, here=here)
+    yield from _check_settings(settings, where, this)
 
 
 def _readable(args: object, path: str, bad: set[str]) -> Settings:
@@ -315,18 +316,17 @@ def _profiles(settings: Settings) -> tuple[Literal["demo", "gpu"], ...]:
     return ("demo", "gpu") if settings.profile == "auto" else (settings.profile,)
 
 
-def _check_settings(settings: Settings, path: str, *, here: bool) -> Iterator[Problem]:
-    here_now = machine.Machine.this() if here else None
+def _check_settings(settings: Settings, path: str, this: machine.Machine | None) -> Iterator[Problem]:
     for profile in _profiles(settings):
         for found in _resolved(settings, profile, path):
             if isinstance(found, Problem):
                 yield found
                 continue
-            if here:
+            if this is not None:
                 yield from (Problem(_join(path, key), message) for key, message in machine.look(found))
-            if here_now is not None and here_now.choose_profile(settings.profile) == profile:
-                missing = here_now.find_missing(found)
-                yield from (Problem(_join(path, key), message, "missing") for key, message in missing)
+                if this.choose_profile(settings.profile) == profile:
+                    missing = this.find_missing(found)
+                    yield from (Problem(_join(path, key), message, "missing") for key, message in missing)
             for name, model in found.served.items():
                 yield from _check_engine(model, f"{path}.models.{name}")
                 if settings.profile == "demo" and model.gpus:
@@ -356,13 +356,13 @@ def _check_engine(model: AnyModel, path: str) -> Iterator[Problem]:
 # --- the summary ----------------------------------------------------------------------------------------------------
 
 
-def _summary(application: dict[str, Any], config: dict[str, Any], *, here: bool) -> str:
+def _summary(application: dict[str, Any], config: dict[str, Any], this: machine.Machine | None) -> str:
     name = application.get("name", "default")
     if not _is_ours(str(application.get("import_path", ""))):
         return f"application '{name}': {application.get('import_path')}"
     try:
         settings = Settings.model_validate(application.get("args") or {})
-        profiles = (machine.Machine.this().choose_profile(settings.profile),) if here else _profiles(settings)
+        profiles = (this.choose_profile(settings.profile),) if this is not None else _profiles(settings)
         served = " | ".join(_served(settings, profile) for profile in profiles)
     except ValidationError:
         return ""

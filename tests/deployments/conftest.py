@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from serve_app.deployments.sweeper import Sweep
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
@@ -18,6 +20,18 @@ from tests.jobs.conftest import JOBS
 from tests.s3_server import S3Server
 
 Configure = Callable[..., Settings]
+
+
+@asynccontextmanager
+async def sweeping(*sweeps: Sweep) -> AsyncGenerator[None]:
+    """With these at work, each with its lease, until the end of the block."""
+    tasks = [asyncio.create_task(work) for sweep in sweeps for work in (sweep.run(), sweep.lease.keep())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 @pytest.fixture

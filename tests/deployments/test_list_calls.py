@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from serve_app.jobs import Job, JobStore
 from serve_app.jobs.attempt import start
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
+from tests.deployments.conftest import sweeping
 from tests.jobs.conftest import make_result, make_task
 from tests.s3_server import S3Server
 
@@ -70,18 +70,6 @@ def listings(server: S3Server) -> int:
     return server.log.read_text().count(": LIST BUCKET\n")
 
 
-@asynccontextmanager
-async def sweeping(settings: Settings) -> AsyncGenerator[None]:
-    sweep = Sweep(JobStore(open_store(settings), settings), {}, settings)
-    tasks = [asyncio.create_task(work) for work in (sweep.run(), sweep.lease.keep())]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-
-
 @pytest.mark.slow
 async def test_a_running_job_makes_half_a_listing_a_second_at_most(counted: S3Server) -> None:
     """With all that looks at jobs, each over its own store and with the times that nobody has set: the replica that
@@ -91,7 +79,7 @@ async def test_a_running_job_makes_half_a_listing_a_second_at_most(counted: S3Se
     store = open_store(settings)
     model = ServedModel.of("video", settings.served["video"], replica)
     ingress = Dispatcher(store, JobStore(store, settings), {MODEL: model}, settings.jobs)
-    async with sweeping(settings):
+    async with sweeping(Sweep(JobStore(open_store(settings), settings), {}, settings)):
         made: list[Job] = [await ingress.create(model, make_task(), {}) for _ in range(JOBS)]
         async with asyncio.timeout(60):
             while replica.at_work < JOBS:  # noqa: ASYNC110

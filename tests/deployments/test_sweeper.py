@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from serve_app.jobs import Job, JobStore
 from serve_app.jobs.attempt import start
 from serve_app.settings import Settings
 from serve_app.storage import LocalStore, open_store
+from tests.deployments.conftest import sweeping
 from tests.jobs.conftest import JOBS, lease, make_result, make_task
 
 MODEL = "demo/wan-tiny"
@@ -57,17 +56,6 @@ class Runner:
             self.at_once -= 1
 
 
-@asynccontextmanager
-async def running(*sweeps: Sweep) -> AsyncGenerator[None]:
-    tasks = [asyncio.create_task(work) for sweep in sweeps for work in (sweep.run(), sweep.lease.keep())]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-
-
 async def create(jobs: JobStore, number: int, dispatcher: str = "gone") -> list[Job]:
     return [await jobs.create(make_task(), dispatcher=dispatcher) for _ in range(number)]
 
@@ -89,7 +77,7 @@ async def finished(jobs: JobStore, made: list[Job]) -> None:
 async def test_jobs_of_a_dead_dispatcher_are_run_once_each(jobs: JobStore, settings: Settings) -> None:
     made = await orphans(jobs, 20)
     runner = Runner(jobs)
-    async with running(Sweep(jobs, {MODEL: runner}, settings)):
+    async with sweeping(Sweep(jobs, {MODEL: runner}, settings)):
         await finished(jobs, made)
     assert sorted(runner.ran) == sorted(job.id for job in made)
     assert runner.most_at_once <= DISPATCHED_AT_ONCE
@@ -100,7 +88,7 @@ async def test_jobs_of_a_living_dispatcher_are_left_to_it(jobs: JobStore, settin
     [job] = await create(jobs, 1, dispatcher="alive")
     await lease(jobs, "alive").renew()
     runner = Runner(jobs)
-    async with running(Sweep(jobs, {MODEL: runner}, settings)):
+    async with sweeping(Sweep(jobs, {MODEL: runner}, settings)):
         await asyncio.sleep(0.5)
     assert runner.ran == []
     assert (await jobs.get("public", job.id)).status == "queued"
@@ -108,7 +96,7 @@ async def test_jobs_of_a_living_dispatcher_are_left_to_it(jobs: JobStore, settin
 
 async def test_a_dispatch_that_was_refused_is_made_again(jobs: JobStore, settings: Settings) -> None:
     made = await orphans(jobs, 2)
-    async with running(Sweep(jobs, {MODEL: Runner(jobs, refusals=3)}, settings)):
+    async with sweeping(Sweep(jobs, {MODEL: Runner(jobs, refusals=3)}, settings)):
         await finished(jobs, made)
 
 
@@ -116,17 +104,17 @@ async def test_a_job_waits_for_its_model_and_the_others_go_on(jobs: JobStore, se
     """More wait for the model that is gone than are dispatched at once, and they came first."""
     waiting = [await jobs.create(make_task(model="gone"), dispatcher="gone") for _ in range(DISPATCHED_AT_ONCE + 1)]
     made = await orphans(jobs, 2)
-    async with running(Sweep(jobs, {MODEL: Runner(jobs)}, settings)):
+    async with sweeping(Sweep(jobs, {MODEL: Runner(jobs)}, settings)):
         await finished(jobs, made)
         assert [(await jobs.get("public", job.id)).status for job in waiting] == ["queued"] * len(waiting)
-    async with running(Sweep(jobs, {MODEL: Runner(jobs), "gone": Runner(jobs)}, settings)):
+    async with sweeping(Sweep(jobs, {MODEL: Runner(jobs), "gone": Runner(jobs)}, settings)):
         await finished(jobs, waiting)
 
 
 async def test_two_sweepers_at_once_do_no_harm(jobs: JobStore, settings: Settings) -> None:
     made = await orphans(jobs, 10)
     runner = Runner(jobs)
-    async with running(Sweep(jobs, {MODEL: runner}, settings), Sweep(jobs, {MODEL: runner}, settings)):
+    async with sweeping(Sweep(jobs, {MODEL: runner}, settings), Sweep(jobs, {MODEL: runner}, settings)):
         await finished(jobs, made)
 
 
@@ -142,7 +130,7 @@ async def test_a_sweeper_takes_over_from_one_that_died(jobs: JobStore, settings:
     await first.once()
     hurried = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 1.0})})
     second = JobStore(open_store(hurried), hurried)
-    async with running(Sweep(second, {MODEL: Runner(second)}, hurried)):
+    async with sweeping(Sweep(second, {MODEL: Runner(second)}, hurried)):
         await finished(jobs, [job])
     never.set()
     await first.settled()
@@ -162,7 +150,7 @@ async def test_an_outage_that_silenced_everyone_is_no_ones_death(jobs: JobStore,
     await sweep.lease.renew()
     await lease(jobs, "cut-off").renew()
     assert (await jobs.get("public", job.id)).status == "queued"
-    async with running(sweep):
+    async with sweeping(sweep):
         await finished(jobs, [job])
 
 
@@ -174,7 +162,7 @@ async def test_what_has_expired_goes(tmp_path: Path) -> None:
     assert isinstance(store, LocalStore)
     jobs = JobStore(store, settings)
     [job] = await create(jobs, 1)
-    async with asyncio.timeout(30), running(Sweep(jobs, {MODEL: Runner(jobs)}, settings)):
+    async with asyncio.timeout(30), sweeping(Sweep(jobs, {MODEL: Runner(jobs)}, settings)):
         while await store.list("jobs"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     with pytest.raises(JobNotFound):
