@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from serve_app.deployments.sweeper import Sweep
 from serve_app.deployments.video import VideoDeployment
 from serve_app.jobs import JobStore
+from serve_app.jobs.records import request_key
 from serve_app.ledger import Ledger, Row, usage
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
-from tests.jobs.conftest import JOBS
+from tests.jobs.conftest import JOBS, make_task
 
 OLD = Path(__file__).parent / "fixtures" / "media-root-before-models"
 DAY = dt.date(2026, 11, 27)
@@ -53,6 +56,43 @@ async def test_its_queued_jobs_run(settings: Settings) -> None:
         if job.result is not None:
             assert (await store.get(job.result.video.key))[4:8] == b"ftyp"
     assert after["queued"].user == "someone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldVideoTask:
+    """What the release before needs of a task."""
+
+    id: str
+    model: str
+    prompt: str
+    width: int
+    height: int
+    num_frames: int
+    fps: int
+    seed: int
+    caller: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldRequest:
+    """request.json as the release before reads it."""
+
+    task: OldVideoTask
+    owner: str
+    dispatcher: str
+    created_at: float
+    expires_at: float
+    remixed_from: str | None
+    user: str | None
+
+
+async def test_a_replica_of_the_release_before_reads_a_new_job(settings: Settings) -> None:
+    store = open_store(settings)
+    task = make_task(caller="ada")
+    job = await JobStore(store, settings).create(task, dispatcher="ingress-new", user="someone")
+    written = TypeAdapter(OldRequest).validate_json(await store.get(request_key("ada", job.id)), strict=True)
+    assert (written.owner, written.task.caller, written.task.id) == ("ada", "ada", job.id)
+    assert (written.dispatcher, written.created_at, written.user) == ("ingress-new", job.created_at, "someone")
 
 
 async def test_usage_sums_rows_of_both_shapes(settings: Settings) -> None:

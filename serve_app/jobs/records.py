@@ -87,6 +87,7 @@ class Request:
     expires_at: float
     remixed_from: str | None = None
     user: str | None = None
+    owner: str = ""  # the task's caller, unread here: replicas of the release before read no record without it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,7 @@ class JobStore:
             expires_at=now + self.ttl_s,
             remixed_from=remixed_from,
             user=user,
+            owner=task.caller,
         )
         await self.store.put(request_key(task.caller, task.id), records.dumps(request))
         return records.job_of(Objects(request=request), now, self.rules)
