@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -26,7 +27,7 @@ from serve_app.errors import GenerationFailed
 from serve_app.ingress.auth import Keys
 from serve_app.media.videos import check_encoder
 from serve_app.model_settings import DiffusionSettings, ModelSettings, TextSettings
-from serve_app.settings import MediaSettings, Profile, Settings
+from serve_app.settings import Profile, Settings
 
 Finding = tuple[str, str]
 """The path of a key below the settings, and what is wrong with it."""
@@ -36,13 +37,15 @@ def look(settings: Settings) -> Iterator[Finding]:
     """Everything that these resolved settings need and this machine lacks."""
     for name, model in settings.served.items():
         yield from ((f"models.{name}.{key}", message) for key, message in _look_at_model(model))
-    yield from _look_at_access(settings)
-    yield from _look_at_media(settings.media)
+    yield from _find("access", lambda: Keys.load(settings.access))
+    media = urlsplit(settings.media.root)
+    if media.scheme == "file":
+        yield from _not_writable("media.root", Path(unquote(media.path)))
     if any(choose(model) == "sglang" for model in settings.served.values()):  # keeps what compilers make there
         yield from _not_writable("home", Path(settings.home))
     for name, model in settings.served.items():
         if model.kind == "video":
-            yield from _look_for_encoder(f"models.{name}")
+            yield from _find(f"models.{name}", check_encoder)
     if settings.telemetry.otlp_endpoint and importlib.util.find_spec("opentelemetry") is None:
         yield "telemetry.otlp_endpoint", "needs the extra `otel`, which is not installed"
 
@@ -95,46 +98,22 @@ class Machine:
 
 
 def _look_at_model(model: ModelSettings) -> Iterator[Finding]:
-    try:
-        local_folder(model.model)
-    except ValueError as error:
-        yield "model", str(error)
+    yield from _find("model", lambda: local_folder(model.model))
     for name, adapter in model.adapters.items() if isinstance(model, DiffusionSettings) else ():
-        try:
-            demo.find_file(adapter.path) if demo.is_demo_file(adapter.path) else find_local_file(adapter.path)
-        except ValueError as error:
-            yield f"adapters.{name}.path", str(error)
-    if choose(model) != "diffusers":
-        return
+        find_file = demo.find_file if demo.is_demo_file(adapter.path) else find_local_file
+        yield from _find(f"adapters.{name}.path", partial(find_file, adapter.path))
+    if choose(model) == "diffusers":
+        yield from _find("engine_args", lambda: parse_engine_args(model))
+        if isinstance(model, TextSettings):
+            yield from _find("algorithm", lambda: parse_algorithm(model, algorithms_of(model)))
+
+
+def _find(key: str, check: Callable[[], object]) -> Iterator[Finding]:
+    """What `check` raises, as a finding at `key`."""
     try:
-        parse_engine_args(model)
-    except ValueError as error:
-        yield "engine_args", str(error)
-    if isinstance(model, TextSettings):
-        try:
-            parse_algorithm(model, algorithms_of(model))
-        except ValueError as error:
-            yield "algorithm", str(error)
-
-
-def _look_at_access(settings: Settings) -> Iterator[Finding]:
-    try:
-        Keys.load(settings.access)
-    except (OSError, ValueError) as error:
-        yield "access", str(error)
-
-
-def _look_at_media(media: MediaSettings) -> Iterator[Finding]:
-    address = urlsplit(media.root)
-    if address.scheme == "file":
-        yield from _not_writable("media.root", Path(unquote(address.path)))
-
-
-def _look_for_encoder(key: str) -> Iterator[Finding]:
-    try:
-        check_encoder()
-    except GenerationFailed as error:
-        yield key, error.message
+        check()
+    except (OSError, ValueError, GenerationFailed) as error:
+        yield key, str(error)
 
 
 def _not_writable(key: str, folder: Path) -> Iterator[Finding]:

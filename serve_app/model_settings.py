@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from serve_app.tasks import Adapter, ImageFormat, Precision, StepCaching
 
@@ -22,6 +22,19 @@ PresetName = Literal["low", "medium", "high", "standard", "hd", "xhigh", "max"]
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=Strict)
+
+
+def parse(model: type[S], values: Any, what: str) -> S:
+    """The `values` of `what` that an engine knows by this model; ValueError that lists what is wrong and allowed."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+        allowed = ", ".join(model.model_fields) or "none"
+        raise ValueError(f"{what}: {'; '.join(wrong)}. Allowed: {allowed}") from error
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:

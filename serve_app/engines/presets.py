@@ -8,29 +8,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from serve_app.model_settings import DiffusionSettings, ModelSettings, PresetSettings, StepCachingSettings
+from serve_app.model_settings import (
+    DiffusionSettings,
+    ModelSettings,
+    Positive,
+    PresetSettings,
+    StepCachingSettings,
+    Strict,
+    parse,
+)
 from serve_app.tasks import StepCaching
 
 Engine = Literal["diffusers", "sglang"]
 Whole = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
 
 
-class Method(BaseModel):
-    """The parameters of one method; None is left to the engine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+# --- the parameters of each method; None is left to the engine ------------------------------------------------------
 
 
-class FirstBlock(Method):
+class FirstBlock(Strict):
     """diffusers' FirstBlockCacheConfig: the rest of a step is skipped where its first block changed less than this."""
 
     threshold: Annotated[float, Field(gt=0)] = 0.05
 
 
-class TaylorSeer(Method):
+class TaylorSeer(Strict):
     """diffusers' TaylorSeerCacheConfig: one step in `cache_interval` is computed, the others are extrapolated."""
 
     cache_interval: Positive = 5
@@ -38,7 +42,7 @@ class TaylorSeer(Method):
     max_order: Positive = 1
 
 
-class CacheDiT(Method):
+class CacheDiT(Strict):
     """SGLang's `cache_dit_params`: CACHE_DIT_REQUEST_PARAM_KEYS in its runtime/cache/cache_dit_integration.py."""
 
     Fn_compute_blocks: Whole | None = None
@@ -55,11 +59,11 @@ class CacheDiT(Method):
     secondary: dict[str, Any] | None = None
 
 
-class TeaCache(Method):
+class TeaCache(Strict):
     """SGLang's `enable_teacache`, which some families know; its coefficients are SGLang's."""
 
 
-METHODS: Mapping[Engine, Mapping[str, type[Method]]] = {
+METHODS: Mapping[Engine, Mapping[str, type[Strict]]] = {
     "diffusers": {"first_block": FirstBlock, "taylorseer": TaylorSeer},
     "sglang": {"cache_dit": CacheDiT, "teacache": TeaCache},
 }
@@ -98,11 +102,7 @@ def _problems_of_caching(caching: StepCachingSettings, engine: Engine) -> Iterat
     if caching.method not in methods:
         yield f"the {engine} engine has no method '{caching.method}'; it has {', '.join(methods)}"
         return
-    method = methods[caching.method]
     try:
-        method.model_validate(caching.model_extra or {})
-    except ValidationError as error:
-        known = ", ".join(method.model_fields) or "none"
-        for detail in error.errors(include_url=False):
-            where = ".".join(map(str, detail["loc"]))
-            yield f"{where} of {caching.method}: {detail['msg']}; its parameters: {known}"
+        parse(methods[caching.method], caching.model_extra, caching.method)
+    except ValueError as error:
+        yield str(error)

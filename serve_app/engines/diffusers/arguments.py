@@ -5,29 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from serve_app.model_settings import ModelSettings
+from serve_app.model_settings import ModelSettings, Positive, Strict, parse
 
 
-class EngineArgs(BaseModel):
+class EngineArgs(Strict):
     """`engine_args` as this engine understands them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    threads: int | None = Field(default=None, ge=1)
+    threads: Positive | None = None
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
 
 
 def parse_engine_args(settings: ModelSettings) -> EngineArgs:
     """ValueError that lists what is allowed."""
-    try:
-        return EngineArgs.model_validate(settings.engine_args)
-    except ValidationError as error:
-        allowed = ", ".join(EngineArgs.model_fields)
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise ValueError(f"engine_args of the diffusers engine: {problems}. Allowed: {allowed}") from error
+    return parse(EngineArgs, settings.engine_args, "engine_args of the diffusers engine")
 
 
 def local_folder(model: str) -> Path | None:

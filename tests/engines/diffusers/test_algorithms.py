@@ -17,9 +17,9 @@ def test_the_first_known_is_taken_where_the_settings_name_none() -> None:
 
 
 def test_low_confidence_never_edits() -> None:
-    assert parse("LowConfidence") == Unmasking("LowConfidence", threshold=0.95)
+    assert parse("LowConfidence") == Unmasking(threshold=0.95)
     assert parse("LowConfidence", threshold=0.5).threshold == 0.5
-    assert not parse("LowConfidence").edits
+    assert parse("LowConfidence").editing_threshold is None
 
 
 def test_joint_threshold_takes_sglangs_defaults() -> None:
@@ -35,8 +35,16 @@ def test_an_edit_threshold_of_zero_means_always_edit() -> None:
 
 
 def test_gemma4_renoise_takes_sglangs_defaults() -> None:
-    assert parse("Gemma4Renoise") == Renoising("Gemma4Renoise", 48, 0.1, 0.4, 0.8, 0.005, 1)
-    assert parse("Gemma4Renoise", entropy_bound=0.5) == Renoising("Gemma4Renoise", 48, 0.5, 0.4, 0.8, 0.005, 1)
+    sglangs = Renoising(
+        max_denoising_steps=48,
+        entropy_bound=0.1,
+        t_min=0.4,
+        t_max=0.8,
+        confidence_threshold=0.005,
+        stability_threshold=1,
+    )
+    assert parse("Gemma4Renoise") == sglangs
+    assert parse("Gemma4Renoise", entropy_bound=0.5) == sglangs.model_copy(update={"entropy_bound": 0.5})
 
 
 def test_an_unknown_algorithm_lists_the_known() -> None:
@@ -47,14 +55,18 @@ def test_an_unknown_algorithm_lists_the_known() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "config", "message"),
     [
-        ("LowConfidence", {"edit_threshold": 0.5}, "edit_threshold: LowConfidence takes threshold"),
-        ("JointThreshold", {"treshold": 0.5}, "JointThreshold takes threshold, edit_threshold, max_post_edit_steps"),
-        ("JointThreshold", {"penalty_lambda": 0.5}, "only 0 is allowed"),
-        ("LowConfidence", {"threshold": 1.5}, "1.5 is not between 0.0 and 1.0"),
-        ("JointThreshold", {"max_post_edit_steps": -1}, "not between"),
-        ("LowConfidence", {"threshold": "high"}, "'high' is no number"),
-        ("Gemma4Renoise", {"t_min": 0.9}, "t_min of Gemma4Renoise: 0.9 is not between 0.0 and 0.8"),
-        ("LowConfidence", {"threshold": True}, "True is no number"),
+        (
+            "LowConfidence",
+            {"edit_threshold": 0.5},
+            "edit_threshold: Extra inputs are not permitted. Allowed: threshold$",
+        ),
+        ("JointThreshold", {"treshold": 0.5}, "Allowed: threshold, edit_threshold, max_post_edit_steps"),
+        ("JointThreshold", {"penalty_lambda": 0.5}, "penalty_lambda: Input should be less than or equal to 0"),
+        ("LowConfidence", {"threshold": 1.5}, "threshold: Input should be less than or equal to 1"),
+        ("JointThreshold", {"max_post_edit_steps": -1}, "max_post_edit_steps: Input should be greater than or equal"),
+        ("LowConfidence", {"threshold": "high"}, "text.algorithm_config of LowConfidence: threshold: .* valid number"),
+        ("Gemma4Renoise", {"t_min": 0.9}, r"t_min \(0.9\) is above t_max \(0.8\)"),
+        ("LowConfidence", {"threshold": True}, "threshold: Input should be a valid number"),
     ],
 )
 def test_bad_parameters(algorithm: str, config: dict[str, Any], message: str) -> None:

@@ -90,7 +90,10 @@ async def test_an_edit_whose_pipeline_cannot_is_made_without(engine: DiffusersIm
     ("caching", "reason"),
     [
         ({"method": "cache_dit"}, "quality.low.step_caching: the diffusers engine has no method 'cache_dit'"),
-        ({"method": "first_block", "threshold": 0}, "threshold of first_block: Input should be greater than 0"),
+        (
+            {"method": "first_block", "threshold": 0},
+            "first_block: threshold: Input should be greater than 0. Allowed: threshold",
+        ),
     ],
 )
 def test_what_the_engine_does_not_know_stops_the_start(caching: dict[str, Any], reason: str) -> None:

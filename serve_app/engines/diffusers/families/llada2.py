@@ -60,7 +60,7 @@ class LLaDA2(TextFamily):
                 return {}
             ids: list[int] = sequence[0, max(start, len(prompt)) : min(end, text_end)].tolist()
             watcher.see_step(start, ids, [token == self._mask for token in ids], last=end >= text_end)
-            if not algorithm.edits and self._mask not in ids:
+            if algorithm.editing_threshold is None and self._mask not in ids:
                 ended = start
                 watcher.end_block()
             return {}
