@@ -48,6 +48,7 @@ class Dispatcher:
         self._jobs = jobs
         self._models = models
         self._lease = Lease(store, f"ingress-{secrets.token_hex(8)}", settings)
+        self._stale_s = settings.stale_s
         self._running: dict[str, asyncio.Task[None]] = {}
         self._heart: asyncio.Task[None] | None = None
 
@@ -146,8 +147,10 @@ class Dispatcher:
             del self._running[job.id]
 
     async def _run_to_the_end(self, job: Job, model: ServedVideo) -> None:
+        lost: set[str] = set()
+
         async def run() -> None:
-            await model.client.run(job.owner, job.id)
+            await self._run_once(job, model, lost)
             ended = await self._jobs.get(job.owner, job.id)
             if not ended.finished:
                 raise Unavailable("The attempt has ended, but not the job.")
@@ -168,6 +171,31 @@ class Dispatcher:
 
         with contextlib.suppress(JobNotFound):  # deleted by its owner
             await retry(run, passes, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+
+    async def _run_once(self, job: Job, model: ServedVideo, lost: set[str]) -> None:
+        """Returns when a replica says that its attempt has ended. Raises Unavailable where it went silent.
+
+        Ray says that a replica is gone, but not while the head of the cluster is away: until then the call waits.
+        Each silent attempt is given up once, and its key added to `lost`: while another waits for its turn, there is
+        no newer one.
+        """
+        call = asyncio.ensure_future(model.client.run(job.owner, job.id))
+        try:
+            while not (await asyncio.wait([call], timeout=self._stale_s))[0]:
+                silent = await self._silent_attempt(job)
+                if silent is not None and silent not in lost:
+                    lost.add(silent)
+                    raise Unavailable("The replica that ran this job does not say any more that it does.")
+            await call
+        finally:
+            call.cancel()
+
+    async def _silent_attempt(self, job: Job) -> str | None:
+        try:
+            silent = await self._jobs.silent_attempt(job.owner, job.id)
+        except StorageFailed:
+            return None  # nobody can be heard
+        return silent if self._lease.may_judge else None
 
     async def _renew_lease(self) -> None:
         """Makes sure that the lease in the store is fresh, and stays so while there are jobs to look after."""

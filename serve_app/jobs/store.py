@@ -148,6 +148,17 @@ class JobStore:
         )
         return is_cancelled or (not is_there and not await self.store.exists(request))
 
+    async def silent_attempt(self, owner: str, job_id: str) -> str | None:
+        """The key of the job's newest attempt if no replica works on it any more, though it has not ended.
+
+        None for a job that is gone or has no attempt. Raises StorageFailed.
+        """
+        now = await self.now()
+        objects = await self.find(owner, job_id)
+        if objects is None or not objects.attempts or not records.is_runnable(objects, now, self.rules):
+            return None
+        return objects.newest if objects.attempts[-1].status == "in_progress" else None
+
     # --- reading ---
 
     async def _now_to_show(self) -> float:

@@ -1,0 +1,108 @@
+"""What becomes of a job whose replica falls silent while nobody can tell that it is gone: the head is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve_app.ingress.dispatch import Dispatcher
+from serve_app.ingress.services import ServedModel
+from serve_app.jobs import JobStore
+from serve_app.jobs.attempt import start
+from serve_app.settings import Settings, resolve
+from serve_app.storage import open_store
+from tests.jobs.conftest import make_result, make_task
+
+STALE_S = 0.3
+DEADLINE_S = 60
+
+
+class Replicas:
+    """The first begins an attempt and is heard of no more; its call is never answered. The next finishes the job,
+    once `free` is set."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self.calls = self.given_up = 0
+        self.free = asyncio.Event()
+        self._jobs = jobs
+
+    async def run(self, owner: str, job_id: str) -> None:
+        self.calls += 1
+        if self.calls == 1:
+            await start(self._jobs, owner, job_id)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.given_up += 1
+        await self.free.wait()
+        attempt = await start(self._jobs, owner, job_id)
+        assert attempt is not None
+        await attempt.complete(make_result(attempt.task))
+
+    async def describe(self) -> Any:
+        raise NotImplementedError
+
+    async def generate(self, task: Any) -> Any:
+        raise NotImplementedError
+
+    def stream(self, task: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    jobs = {"heartbeat_s": STALE_S / 3, "stale_s": STALE_S}
+    return resolve(Settings.model_validate({"media": {"root": (tmp_path / "media").as_uri()}, "jobs": jobs}), "demo")
+
+
+@pytest.fixture
+def jobs(settings: Settings) -> JobStore:
+    return JobStore(open_store(settings), settings)
+
+
+@pytest.fixture
+def replicas(jobs: JobStore) -> Replicas:
+    return Replicas(jobs)
+
+
+@pytest.fixture
+def model(settings: Settings, replicas: Replicas) -> ServedModel[Any]:
+    return ServedModel.of("video", settings.served["video"], replicas)
+
+
+@pytest.fixture
+async def ingress(settings: Settings, jobs: JobStore, model: ServedModel[Any]) -> AsyncIterator[Dispatcher]:
+    dispatcher = Dispatcher(open_store(settings), jobs, {model.id: model}, settings.jobs)
+    yield dispatcher
+    await dispatcher.close()
+
+
+async def until_calls(replicas: Replicas, number: int) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while replicas.calls < number:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_job_whose_replica_fell_silent_is_done_by_another(
+    ingress: Dispatcher, replicas: Replicas, model: ServedModel[Any]
+) -> None:
+    replicas.free.set()
+    job = await ingress.create(model, make_task(), {})
+    ended = await ingress.wait(job, DEADLINE_S)
+    assert (ended.status, ended.attempts) == ("completed", 2)
+    assert (replicas.calls, replicas.given_up) == (2, 1)
+
+
+async def test_a_job_keeps_its_place_where_the_next_replica_is_busy(
+    ingress: Dispatcher, replicas: Replicas, model: ServedModel[Any]
+) -> None:
+    job = await ingress.create(model, make_task(), {})
+    await until_calls(replicas, 2)
+    await asyncio.sleep(4 * STALE_S)
+    replicas.free.set()
+    assert (await ingress.wait(job, DEADLINE_S)).status == "completed"
+    assert replicas.calls == 2
