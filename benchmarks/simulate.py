@@ -30,7 +30,8 @@ from ray.serve.autoscaling_policy import (
 )
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from serve_app.autoscaling import CostModel, Demand, Work, decide
+from serve_app.autoscaling import decide
+from serve_app.work import CostModel, Demand, Work
 
 SHAPES = {"256px 4 steps": 1.0, "1024px 28 steps": 6.0, "2048px 50 steps": 60.0}
 """Seconds of one replica, from cheap to dear."""

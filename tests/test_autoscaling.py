@@ -1,106 +1,20 @@
-"""The cost model and the policy, on plain values."""
+"""The policy, on plain values."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
-import pytest
 from ray.serve._private.common import DeploymentID, TimeStampedValue
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
-from serve_app.autoscaling import (
-    GUESSED,
-    SHAPES_KEPT,
-    ColdStarts,
-    CostModel,
-    Demand,
-    WaitPolicy,
-    Work,
-    decide,
-    replicas_wanted,
-    report,
-    work_of,
-)
-from serve_app.tasks import ImageTask, TextTask, VideoTask
-
-
-def image(width: int = 1000, height: int = 1000, steps: int = 10, n: int = 1) -> ImageTask:
-    return ImageTask(
-        id="i", model="m", prompt="p", width=width, height=height, num_inference_steps=steps, guidance_scale=1.0,
-        seed=0, n=n,
-    )  # fmt: skip
-
-
-def test_units_of_work_by_kind() -> None:
-    video = VideoTask(
-        id="v", model="m", prompt="p", width=500, height=200, num_frames=10, fps=8, num_inference_steps=50,
-        guidance_scale=5.0, seed=0,
-    )  # fmt: skip
-    assert work_of(TextTask(id="t", model="m", max_tokens=64)) == Work("text", "tokens", 64.0)
-    assert work_of(image(n=3)) == Work("image", "1000x1000x10", 30.0)
-    assert work_of(video) == Work("video", "500x200x10x50", 50.0)
-
-
-def test_cost_falls_back_from_shape_to_mean_to_guess() -> None:
-    costs = CostModel()
-    small, large = work_of(image(steps=1)), work_of(image(width=2000, steps=50))
-    assert costs.seconds(small) == GUESSED["image"]
-    costs.observe(large, 200.0)
-    assert costs.seconds(large) == 200.0
-    assert costs.seconds(small) == 2.0
-    costs.observe(small, 0.5)
-    assert costs.seconds(small) == 0.5
-    assert costs.seconds(large) == 200.0
-
-
-def test_n_images_of_a_seen_shape_cost_n_times() -> None:
-    costs = CostModel()
-    costs.observe(work_of(image()), 3.0)
-    assert costs.seconds(work_of(image(n=4))) == pytest.approx(12.0)
-
-
-def test_average_leans_to_the_newest() -> None:
-    costs = CostModel()
-    work = work_of(image())
-    costs.observe(work, 10.0)
-    for _ in range(30):
-        costs.observe(work, 1.0)
-    assert costs.seconds(work) == pytest.approx(1.0, rel=0.05)
-
-
-@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
-def test_results_without_a_time_count_for_nothing(seconds: float) -> None:
-    costs = CostModel()
-    costs.observe(work_of(image()), seconds)
-    assert not costs.measured
-
-
-def test_shapes_end() -> None:
-    costs = CostModel()
-    for index in range(3 * SHAPES_KEPT):
-        costs.observe(Work("image", f"{index}", 1.0), float(index + 1))
-    assert costs.seconds(Work("image", "0", 1.0)) != 1.0
-    assert costs.seconds(Work("image", f"{3 * SHAPES_KEPT - 1}", 1.0)) == 3 * SHAPES_KEPT
-
-
-def test_one_long_generation_alone_asks_for_no_second_replica() -> None:
-    assert math.ceil(replicas_wanted([10_000.0], target_wait_s=30.0)) == 1
+from serve_app.autoscaling import ColdStarts, WaitPolicy, decide, report
+from serve_app.work import Demand
 
 
 def test_cheap_and_dear_requests_of_the_same_number_ask_for_different_counts() -> None:
     cheap, dear = (Demand.of([seconds] * 10, target_wait_s=10.0) for seconds in (0.1, 100.0))
     assert decide(cheap, running=1, target=1, cold_start_s=0.0) == 1
     assert decide(dear, running=1, target=1, cold_start_s=0.0) == 10
-
-
-@pytest.mark.parametrize(("number", "seconds", "lanes"), [(500, 1.0, 1), (40, 20.0, 1), (400, 5.0, 8)])
-def test_the_last_request_waits_no_longer_than_promised(number: int, seconds: float, lanes: int) -> None:
-    target_wait_s = 25.0
-    replicas = math.ceil(replicas_wanted([seconds] * number, target_wait_s, lanes))
-    assert (number - replicas * lanes) / (replicas * lanes) * seconds <= target_wait_s
-    fewer = replicas - 1
-    assert (number - fewer * lanes) / (fewer * lanes) * seconds > target_wait_s
 
 
 def test_nothing_under_way_asks_for_none() -> None:

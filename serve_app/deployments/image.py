@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from serve_app.deployments import provenance
-from serve_app.deployments.record import COMPLETED, Record, generation
+from serve_app.deployments.generation import COMPLETED, Record, generation
 from serve_app.deployments.replica import ModelDeployment
 from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Step
 from serve_app.engines.load import load_image

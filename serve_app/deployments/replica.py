@@ -20,12 +20,12 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus
 
-from serve_app import telemetry
-from serve_app.deployments.slot import Slot, on_disk
+from serve_app import demo, telemetry
+from serve_app.deployments.generation import Slot
 from serve_app.engines.base import Engine
 from serve_app.environment import keep_compiled
 from serve_app.ledger import Ledger
-from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
+from serve_app.model_settings import AdapterSettings, DiffusionSettings, ImageSettings, TextSettings, VideoSettings
 from serve_app.settings import Settings
 from serve_app.storage import open_store
 from serve_app.tasks import ModelCard
@@ -54,7 +54,7 @@ class ModelDeployment(Generic[E]):
         self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
         self._ledger = Ledger(self._store, settings.ledger)
         keep_compiled(Path(settings.home))
-        model = on_disk(settings.model(name, kind))
+        model = _on_disk(settings.model(name, kind))
         engine = load(model)
         # SGLang batches texts on its own; all else runs one call at a time
         batches = engine.card.engine == "sglang"
@@ -74,6 +74,22 @@ class ModelDeployment(Generic[E]):
 
     async def _probe(self) -> None:
         """Raises errors that would otherwise fail every request after its generation."""
+
+
+def _on_disk(model: M) -> M:
+    """`model` with demo names replaced by their files."""
+    changes: dict[str, Any] = {}
+    if demo.is_demo(model.model):
+        changes |= {"model": str(demo.find(model.model)), "served_name": model.id}
+    if isinstance(model, DiffusionSettings):
+        changes["adapters"] = {name: _adapter_on_disk(adapter) for name, adapter in model.adapters.items()}
+    return model.model_copy(update=changes)
+
+
+def _adapter_on_disk(adapter: AdapterSettings) -> AdapterSettings:
+    if not demo.is_demo_file(adapter.path):
+        return adapter
+    return adapter.model_copy(update={"path": str(demo.find_file(adapter.path))})
 
 
 class Closable(Protocol):

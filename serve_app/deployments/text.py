@@ -7,9 +7,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
 
-from serve_app.deployments.record import COMPLETED, generation
+from serve_app.deployments.generation import COMPLETED, Turn, generation
 from serve_app.deployments.replica import ModelDeployment
-from serve_app.deployments.slot import Turn
 from serve_app.engines.base import TextEngine
 from serve_app.engines.load import load_text
 from serve_app.model_settings import TextSettings

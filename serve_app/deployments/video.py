@@ -11,9 +11,8 @@ import time
 from dataclasses import replace
 
 from serve_app.deployments import provenance
-from serve_app.deployments.record import COMPLETED, Record, generation
+from serve_app.deployments.generation import COMPLETED, Record, Turn, generation
 from serve_app.deployments.replica import ModelDeployment, application_ends
-from serve_app.deployments.slot import Turn
 from serve_app.deployments.watch import Watch, end
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
 from serve_app.engines.load import load_video

@@ -1,26 +1,34 @@
-"""Reads a request: its query, and its body within limits of size and time, parsed strictly into the endpoint's model.
+"""Reads a request: its query, its body within limits of size and time, parsed strictly into the endpoint's model, and
+the images in it.
 
-`strict_json.py` reads JSON, `forms.py` forms, and the models say what the fields mean.
+JSON is read as RFC 8259 means it: UTF-8, one object, no name twice, no NaN, no lone surrogate, and not deep. What it
+may cost is counted in its raw bytes, before anything is parsed: values, and text that is no data URL. A number too
+large for a float (1e400) is valid and becomes infinite; the models refuse it by the name of its field. `forms.py` reads
+forms.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
+import jiter
 from starlette.requests import ClientDisconnect, Request
 
 from serve_app.errors import InvalidRequest, RateLimited, ServeError, TooLarge, UnsupportedMediaType
-from serve_app.ingress.forms import Files, parse_form, read_objects
-from serve_app.ingress.strict_json import parse_json
-from serve_app.protocol.common import Wire, parse
-from serve_app.settings import RequestLimits
+from serve_app.fetch import check_off_loop, fetch_image
+from serve_app.ingress.forms import Files, is_data_url, parse_form
+from serve_app.media.images import ImageBounds, ImageInfo
+from serve_app.protocol.common import EXTRAS, Wire, parse
+from serve_app.protocol.errors import SHOWN_CHARS
+from serve_app.settings import RequestLimits, Settings
 from serve_app.tasks import Origin
 
 M = TypeVar("M", bound=Wire)
@@ -32,6 +40,15 @@ OFF_LOOP_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread, so that they do not block the event loop."""
 PARSERS = ThreadPoolExecutor(2, thread_name_prefix="parse")
 """Few, because parsing holds a body several times; separate, so that parsing does not wait for file operations."""
+BOM = b"\xef\xbb\xbf"
+"""The byte order mark, which Windows' tools write. RFC 8259, section 8.1, allows ignoring it."""
+DATA_URL = b'"data:'
+MAX_DATA_URLS = 64
+"""No endpoint takes more data URLs. Further ones count as text."""
+_STRUCTURE = re.compile(rb'[",\[{]')
+_STRING = re.compile(rb'(?:[^"\\]|\\.){1,65536}', re.DOTALL)
+"""A piece of a string's inside, small: a match holds Python's lock, and so the event loop, until it ends."""
+_TWICE = re.compile(r'Detected duplicate key "(.*)" at line \d+ column \d+')
 
 
 @dataclass(slots=True)
@@ -102,7 +119,7 @@ async def read_request(request: Request, model: type[M], limits: RequestLimits) 
 
     def make_of_form() -> tuple[M, Asked]:
         data, files = parse_form(content_type, raw, limits)
-        asked = Asked(read_objects(model, data, limits), files, is_form=True)
+        asked = Asked(_read_objects(model, data, limits), files, is_form=True)
         return parse(model, asked.data, form=True, files=files), asked
 
     return await off_loop(make_of_form if is_form else make, len(raw))
@@ -127,6 +144,32 @@ def read_query(request: Request) -> dict[str, str]:
             raise InvalidRequest(f"'{name[:64]}' stands twice in the query.", param=name[:64])
         fields[name] = value
     return fields
+
+
+async def read_image(param: str, uploads: Sequence[bytes], urls: Sequence[str], settings: Settings) -> ImageInfo | None:
+    """The one image of a field; None where there is none. Raises as `read_images` does."""
+    given = len(uploads) + len(urls)
+    if given > 1 and not (uploads and urls):  # else what is wrong is that it is given in two ways
+        raise InvalidRequest(f"'{param}' must be one image, not {given}.", param=param)
+    return next(iter(await read_images(param, uploads, urls, settings)), None)
+
+
+async def read_images(param: str, uploads: Sequence[bytes], urls: Sequence[str], settings: Settings) -> list[ImageInfo]:
+    """The images of a field, in their order, from its uploads or its https or data URLs.
+
+    Raises InvalidRequest, UnsafeURL or TooLarge, which name the field.
+    """
+    if uploads and urls:
+        raise InvalidRequest(f"'{param}' is given twice: as an upload and as a URL.", param=param)
+    if not uploads and not urls:
+        return []
+    bounds = ImageBounds.of(settings.limits)
+    try:
+        uploaded = [await check_off_loop(upload, bounds, param) for upload in uploads]
+        return uploaded + [await fetch_image(url, settings.fetch, bounds) for url in urls]
+    except ServeError as error:
+        error.param = error.param or param
+        raise
 
 
 async def off_loop(work: Callable[[], T], size: int) -> T:
@@ -179,3 +222,114 @@ def _refused(size: int, added: int, share: Share, limits: RequestLimits) -> Serv
             retry_after_s=1.0,
         )
     return None
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def parse_json(raw: bytes, limits: RequestLimits) -> dict[str, Any]:
+    """One JSON object within the limits; raises InvalidRequest or TooLarge for anything else."""
+    raw = raw.removeprefix(BOM)
+    if not raw.strip():
+        raise InvalidRequest("The body is empty; it must be a JSON object.")
+    _check_values(raw, limits.json_values)
+    _check_text(raw, limits.text_bytes)
+    try:
+        data: Any = jiter.from_json(raw, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
+    except ValueError as error:
+        raise _refusal(str(error), limits) from None
+    if not isinstance(data, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    fields = cast("dict[str, Any]", data)
+    # the number of brackets bounds the depth, so usual small bodies need no walk
+    if raw.count(b"{") + raw.count(b"[") > limits.json_depth and _depth(fields, limits.json_depth) > limits.json_depth:
+        raise _too_deep(limits)
+    return fields
+
+
+def _check_values(raw: bytes, most: int) -> None:
+    """Each value but the first of its container follows a comma. Strings are skipped only where it matters."""
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") < most:
+        return
+    count, at = 1, 0
+    while (found := _STRUCTURE.search(raw, at)) is not None:
+        at = found.end()
+        if found[0] == b'"':
+            while (piece := _STRING.match(raw, at)) is not None:
+                at = piece.end()
+            at += 1
+            continue
+        count += 1
+        if count > most:
+            raise InvalidRequest(f"The body holds more than {most} values (limits.json_values).")
+
+
+def _check_text(raw: bytes, most: int) -> None:
+    """A character beyond ASCII makes Python keep four bytes for each of its text, as does an escaped one."""
+    text, at = len(raw), 0
+    for _ in range(MAX_DATA_URLS if text > most else 0):
+        at = raw.find(DATA_URL, at)
+        if at < 0:
+            break
+        end = raw.find(b'"', at + 1)
+        end = len(raw) if end < 0 else end
+        url = raw[at + 1 : end]
+        is_whole = raw[at - 1 : at] != b"\\" and not url.endswith(b"\\")  # neither quote is one inside a text
+        if is_whole and is_data_url(url) and b"\\u" not in url:
+            text -= len(url)
+        at = end
+    if text > most:
+        raise TooLarge(
+            f"The body holds more than {most} bytes beside its data URLs (limits.text_bytes). An image is given as "
+            "data:image/png;base64,..."
+        )
+
+
+def _refusal(said: str, limits: RequestLimits) -> InvalidRequest:
+    if twice := _TWICE.fullmatch(said):
+        name = twice[1].replace('\\"', '"').replace("\\\\", "\\")[:SHOWN_CHARS]
+        return InvalidRequest(f"The name '{name}' stands twice in one object.", param=name)
+    if said.startswith("recursion limit"):
+        return _too_deep(limits)
+    return InvalidRequest(f"The body is not valid JSON: {said}.")
+
+
+def _depth(fields: dict[str, Any], most: int) -> int:
+    """Levels of nesting, counted no further than one past `most`."""
+    level = 0
+    containers: list[Any] = [fields]
+    while containers and level <= most:
+        level += 1
+        containers = [
+            inner
+            for container in containers
+            for inner in (cast("dict[str, Any]", container).values() if isinstance(container, dict) else container)
+            if isinstance(inner, dict | list)
+        ]
+    return level
+
+
+def _too_deep(limits: RequestLimits) -> InvalidRequest:
+    return InvalidRequest(f"The body is nested deeper than {limits.json_depth} levels (limits.json_depth).")
+
+
+def _read_objects(model: type[Wire], data: dict[str, Any], limits: RequestLimits) -> dict[str, Any]:
+    """The fields, with the JSON text of those that are objects or lists parsed: `nvext={"seed": 5}`."""
+    return {name: _as_object(model, name, value, limits) for name, value in data.items()}
+
+
+def _as_object(model: type[Wire], name: str, value: Any, limits: RequestLimits) -> Any:
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")) or _may_be_text(model, name):
+        return value
+    try:
+        # inside an object, so that lists are accepted too
+        return parse_json(b'{"value":%b}' % value.encode(), limits)["value"]
+    except InvalidRequest as error:
+        raise InvalidRequest(f"'{name}' holds JSON that cannot be read. {error.message}", param=name) from None
+
+
+def _may_be_text(model: type[Wire], name: str) -> bool:
+    if (field := model.model_fields.get(name)) is None:
+        return name not in EXTRAS
+    members: tuple[Any, ...] = (field.annotation, *getattr(field.annotation, "__args__", ()))
+    return any(getattr(member, "__origin__", member) is str for member in members)

@@ -19,7 +19,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
 
-from serve_app.autoscaling import work_of
 from serve_app.errors import JobNotFound, ServeError, StorageFailed, Unavailable
 from serve_app.ingress.services import ServedVideo
 from serve_app.jobs import Job, JobStore, Lease
@@ -27,6 +26,7 @@ from serve_app.retry import retry
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 from serve_app.tasks import VideoTask
+from serve_app.work import work_of
 
 T = TypeVar("T")
 logger = logging.getLogger("serve_app.ingress")

@@ -1,8 +1,7 @@
 """multipart/form-data in memory: text fields with bracket names as a tree of strings, files as bytes.
 
 `nvext[seed]=5` becomes `{"nvext": {"seed": "5"}}`, `stop[]=a` with `stop[]=b` becomes `{"stop": ["a", "b"]}`. Every
-value stays a string, but what stands for an object may be JSON text (`read_objects`). Knows no HTTP: it gets a body
-that is already bounded.
+value stays a string. Knows no HTTP: it gets a body that is already bounded.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
 from serve_app.errors import InvalidRequest, TooLarge
-from serve_app.ingress.strict_json import is_data_url, parse_json
-from serve_app.protocol.common import EXTRAS, Wire
 from serve_app.settings import RequestLimits
 
 NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
@@ -61,26 +58,9 @@ def parse_form(content_type: str, body: bytes, limits: RequestLimits) -> tuple[d
     return data, files
 
 
-def read_objects(model: type[Wire], data: dict[str, Any], limits: RequestLimits) -> dict[str, Any]:
-    """The fields, with the JSON text of those that are objects or lists parsed: `nvext={"seed": 5}`."""
-    return {name: _as_object(model, name, value, limits) for name, value in data.items()}
-
-
-def _as_object(model: type[Wire], name: str, value: Any, limits: RequestLimits) -> Any:
-    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")) or _may_be_text(model, name):
-        return value
-    try:
-        # inside an object, so that lists are accepted too
-        return parse_json(b'{"value":%b}' % value.encode(), limits)["value"]
-    except InvalidRequest as error:
-        raise InvalidRequest(f"'{name}' holds JSON that cannot be read. {error.message}", param=name) from None
-
-
-def _may_be_text(model: type[Wire], name: str) -> bool:
-    if (field := model.model_fields.get(name)) is None:
-        return name not in EXTRAS
-    members: tuple[Any, ...] = (field.annotation, *getattr(field.annotation, "__args__", ()))
-    return any(getattr(member, "__origin__", member) is str for member in members)
+def is_data_url(text: bytes | bytearray | memoryview) -> bool:
+    """Whether a text is a data URL as it has to be: ASCII, so that it takes no more memory than its bytes."""
+    return bytes(text[:5]) == b"data:" and bytes(text).isascii()
 
 
 def _parts(content_type: str, body: bytes, most: int) -> list[Field | File]:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from serve_app.errors import InvalidRequest, ModelNotFound
-from serve_app.ingress.admission import Load
 from serve_app.ingress.gate import Gate
 from serve_app.ingress.idempotency import Idempotency
 from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.protocol.errors import SHOWN_CHARS
 from serve_app.settings import Settings
 from serve_app.tasks import PUBLIC_CALLER, Kind, ModelCard
+from serve_app.work import Load
 
 if TYPE_CHECKING:
     from serve_app.jobs import JobStore

@@ -15,21 +15,18 @@ from serve_app.errors import InvalidRequest
 from serve_app.media.images import ImageInfo
 from serve_app.model_settings import ImageSettings
 from serve_app.protocol.common import (
+    AUTO,
     MAX_SEED,
     Bound,
+    DiffusionExtension,
+    DiffusionRequest,
+    Guidance,
     Label,
     Seed,
     Whole,
     check_not_blank,
     draw_seed,
     parse_size,
-)
-from serve_app.protocol.diffusion import (
-    AUTO,
-    DiffusionExtension,
-    DiffusionRequest,
-    Guidance,
-    quality_used,
 )
 from serve_app.tasks import (
     Adapter,
@@ -346,7 +343,7 @@ def _family(asked: ImageRequest) -> str:
 def _description(task: ImageTask) -> Description:
     description: Description = {
         "size": f"{task.width}x{task.height}",
-        "quality": quality_used(task),
+        "quality": task.quality or AUTO,
         "background": "opaque",
         "output_format": task.output_format,
     }

@@ -17,23 +17,21 @@ from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
 from serve_app.jobs import Job, JobError, Page, Status
 from serve_app.model_settings import VideoLimits, VideoSettings
 from serve_app.protocol.common import (
+    AUTO,
+    SIDE,
     Bound,
     Count,
+    DiffusionExtension,
+    DiffusionRequest,
+    Guidance,
     Wire,
     at_most,
+    check_adapter,
     check_not_blank,
     check_side,
     check_text,
     draw_seed,
     parse_size,
-)
-from serve_app.protocol.diffusion import (
-    SIDE,
-    DiffusionExtension,
-    DiffusionRequest,
-    Guidance,
-    check_adapter,
-    quality_used,
 )
 from serve_app.protocol.images import Reference, URLOf
 from serve_app.tasks import Adapter, Origin, Precision, VideoTask
@@ -302,7 +300,7 @@ class Video(BaseModel):
                 num_frames=task.num_frames,
                 num_inference_steps=used.num_inference_steps,
                 guidance_scale=used.guidance_scale,
-                quality=quality_used(task),
+                quality=task.quality or AUTO,
                 step_caching=task.step_caching.method if task.step_caching else None,
                 precision=task.precision,
                 adapters=task.adapters,

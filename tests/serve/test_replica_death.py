@@ -17,8 +17,8 @@ import httpx
 import pytest
 from ray import serve
 
+from serve_app.deployments.generation import Slot
 from serve_app.deployments.replica import Served, leave
-from serve_app.deployments.slot import Slot
 from serve_app.errors import EngineDied
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import ModelCard, TextBlock, TextEvent, TextResult, TextTask

@@ -12,14 +12,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from serve_app.abilities import demands_of, refuse_images, refuse_what_it_lacks
-from serve_app.autoscaling import work_of
 from serve_app.errors import InvalidRequest
 from serve_app.ingress.answers import json_answer, url_of
-from serve_app.ingress.body import Asked, origin_of, read_request
+from serve_app.ingress.body import Asked, origin_of, read_image, read_images, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.idempotency import key_of
-from serve_app.ingress.inputs import read_image, read_images
 from serve_app.ingress.services import ServedModel, Services
 from serve_app.media.images import ImageInfo
 from serve_app.model_settings import ImageSettings
@@ -35,6 +33,7 @@ from serve_app.protocol.images import (
 )
 from serve_app.settings import Settings
 from serve_app.tasks import ImageEvent, ImagePreview, ImageResult, ImageTask
+from serve_app.work import work_of
 
 ServedImage = ServedModel[ImageSettings]
 SUNSET = (

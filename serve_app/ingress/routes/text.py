@@ -13,8 +13,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from serve_app.autoscaling import work_of
-from serve_app.ingress.admission import Load
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import origin_of, read_request
 from serve_app.ingress.endpoints import Handler
@@ -26,6 +24,7 @@ from serve_app.protocol.chat import ChatRequest
 from serve_app.protocol.completions import CompletionRequest
 from serve_app.protocol.text import DENOISING, TextAnswers
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, TextTask, Timing
+from serve_app.work import Load, work_of
 
 ServedText = ServedModel[TextSettings]
 

@@ -18,12 +18,11 @@ from starlette.types import ASGIApp
 from serve_app.abilities import demands_of, refuse_what_it_lacks
 from serve_app.errors import InvalidRequest, NotFound, ObjectNotFound, TimedOut
 from serve_app.ingress.answers import json_answer, server_timing, url_of
-from serve_app.ingress.body import Asked, origin_of, read_query, read_request
+from serve_app.ingress.body import Asked, origin_of, read_image, read_query, read_request
 from serve_app.ingress.dispatch import Dispatcher
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.files import file_answer
-from serve_app.ingress.inputs import read_image
 from serve_app.ingress.services import ServedVideo, Services
 from serve_app.jobs import Job, input_keys, new_job_id
 from serve_app.model_settings import VideoSettings

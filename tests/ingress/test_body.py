@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from serve_app.errors import InvalidRequest, ServeError, TooLarge
-from serve_app.ingress.strict_json import parse_json
+from serve_app.ingress.body import parse_json
 from serve_app.settings import RequestLimits
 
 LIMITS = RequestLimits(json_depth=4, json_values=200_000)

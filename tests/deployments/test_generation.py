@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from serve_app.deployments.generation import Slot
 from serve_app.deployments.replica import Served
-from serve_app.deployments.slot import Slot
 from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
 from serve_app.model_settings import VideoSettings
 from serve_app.tasks import ModelCard

@@ -1,0 +1,262 @@
+"""One generation of a replica: its turn at the engine, and what is recorded of it: ledger row, metrics and trace.
+
+`Slot` knows who may use the engine, whether it is warm, and whether it is alive. Serve awaits the first `check_health`
+before a replica counts as ready (`ReplicaBase.initialize` in ray/serve/_private/replica.py), so that is where the
+engine is warmed up; the constructor, which loads it, stays an ordinary one on Serve's life-long user-loop thread.
+`generation` records each generation, however it ends; no other code does. Knows no HTTP and stores no media.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from serve_app import scratch
+from serve_app.engines.base import Engine
+from serve_app.errors import EngineDied, ReplicaLeaving, ServeError, TimedOut
+from serve_app.ledger import Ledger, Row
+from serve_app.model_settings import ModelSettings
+from serve_app.tasks import AnyTask, StoredObject, TextTask, Timing
+from serve_app.telemetry import logs, metrics, tracing
+
+E = TypeVar("E", bound=Engine)
+
+COMPLETED = "completed"
+CANCELLED = "cancelled"
+
+# has its own column, is no parameter, or is too large for a row
+_LEFT_OUT = frozenset(
+    {"id", "caller", "model", "prompt", "messages", "seed", "num_inference_steps", "input_images", "mask"}
+    | {"submitted_at", "traceparent", "negative_prompt", "fewer_tokens"}
+)
+
+
+@dataclass(slots=True)
+class Turn:
+    """One use of the engine: when it was taken, by the wall clock and by the monotonic one, and its GPUs."""
+
+    taken_at: float
+    began: float
+    gpus: float
+    _free: Callable[[], None] | None
+
+    def end(self) -> None:
+        """Lets the next one have the engine, sooner than at the end of the block that holds it."""
+        if self._free is not None:
+            self._free()
+            self._free = None
+
+    def timing(self, submitted_at: float, engine_s: float = 0.0) -> Timing:
+        queue_s = max(0.0, self.taken_at - submitted_at) if submitted_at else 0.0
+        return Timing(queue_s=queue_s, engine_s=engine_s, gpu_s=engine_s * self.gpus)
+
+    @property
+    def held_s(self) -> float:
+        return time.monotonic() - self.began
+
+
+class Slot(Generic[E]):
+    """`width` generations at once; an engine that died is never asked again, and `on_death` is awaited beside.
+
+    `probe` raises what the replica lacks beside its engine; it is awaited before the engine is warmed up.
+    """
+
+    def __init__(
+        self,
+        engine: E,
+        model: ModelSettings,
+        *,
+        width: int = 1,
+        probe: Callable[[], Awaitable[None]] | None = None,
+        on_death: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        scratch.sweep()  # removes what a killed replica left
+        self.engine = engine
+        self._model = model
+        self._free = asyncio.Semaphore(width)
+        self._made = time.monotonic()
+        self._warming = asyncio.Lock()
+        self._warm = False
+        self._died: EngineDied | None = None
+        self._probe = probe
+        self._on_death = on_death
+        self._dying: asyncio.Future[None] | None = None
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[Turn]:
+        """Waits for the engine and holds it until the block, or the turn, ends: then the device must be free again.
+
+        Raises ReplicaLeaving where the engine has died before its turn came.
+        """
+        self._check_alive()
+        await self._free.acquire()
+        turn = Turn(time.time(), time.monotonic(), self._model.gpus, self._free.release)
+        try:
+            self._check_alive()
+            yield turn
+        finally:
+            turn.end()
+
+    def deadline(self) -> float:
+        """The end of a generation that begins now, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + self._model.time_limit_s
+
+    @asynccontextmanager
+    async def until(self, deadline: float) -> AsyncGenerator[None]:
+        """Stops the block, in which the engine works, at `deadline` with TimedOut.
+
+        Do not hold it across a `yield` of a generator: the timeout would hit its reader.
+        """
+        timeout = asyncio.timeout_at(deadline)
+        try:
+            async with timeout:
+                yield
+        except EngineDied as error:
+            self._note_death(error)
+            raise
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            limit_s = self._model.time_limit_s
+            raise TimedOut(f"The generation was stopped at its time limit of {limit_s:g} s.") from error
+
+    async def check_health(self) -> None:
+        """Warms the engine up at the first call. Raises when this replica cannot serve again."""
+        self._check_alive()
+        try:
+            async with self._warming:
+                if not self._warm:
+                    if self._probe is not None:
+                        await self._probe()
+                    await self.engine.warm_up()
+                    self._warm = True
+                    metrics.observe_start(self.engine.card.kind, self.engine.card.model, time.monotonic() - self._made)
+            await self.engine.check_health()
+        except EngineDied as error:
+            self._note_death(error)
+            raise
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def _check_alive(self) -> None:
+        if self._died is not None:
+            raise ReplicaLeaving(f"The replica that was chosen is leaving: {self._died.message}", retry_after_s=1.0)
+
+    def _note_death(self, error: EngineDied) -> None:
+        if self._died is None:
+            self._died = error
+            if self._on_death is not None:
+                self._dying = asyncio.ensure_future(self._on_death())
+
+
+# --- the record -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Record:
+    """Filled during a generation. If `outcome` is not set, the way the block ends decides it."""
+
+    timing: Timing = field(default_factory=Timing)
+    steps: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    pixels: int = 0
+    frames: int = 0
+    size: int = 0
+    key: str | None = None
+    objects: tuple[StoredObject, ...] = ()
+    outcome: str | None = None
+
+    def stored(self, *objects: StoredObject) -> None:
+        """Names what was stored; the first is the one that the row points to."""
+        self.key = objects[0].key
+        self.size = sum(stored.size for stored in objects)
+        self.objects = objects
+
+
+@contextmanager
+def generation(deployment: str, task: AnyTask, ledger: Ledger) -> Generator[Record]:
+    """Records the generation of the block when it ends, unless no engine began it."""
+    record = Record()
+    logs.current_traceparent.set(task.traceparent)  # so that every log line of this task carries it
+    outcome: str | None = COMPLETED
+    began_at = task.submitted_at or time.time()
+    try:
+        yield record
+    except ReplicaLeaving:
+        outcome = None  # the replica that runs it will record it
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        outcome = CANCELLED
+        raise
+    except ServeError as error:
+        outcome = error.code
+        raise
+    except BaseException:
+        outcome = ServeError.code
+        raise
+    finally:
+        if outcome is not None:
+            _note(deployment, task, ledger, record, began_at, record.outcome or outcome)
+
+
+def _note(deployment: str, task: AnyTask, ledger: Ledger, record: Record, began_at: float, outcome: str) -> None:
+    kind = task.kind
+    ledger.add(_row(deployment, task, record, outcome))
+    metrics.observe_generation(
+        kind,
+        task.model,
+        record.timing,
+        outcome,
+        denoising_steps=record.steps,
+        prompt_tokens=record.prompt_tokens,
+        completion_tokens=record.completion_tokens,
+        pixels=record.pixels,
+        frames=record.frames,
+    )
+    tracing.trace_generation(
+        kind, task.traceparent, record.timing, began_at, model=task.model, outcome=outcome, steps=record.steps
+    )
+    for stored in record.objects:
+        metrics.count_media(kind, stored.content_type, stored.size)
+
+
+def _row(deployment: str, task: AnyTask, record: Record, outcome: str) -> Row:
+    return Row(
+        time=time.time(),
+        id=task.id,
+        caller=task.caller,
+        deployment=deployment,
+        kind=task.kind,
+        model=task.model,
+        parameters=_parameters(task),
+        prompt=_prompt(task),
+        outcome=outcome,
+        seed=task.seed,
+        steps=record.steps,
+        queue_s=record.timing.queue_s,
+        engine_s=record.timing.engine_s,
+        gpu_s=record.timing.gpu_s,
+        bytes=record.size,
+        key=record.key,
+    )
+
+
+def _parameters(task: AnyTask) -> dict[str, Any]:
+    # vars() does not know slots; a shallow look is enough, and the messages are left out
+    return {
+        name: value
+        for name in task.__dataclass_fields__
+        if name not in _LEFT_OUT and (value := getattr(task, name)) not in (None, (), {})
+    }
+
+
+def _prompt(task: AnyTask) -> str:
+    if isinstance(task, TextTask) and task.messages:
+        return "\n".join(f"{message.role}: {message.content}" for message in task.messages)
+    return task.prompt
