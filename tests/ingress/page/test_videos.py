@@ -48,11 +48,10 @@ def test_a_film_plays_and_is_there_again_later(page: Page) -> None:
     browser.wait_for(lambda: not browser.find_all(film), "the film is still there")
 
 
-def in_sight(browser: Browser, selector: str) -> bool:
-    return browser.script(
-        "const { top, bottom } = arguments[0].getBoundingClientRect(); return top < innerHeight && bottom > 0",
-        browser.find(selector),
-    )
+def comes_in_sight(browser: Browser, selector: str) -> bool:
+    """Whether an element is in the window, or gets there: the page scrolls after it has drawn."""
+    look = "const { top, bottom } = arguments[0].getBoundingClientRect(); return top < innerHeight && bottom > 0"
+    return browser.wait_for(lambda: browser.script(look, browser.find(selector)), f"{selector} is out of sight")
 
 
 def test_on_a_phone_what_came_of_a_button_is_in_sight(page: Page) -> None:
@@ -64,16 +63,16 @@ def test_on_a_phone_what_came_of_a_button_is_in_sight(page: Page) -> None:
         browser = page.open("video")
         prompt = f"A raccoon at {time.time_ns()}"
         make(browser, prompt)
-        assert in_sight(browser, card(browser, prompt, "completed"))
+        assert comes_in_sight(browser, card(browser, prompt, "completed"))
 
         browser.find("#tab-images").click()
         browser.find("#image-prompt").type("A red fox")
         browser.button("Make the picture").click()
         browser.button("Animate").click()
-        assert in_sight(browser, "#video-prompt")
+        assert comes_in_sight(browser, "#video-prompt")
         browser.button("More settings", "*[@id='panel-video']").click()
         browser.find("//*[@id='panel-video']//input[@name='size']").type("999x64" + ENTER)
-        assert in_sight(browser, "#panel-video [role=alert]")
+        assert comes_in_sight(browser, "#panel-video [role=alert]")
         assert all("400" in line for line in complaints(browser))
     finally:
         page.browser.devtools("Emulation.clearDeviceMetricsOverride")
