@@ -126,7 +126,10 @@ class TextTask(Task):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextStep:
-    """The current block after one denoising step. U+2591 LIGHT SHADE stands for each masked token."""
+    """The current block after a denoising step; step 0 shows it before the first one, all masked.
+
+    U+2591 LIGHT SHADE stands for each masked token.
+    """
 
     block: int
     step: int

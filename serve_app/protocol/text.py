@@ -30,7 +30,7 @@ MAX_STOPS = 4
 MAX_BIASES = 1024
 MAX_PARTS = 1024
 DENOISING = "denoising"
-"""The annotation that asks for an event per denoising step; also the event's name."""
+"""The annotation that asks for an event at each block's start and after each denoising step; also the event's name."""
 NO_LOGPROBS = "a diffusion language model has no log probabilities to give."
 TEXT_PART = "{'type': 'text', 'text': '...'}"
 OTHER_PARTS = frozenset({"image_url", "input_image", "input_audio", "video_url", "file", "input_file"})
@@ -81,7 +81,9 @@ class TextExtension(DynamoHints):
     """`nvext` of chat and completions."""
 
     annotations: Annotations | None = Field(
-        default=None, description=f"'{DENOISING}' adds an event for each denoising step to a stream; others do nothing."
+        default=None,
+        description=f"'{DENOISING}' adds an event for each block's start and each denoising step to a stream; "
+        "others do nothing.",
     )
     ignore_eos: bool | None = Field(default=None, description="Go on to max_tokens over end-of-sequence tokens.")
     top_k: Annotated[int, Field(ge=-1, le=2**31 - 1), Whole] | None = Field(
@@ -251,7 +253,7 @@ def report(ends: Sequence[TextEnd], hints: Sequence[str]) -> TextReport:
 
 
 def denoising(step: TextStep, index: int) -> dict[str, Any]:
-    """The `nvext` of a denoising event: the block under way, masked places shown as U+2591."""
+    """The `nvext` of a denoising event: the block under way, masked places shown as U+2591. Step 0 is its start."""
     return {
         "denoising": {
             "index": index,

@@ -149,8 +149,11 @@ async def test_denoising_steps_are_shown_where_asked_for(client: httpx.AsyncClie
     assert len(steps) > 1
     assert all(data["choices"] == [] for name, data in events if name == "denoising")
     for block in {step["block"] for step in steps}:
-        masked = [step["masked"] for step in steps if step["block"] == block]
+        own = [step for step in steps if step["block"] == block]
+        masked = [step["masked"] for step in own]
         assert masked == sorted(masked, reverse=True)
+        assert own[0]["step"] == 0
+        assert own[0]["text"] == "\u2591" * masked[0], "a block begins all masked"
     assert all(step["text"].count("\u2591") == step["masked"] for step in steps)
     plain = await events_of(client, CHAT, STORY | {"max_tokens": 32})
     assert all(name is None for name, _ in plain)

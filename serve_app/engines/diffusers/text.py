@@ -135,11 +135,11 @@ class _Generation:
             self.end_block()
             block = _Block(index=block.index + 1 if block else 0, place=place, last=last, ids=ids)
             self._block = block
+            self._show(block, [True] * len(ids))
         block.ids = ids
         block.steps += 1
         self._steps += 1
-        if self._task.show_steps:
-            self._show(block, masked)
+        self._show(block, masked)
 
     def end_block(self, ids: Sequence[int] | None = None) -> None:
         """Sends what the finished block adds to the text; raises _Finished where the text ends with it."""
@@ -159,6 +159,8 @@ class _Generation:
             raise _Finished
 
     def _show(self, block: _Block, masked: Sequence[bool]) -> None:
+        if not self._task.show_steps:
+            return
         parts = (MASKED * len(run) if is_masked else self._decode(run) for is_masked, run in _runs(block.ids, masked))
         self._emit(TextStep(block=block.index, step=block.steps, text="".join(parts), masked=sum(masked)))
 

@@ -1,6 +1,7 @@
 // The canvas of a diffusion language model: a block of text on its way from masks to words.
 //
-// A step, as the API's `denoising` event tells it: { block, step, masked, text }; a masked place is shown as MASK.
+// A step, as the API's `denoising` event tells it: { block, step, masked, text }; a masked place is shown as MASK, and
+// step 0 is the block before its first step.
 
 import { html, useState } from "./html.js";
 
@@ -21,7 +22,7 @@ export function Canvas({ steps, at }) {
 export function Scrubber({ steps }) {
   const [at, setAt] = useState(steps.length - 1);
   const { block, step, masked } = steps[at];
-  const said = `Block ${block + 1}, step ${step}: ${masked} masked`;
+  const said = `Block ${block + 1}, ${step ? `step ${step}` : "start"}: ${masked} masked`;
   return html`
     <div class="scrubber">
       <${Canvas} steps=${steps} at=${at} />

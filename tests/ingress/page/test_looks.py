@@ -17,12 +17,12 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 
 
 def fill_chat(browser: Browser) -> None:
-    browser.find("#chat-prompt").type("Hello! How are you?")
+    browser.find("#chat-prompt").type("Tell me a story about a fox.")
     browser.button("Send").click()
     browser.button("Go through the steps").click()
+    middle = "const [slider] = arguments; slider.value = slider.max / 2;"
     browser.script(
-        "arguments[0].value = 9; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
-        browser.find("input[type=range]"),
+        middle + "slider.dispatchEvent(new Event('input', {bubbles: true}))", browser.find("input[type=range]")
     )
 
 
