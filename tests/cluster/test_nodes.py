@@ -193,12 +193,17 @@ def joining(group: dict[str, Any]) -> list[str]:
 
 
 def wait_for_job(cluster: Cluster, job_id: str, status: str) -> None:
-    def reached() -> bool:
-        job = cluster.job(job_id)
-        assert job["status"] in (status, "queued", "in_progress"), job
-        return job["status"] == status
+    seen: dict[str, Any] = {}
 
-    wait_until(reached, ANSWER_S, f"{job_id} {status}")
+    def reached() -> bool:
+        seen.update(cluster.job(job_id))
+        assert seen["status"] in (status, "queued", "in_progress"), seen
+        return seen["status"] == status
+
+    try:
+        wait_until(reached, ANSWER_S, f"{job_id} {status}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; last seen: {seen}; replicas: {cluster.places('video')}") from error
 
 
 @pytest.fixture(scope="module")
