@@ -15,7 +15,7 @@ from PIL import Image
 
 from serve_app.demo.training.judge import Judge, Verdict, read_judge
 from serve_app.demo.training.things import NUMBER
-from serve_app.media.videos import probe
+from tests.probing import probe
 
 Pixels = NDArray[np.uint8]
 WEIGHTS = Path(__file__).parent / "fixtures" / "judge.safetensors"

@@ -21,8 +21,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from serve_app.media.videos import probe
 from tests.interruptible import interruptible
+from tests.probing import probe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

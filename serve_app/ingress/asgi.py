@@ -13,7 +13,7 @@ from serve_app.ingress.endpoints import Endpoint, routes_of
 from serve_app.ingress.guards import Guards
 from serve_app.ingress.middleware import Envelope
 from serve_app.ingress.origins import Origins
-from serve_app.ingress.routes import chat, completions, docs, health, images, media, models, page, videos
+from serve_app.ingress.routes import health, images, media, models, pages, text, videos
 from serve_app.ingress.services import Services
 
 
@@ -42,10 +42,10 @@ def _lifespan(services: Services) -> Callable[[object], AbstractAsyncContextMana
 
 def endpoints_of(services: Services) -> list[Endpoint]:
     """The whole API. What is not in it are the pages for people, and /openapi.json."""
-    modules = (chat, completions, images, videos, models, health, media)
+    modules = (text, images, videos, models, health, media)
     return [endpoint for module in modules for endpoint in module.endpoints(services)]
 
 
 def _routes(services: Services) -> list[BaseRoute]:
     endpoints = endpoints_of(services)
-    return [*videos.dead_ends(), *routes_of(endpoints), *docs.routes(services, endpoints), *page.routes(services)]
+    return [*videos.dead_ends(), *routes_of(endpoints), *pages.routes(services, endpoints)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from email.utils import formatdate
 from pathlib import PurePosixPath
 
@@ -11,11 +12,11 @@ from starlette.responses import Response, StreamingResponse
 
 from serve_app.errors import InvalidRequest
 from serve_app.ingress.errors import error_body
-from serve_app.ingress.ranges import Unsatisfiable, not_modified, parse_range, still_same
 from serve_app.storage import ObjectInfo, ObjectStore
 
 CACHE = "private, max-age=3600, immutable"
 """The object of a key never changes, but may be deleted."""
+RANGE = re.compile(r"bytes=([0-9]{0,99})-([0-9]{0,99})", re.IGNORECASE)
 
 
 async def file_answer(request: Request, store: ObjectStore, info: ObjectInfo) -> Response:
@@ -47,3 +48,44 @@ async def file_answer(request: Request, store: ObjectStore, info: ObjectInfo) ->
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=info.content_type)
     return StreamingResponse(store.open(info.key, start, end), status, headers, info.content_type)
+
+
+# --- byte ranges of RFC 9110, section 14 -----------------------------------------------------------------------------
+
+
+class Unsatisfiable(Exception):
+    """The range begins behind the end: 416 with `Content-Range: bytes */size`."""
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Start and end (exclusive) of the single range asked for; None where the whole is to be sent.
+
+    A header that is malformed, or asks for several ranges, is ignored, as the RFC allows. Raises Unsatisfiable.
+    """
+    match = RANGE.fullmatch((header or "").strip().replace(" ", ""))
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        if int(last) == 0 or size == 0:
+            raise Unsatisfiable
+        return max(0, size - int(last)), size
+    start = int(first)
+    if last and int(last) < start:
+        return None
+    if start >= size:
+        raise Unsatisfiable
+    return start, min(int(last) + 1, size) if last else size
+
+
+def still_same(if_range: str | None, etag: str, modified: str) -> bool:
+    """Whether If-Range lets a range be sent: it is absent, or names exactly this representation, by a strong tag."""
+    return if_range is None or if_range.strip() in (etag, modified)
+
+
+def not_modified(if_none_match: str | None, if_modified_since: str | None, etag: str, modified: str) -> bool:
+    """Whether the caller has it already: by If-None-Match, else by an If-Modified-Since with its very date."""
+    if if_none_match is None:
+        return if_modified_since is not None and if_modified_since.strip() == modified
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in tags or etag in tags

@@ -1,4 +1,4 @@
-"""Rate and concurrency limits of each API key, counted by this ingress replica alone.
+"""What this ingress replica lets in: rate and concurrency limits of each API key, and the gate that a drain shuts.
 
 The rate is a sliding window: never more than the limit in any 60 seconds. With several ingress replicas a key gets
 up to the limit from each; one shared count would cost every request a round trip.
@@ -13,10 +13,11 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from serve_app.errors import RateLimited
+from serve_app.errors import RateLimited, Unavailable
 from serve_app.settings import AccessSettings
 
 WINDOW_S = 60.0
+DRAINING_RETRY_S = 5.0
 
 
 @dataclass(slots=True)
@@ -60,3 +61,30 @@ class Quotas:
             wait = math.ceil(usage.started[0] + WINDOW_S - now)
             raise RateLimited(f"Above {self._per_minute} requests a minute.", retry_after_s=float(max(wait, 1)))
         usage.started.append(now)
+
+
+@dataclass(slots=True)
+class Gate:
+    """The gate in front of all work: shut while the server drains. `inside` counts admitted requests under way.
+
+    Work is a POST below /v1 that starts something. Reading a job, a file or the health is always allowed.
+    `diffusion-serve up` shuts the gate; see `Ingress.drain`.
+    """
+
+    shut: bool = False
+    inside: int = 0
+
+    def check(self) -> None:
+        """Raises Unavailable while the gate is shut."""
+        if self.shut:
+            raise Unavailable("The server is draining: it takes no new work.", retry_after_s=DRAINING_RETRY_S)
+
+    @contextmanager
+    def passed(self) -> Generator[None]:
+        """Counts one request from here to the last byte of its answer."""
+        self.check()
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from serve_app.errors import InvalidRequest, ModelNotFound
-from serve_app.ingress.gate import Gate
 from serve_app.ingress.idempotency import Idempotency
+from serve_app.ingress.quotas import Gate
 from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.protocol.errors import SHOWN_CHARS
 from serve_app.settings import Settings

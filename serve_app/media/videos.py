@@ -1,4 +1,4 @@
-"""Encodes and reads H.264 MP4 files by imageio-ffmpeg's bundled ffmpeg. Knows frames and files; no engine, no store.
+"""Encodes H.264 MP4 files by imageio-ffmpeg's bundled ffmpeg. Knows frames and files; no engine, no store.
 
 ffmpeg is called without a shell and gets no text from callers but the metadata comment, by a file that no one else can
 read: every user of the machine sees its arguments. It ends with the call: when we are interrupted it is killed.
@@ -11,9 +11,6 @@ import io
 import math
 import re
 import subprocess
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -44,18 +41,6 @@ _ENCODER = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class VideoInfo:
-    """`frames` is the number that really decodes."""
-
-    frames: int
-    fps: float
-    width: int
-    height: int
-    codec: str
-    pix_fmt: str
-
-
 def encode_video(frames: Frames, fps: int, provenance: dict[str, str] | None = None) -> bytes:
     """An MP4 of exactly these frames at `fps`, playable while it loads; the bytes depend on the arguments alone."""
     _, height, width, _ = frames.shape
@@ -74,27 +59,6 @@ def check_encoder() -> None:
 def remux(path: Path, provenance: dict[str, str] | None = None) -> bytes:
     """The video of `path` as it is encoded, in a file like those of `encode_video`."""
     return _written(["-i", _local(path)], ["-map", "0:v:0", "-c", "copy"], provenance)
-
-
-def probe(video: bytes | Path) -> VideoInfo:
-    """What the first video stream holds, after decoding all of it; raises InvalidRequest where it does not decode."""
-    with _as_file(video) as path:
-        # a checksum line for each decoded frame on stdout, the stream's description on stderr
-        done = _ffmpeg(
-            "info", "-xerror", "-i", _local(path), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framecrc", "-"
-        )
-    found = _STREAM.search(done.stderr.decode(errors="replace"))
-    if done.returncode or found is None:
-        raise InvalidRequest("The file is not a video that can be decoded.")
-    count = sum(1 for line in done.stdout.splitlines() if line and not line.startswith(b"#"))
-    return VideoInfo(
-        frames=count,
-        fps=float(found["fps"]),
-        width=int(found["width"]),
-        height=int(found["height"]),
-        codec=found["codec"],
-        pix_fmt=found["pix_fmt"],
-    )
 
 
 def thumbnail(video: Frames | Path) -> bytes:
@@ -123,12 +87,6 @@ def spritesheet(video: Frames | Path) -> bytes:
     out = io.BytesIO()
     sheet.save(out, "JPEG", quality=85)
     return out.getvalue()
-
-
-_STREAM = re.compile(
-    r"Stream #0:\d+.*?: Video: (?P<codec>\w+).*?, (?P<pix_fmt>\w+)(?:\([^)]*\))?,.*? (?P<width>\d+)x(?P<height>\d+)"
-    r".*?, (?P<fps>[\d.]+) fps"
-)
 
 
 @functools.cache
@@ -213,14 +171,3 @@ def _local(path: Path) -> str:
 
 def _last_line(stderr: bytes) -> str:
     return (stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
-
-
-@contextmanager
-def _as_file(video: bytes | Path) -> Generator[Path]:
-    if isinstance(video, Path):
-        yield video
-        return
-    with Scratch() as folder:
-        path = folder / "video.mp4"
-        path.write_bytes(video)
-        yield path

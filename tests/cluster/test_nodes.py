@@ -22,8 +22,8 @@ import pytest
 import yaml
 
 from serve_app.cli import main
-from serve_app.media.videos import probe
 from tests.cluster.nodes import HOST, Lan, Node
+from tests.probing import probe
 from tests.s3_server import S3Server, wait_for_port
 from tests.serve.app_process import wait_until
 

@@ -15,11 +15,11 @@ from serve_app.deployments.video import VideoDeployment
 from serve_app.errors import JobNotFound, Unavailable
 from serve_app.jobs import Job, JobStore
 from serve_app.jobs.attempt import start
-from serve_app.media.videos import probe
 from serve_app.settings import Settings
 from serve_app.storage import ObjectStore, open_store
 from tests.deployments.conftest import Configure, eventually, ledger_rows, open_jobs
 from tests.jobs.conftest import lease, make_task, orphans
+from tests.probing import probe
 from tests.s3_server import S3Server
 
 LONG: dict[str, Any] = {"width": 256, "height": 256, "num_frames": 17, "num_inference_steps": 100}

@@ -15,9 +15,9 @@ from PIL import Image
 
 from serve_app.engines.sglang.diffusion import SGLangVideoEngine
 from serve_app.errors import UnsupportedParameter
-from serve_app.media.videos import probe
 from serve_app.model_settings import VideoDefaults, VideoSettings
 from serve_app.tasks import VideoTask
+from tests.probing import probe
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore")]
 TASK = VideoTask(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from serve_app.errors import Unavailable
-from serve_app.ingress.gate import Gate
+from serve_app.ingress.quotas import Gate
 from serve_app.ingress.services import Services
 from serve_app.tasks import ModelCard
 from tests.ingress.conftest import Running, Serving, with_client

@@ -17,9 +17,9 @@ from PIL import Image
 from serve_app.errors import Unavailable
 from serve_app.ingress.services import ModelClient, Services
 from serve_app.jobs.attempt import start
-from serve_app.media.videos import probe
 from serve_app.tasks import ModelCard
 from tests.ingress.conftest import Loop, Running, Serving, client_of, with_client
+from tests.probing import probe
 
 SMALL = {"num_frames": 5, "fps": 4, "num_inference_steps": 1, "seed": 11}
 BODY = {"prompt": "A curious raccoon", "size": "64x64", "nvext": SMALL}

@@ -13,7 +13,8 @@ from PIL import Image
 
 from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.media import videos
-from serve_app.media.videos import Frames, encode_video, probe, remux, spritesheet, thumbnail
+from serve_app.media.videos import Frames, encode_video, remux, spritesheet, thumbnail
+from tests.probing import probe
 
 FACTS = {"model": "demo/wan-tiny", "seed": "7", "prompt": 'a "raccoon"; rm -rf $HOME\nin Zürich ✓ \0\ud800'}
 
@@ -114,7 +115,7 @@ def test_remux_of_something_else_fails_with_the_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no video", b"\0" * 1000])
 def test_probe_refuses_what_is_no_video(data: bytes) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(ValueError, match="decoded"):
         probe(data)
 
 
@@ -123,7 +124,7 @@ def test_probe_counts_what_decodes(tmp_path: Path) -> None:
     path.write_bytes(encode_video(moving(17), 16)[:-200])
     try:
         assert probe(path).frames < 17
-    except InvalidRequest:
+    except ValueError:
         return
 
 

@@ -19,7 +19,7 @@ import openai
 import pytest
 from PIL import Image
 
-from serve_app.media.videos import probe
+from tests.probing import probe
 from tests.serve.conftest import Served
 
 HERE = Path(__file__).parent

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from serve_app.media.videos import probe
+from tests.probing import probe
 from tests.s3_server import S3Server
 from tests.serve.app_process import AppProcess, wait_until
 

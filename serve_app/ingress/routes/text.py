@@ -1,4 +1,4 @@
-"""What POST /v1/chat/completions and /v1/completions share: everything but the wire format."""
+"""POST /v1/chat/completions and /v1/completions, which share everything but the wire format."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from starlette.types import ASGIApp
 
 from serve_app.ingress.answers import json_answer
 from serve_app.ingress.body import origin_of, read_request
-from serve_app.ingress.endpoints import Handler
+from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint, Handler
 from serve_app.ingress.events import DONE, EventStream, event
 from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.services import ServedModel, Services
 from serve_app.model_settings import TextSettings
-from serve_app.protocol.chat import ChatRequest
-from serve_app.protocol.completions import CompletionRequest
+from serve_app.protocol.chat import ChatCompletion, ChatRequest
+from serve_app.protocol.completions import Completion, CompletionRequest
 from serve_app.protocol.text import DENOISING, TextAnswers
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, TextTask, Timing
 from serve_app.work import Load, work_of
@@ -29,9 +29,32 @@ from serve_app.work import Load, work_of
 ServedText = ServedModel[TextSettings]
 
 
-def text_handler(
-    services: Services, prefix: str, request_model: type[ChatRequest] | type[CompletionRequest]
-) -> Handler:
+def endpoints(services: Services) -> list[Endpoint]:
+    return [
+        Endpoint(
+            "POST",
+            "/v1/chat/completions",
+            _handler(services, "chatcmpl", ChatRequest),
+            "A chat completion, whole or block by block",
+            tag="Text",
+            body=ChatRequest,
+            example={"messages": [{"role": "user", "content": "Hello! How are you?"}]},
+            answers={JSON: ChatCompletion, EVENTS: None},
+        ),
+        Endpoint(
+            "POST",
+            "/v1/completions",
+            _handler(services, "cmpl", CompletionRequest),
+            "A completion, whole or block by block",
+            tag="Text",
+            body=CompletionRequest,
+            example={"prompt": "Once upon a time"},
+            answers={JSON: Completion, EVENTS: None},
+        ),
+    ]
+
+
+def _handler(services: Services, prefix: str, request_model: type[ChatRequest] | type[CompletionRequest]) -> Handler:
     """The handler of a text endpoint, whose ids begin with `prefix`."""
     settings = services.settings
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from serve_app.media.videos import probe
 from tests.ingress.page.conftest import Page
 from tests.ingress.page.webdriver import Browser
+from tests.probing import probe
 
 PROMPT = 'A fox\'s "den" in $HOME'
 

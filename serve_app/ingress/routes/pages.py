@@ -1,10 +1,20 @@
-"""The files of our own pages, sent by Starlette with headers under which a browser runs nothing else."""
+"""The pages for people, and GET /openapi.json.
+
+GET / is `ingress/page/`, which uses the same API as everybody. /docs is `ingress/docs/`, which shows /openapi.json and
+sends requests. Their files are sent with headers under which a browser runs nothing else.
+
+/docs is ours because the well-kept viewers are a hundred times as large and more: swagger-ui-dist 5.35.0 is 1.9 MB of
+script and style, @scalar/api-reference 1.46.4 3.6 MB, this 12 KB; and it shows what an answer makes: pictures, films
+and events.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -12,13 +22,29 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from serve_app.errors import ServeError
+from serve_app.ingress.endpoints import Endpoint
+from serve_app.ingress.openapi import document
+from serve_app.ingress.services import Services
 from serve_app.storage import ObjectStore
 
 EXAMPLE_KEY = "media/page"
 """A key used only to learn the origin of the store's URLs. No object has it."""
 
 
-def page_routes(path: str, folder: str, store: ObjectStore) -> list[BaseRoute]:
+def routes(services: Services, endpoints: Sequence[Endpoint]) -> list[BaseRoute]:
+    described = orjson.dumps(document(services.settings, endpoints))
+
+    async def openapi(request: Request) -> Response:
+        del request
+        return Response(described, media_type="application/json")
+
+    shown = services.settings.ingress
+    docs = _page_routes("/docs", "docs", services.store) if shown.docs else []
+    page = _page_routes("/", "page", services.store) if shown.page else []
+    return [Route("/openapi.json", openapi, methods=["GET"]), *docs, *page]
+
+
+def _page_routes(path: str, folder: str, store: ObjectStore) -> list[BaseRoute]:
     """Routes that answer `path` with the index.html of `ingress/<folder>/`, and /<folder>/... with its other files."""
     files = PageFiles(folder, store)
 

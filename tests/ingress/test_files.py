@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.ingress.ranges import Unsatisfiable, not_modified, parse_range, still_same
+from serve_app.ingress.files import Unsatisfiable, not_modified, parse_range, still_same
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serve_app.ingress.latest import Latest
+from serve_app.ingress.readiness import Latest
 
 
 class Oracle:
