@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from typing import Literal
 
@@ -29,41 +28,25 @@ def _checked(model: AnyModel) -> Literal["diffusers", "sglang"]:
 def load_text(settings: TextSettings) -> TextEngine:
     """The text engine with its weights loaded (blocking); ValueError for a model it can't load."""
     if _checked(settings) == "sglang":
-        from serve_app.engines.sglang.text import SGLangTextEngine
-
-        return SGLangTextEngine(settings)
-    _prepare_diffusers()
-    from serve_app.engines.diffusers.text import DiffusersTextEngine
-
-    return DiffusersTextEngine(settings)
+        from serve_app.engines.sglang.text import SGLangTextEngine as Engine
+    else:
+        from serve_app.engines.diffusers.text import DiffusersTextEngine as Engine
+    return Engine(settings)
 
 
 def load_image(settings: ImageSettings) -> ImageEngine:
     """The image engine with its weights loaded (blocking); ValueError for a model it can't load."""
     if _checked(settings) == "sglang":
-        from serve_app.engines.sglang.diffusion import SGLangImageEngine
-
-        return SGLangImageEngine(settings)
-    _prepare_diffusers()
-    from serve_app.engines.diffusers.image import DiffusersImageEngine
-
-    return DiffusersImageEngine(settings)
+        from serve_app.engines.sglang.diffusion import SGLangImageEngine as Engine
+    else:
+        from serve_app.engines.diffusers.diffusion import DiffusersImageEngine as Engine
+    return Engine(settings)
 
 
 def load_video(settings: VideoSettings) -> VideoEngine:
     """The video engine with its weights loaded (blocking); ValueError for a model it can't load."""
     if _checked(settings) == "sglang":
-        from serve_app.engines.sglang.diffusion import SGLangVideoEngine
-
-        return SGLangVideoEngine(settings)
-    _prepare_diffusers()
-    from serve_app.engines.diffusers.video import DiffusersVideoEngine
-
-    return DiffusersVideoEngine(settings)
-
-
-def _prepare_diffusers() -> None:
-    """Silences the libraries before a pipeline's import says at length which image libraries are not installed."""
-    from serve_app.engines.diffusers.loading import quiet
-
-    quiet()
+        from serve_app.engines.sglang.diffusion import SGLangVideoEngine as Engine
+    else:
+        from serve_app.engines.diffusers.diffusion import DiffusersVideoEngine as Engine
+    return Engine(settings)

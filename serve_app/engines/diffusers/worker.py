@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -64,17 +64,17 @@ class Worker:
             raise
 
     async def stream(self, work: Callable[[Run, Callable[[E], None]], None]) -> AsyncGenerator[E]:
-        """What `work` emits while it runs; closing the generator stops the run and waits until the thread is free."""
-        events: asyncio.Queue[_Event[E] | None] = asyncio.Queue()
+        """What `work` emits while it runs, never None. Closing it stops the run and waits until the thread is free."""
+        events: asyncio.Queue[E | None] = asyncio.Queue()  # None ends it
 
         def whole(run: Run) -> None:
-            work(run, lambda value: run.post(events.put_nowait, _Event(value)))
+            work(run, lambda event: run.post(events.put_nowait, event))
 
         task = asyncio.create_task(self.run(whole))
         task.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:
-                yield event.value
+                yield event
             await task
         finally:
             task.cancel()
@@ -103,13 +103,6 @@ class Worker:
             raise EngineDied(self._died) from error
         except Exception as error:
             raise GenerationFailed(f"{type(error).__name__}: {error}") from error
-
-
-class _Event(Generic[E]):
-    """Tells an event from the None that marks the end."""
-
-    def __init__(self, value: E) -> None:
-        self.value = value
 
 
 async def _ended(future: asyncio.Future[T]) -> None:

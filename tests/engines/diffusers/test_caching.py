@@ -15,7 +15,7 @@ from serve_app import demo
 from serve_app.engines.base import ImageOutput
 from serve_app.engines.diffusers import pictures
 from serve_app.engines.diffusers.caching import check_presets
-from serve_app.engines.diffusers.image import DiffusersImageEngine
+from serve_app.engines.diffusers.diffusion import DiffusersImageEngine
 from serve_app.engines.load import load_image, load_video
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import StepCaching

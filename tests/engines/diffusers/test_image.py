@@ -13,7 +13,7 @@ from PIL import Image
 
 from serve_app import demo
 from serve_app.engines.base import ImageOutput, Pixels, Step
-from serve_app.engines.diffusers.image import DiffusersImageEngine
+from serve_app.engines.diffusers.diffusion import DiffusersImageEngine
 from serve_app.engines.load import load_image
 from serve_app.model_settings import ImageDefaults, ImageSettings
 from serve_app.tasks import ImageTask

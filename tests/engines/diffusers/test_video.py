@@ -16,7 +16,7 @@ from PIL import Image
 
 from serve_app import demo
 from serve_app.engines.base import Pixels, Step
-from serve_app.engines.diffusers.video import DiffusersVideoEngine
+from serve_app.engines.diffusers.diffusion import DiffusersVideoEngine
 from serve_app.engines.load import load_video
 from serve_app.errors import UnsupportedParameter
 from serve_app.model_settings import VideoDefaults, VideoSettings

@@ -80,6 +80,11 @@ class DiffusionFamily(Family):
         return {}
 
     @property
+    def pipelines(self) -> list[Any]:
+        """Those that draw what is new, and whose steps presets may cache."""
+        return [self.pipeline]
+
+    @property
     def modules(self) -> list[torch.nn.Module]:
         """The modules that run at each step, and the autoencoder: what the number of threads depends on."""
         names = ("transformer", "transformer_2", "unet", "vae")
@@ -238,10 +243,15 @@ class VideoFamily(DiffusionFamily):
 
     from_text: Any = None
     from_image: Any = None
+    input_images: int = 1
     last_frame: bool = False
     needs_last_frame: bool = False
     multiple: int
     group: int
+
+    @property
+    def pipelines(self) -> list[Any]:
+        return [pipeline for pipeline in (self.from_text, self.from_image) if pipeline is not None]
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -9,8 +9,7 @@ import pytest
 from diffusers import UNet2DConditionModel, WanTransformer3DModel
 
 from serve_app.engines.diffusers import pictures
-from serve_app.engines.diffusers.image import DiffusersImageEngine
-from serve_app.engines.diffusers.video import DiffusersVideoEngine
+from serve_app.engines.diffusers.diffusion import DiffusersImageEngine, DiffusersVideoEngine
 from serve_app.engines.load import load_image, load_video
 from serve_app.model_settings import AdapterSettings, ImageSettings, VideoSettings
 from serve_app.tasks import Adapter, ImageTask, VideoTask

@@ -1,0 +1,229 @@
+"""Images and videos by diffusers' pipelines, one at a time in a thread. A family says which, and how it is called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from serve_app.abilities import refuse_what_it_lacks
+from serve_app.engines.base import ImageOutput, OnStep, Pixels, Step, VideoOutput
+from serve_app.engines.diffusers import loading, pictures
+from serve_app.engines.diffusers.adapters import Adapters
+from serve_app.engines.diffusers.caching import cached, can_cache, check_presets
+from serve_app.engines.diffusers.families import find_family
+from serve_app.engines.diffusers.families.base import Call, ImageFamily, Size, VideoFamily
+from serve_app.engines.diffusers.previews import Preview
+from serve_app.engines.diffusers.worker import Run, Worker
+from serve_app.engines.prompts import PromptCounter
+from serve_app.engines.shapes import next_frames, next_multiple, spread
+from serve_app.errors import InvalidRequest
+from serve_app.model_settings import ImageSettings, VideoSettings
+from serve_app.tasks import ImageTask, ModelCard, VideoTask
+
+F = TypeVar("F", ImageFamily, VideoFamily)
+
+
+class DiffusersDiffusion(Generic[F]):
+    """What the two share: one family's pipelines over one set of weights, and the thread that they run in."""
+
+    def __init__(self, settings: ImageSettings | VideoSettings, base: type[F]) -> None:
+        loading.quiet()
+        source = loading.source(settings)
+        family, class_name = find_family(base, source, settings.kind)
+        self._family: F = family(source, class_name)
+        self._adapters = Adapters(self._family.pipeline, settings.adapters)
+        check_presets(self._family.pipelines, settings)
+        self._most_steps = settings.limits.steps
+        self._worker = Worker(f"{settings.kind}-engine", source.threads(*self._family.modules))
+        self.card = ModelCard(
+            model=settings.id,
+            kind=settings.kind,
+            engine="diffusers",
+            capabilities=self._family.capabilities | {"progress", "cancel"},
+            input_images=self._family.input_images,
+            parameters=self._family.parameters,
+        )
+
+    async def check_health(self) -> None:
+        self._worker.check_health()
+
+    def close(self) -> None:
+        self._worker.close()
+
+    def _size(self, task: ImageTask | VideoTask) -> Size:
+        """What the pipeline makes, of which the asked size is a part."""
+        multiple = self._family.multiple
+        return Size(next_multiple(task.width, multiple), next_multiple(task.height, multiple))
+
+
+class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
+    """Images, and edits of images."""
+
+    def __init__(self, settings: ImageSettings) -> None:
+        super().__init__(settings, ImageFamily)
+        parts: dict[str, Any] = self._family.pipeline.components
+        self._prompts = PromptCounter([part for name, part in parts.items() if name.startswith("tokenizer")])
+        self._sizes = settings.warm_up_sizes or ((settings.defaults.width, settings.defaults.height),)
+
+    async def generate(self, task: ImageTask, on_step: OnStep) -> ImageOutput:
+        refuse_what_it_lacks(task, self.card)
+        if self._family.needs_image and not task.input_images:
+            raise InvalidRequest(f"The model '{self.card.model}' edits images: send one.", param="image")
+        filled = self._family.fill(task, self._most_steps)
+        return await self._worker.run(lambda run: self._generate(filled, run, on_step))
+
+    async def warm_up(self) -> None:
+        for width, height in self._sizes:
+            task = ImageTask(
+                id="warm-up",
+                model=self.card.model,
+                prompt="warm up",
+                width=width,
+                height=height,
+                num_inference_steps=1,
+                seed=0,
+                input_images=(pictures.blank(),) if self._family.needs_image else (),
+            )
+            await self.generate(task, lambda _: None)
+
+    def _generate(self, task: ImageTask, run: Run, on_step: OnStep) -> ImageOutput:
+        clock = time.perf_counter()
+        self._adapters.apply(task.adapters)
+        drawing = _Drawing(self._family, task, self._size(task))
+        total = drawing.steps * task.n
+        wanted = spread(task.partial_images, total)
+        seeds = [task.seed + index for index in range(task.n)]
+        pixels: list[Pixels] = []
+        for index, seed in enumerate(seeds):
+
+            def report(step: int, look: Callable[[], Pixels], before: int = index * drawing.steps) -> None:
+                run.check()
+                preview = drawing.finish(look()) if before + step in wanted else None
+                run.post(on_step, Step(before + step, total, preview))
+
+            # one at a time: a picture must not depend on how many are drawn beside it
+            pixels.append(drawing.draw(seed, report))
+        assert task.guidance_scale is not None, "guidance is filled"
+        return ImageOutput(
+            pixels=pixels,
+            seeds=seeds,
+            num_inference_steps=task.num_inference_steps or 0,
+            guidance_scale=task.guidance_scale,
+            engine_s=time.perf_counter() - clock,
+            step_caching=drawing.step_caching,
+            prompt_tokens=self._prompts.count(task.prompt),
+        )
+
+
+class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
+    """Videos, from text or from images."""
+
+    def __init__(self, settings: VideoSettings) -> None:
+        super().__init__(settings, VideoFamily)
+        default = settings.defaults
+        self._shapes = settings.warm_up_sizes or ((default.width, default.height, default.num_frames),)
+
+    async def generate(
+        self, task: VideoTask, image: bytes | None, on_step: OnStep, *, last_frame: bytes | None = None
+    ) -> VideoOutput:
+        images = [each for each in (image, last_frame) if each is not None]
+        refuse_what_it_lacks(task, self.card, images=len(images))
+        if not images and self._family.from_text is None:
+            raise InvalidRequest(f"The model '{self.card.model}' needs a first image.", param="input_reference")
+        if last_frame is None and self._family.needs_last_frame:
+            raise InvalidRequest(f"The model '{self.card.model}' needs a last frame.", param="last_frame")
+        filled = self._family.fill(task, self._most_steps)
+        return await self._worker.run(lambda run: self._generate(filled, images, run, on_step))
+
+    async def warm_up(self) -> None:
+        for width, height, frames in self._shapes:
+            task = VideoTask(
+                id="warm-up",
+                model=self.card.model,
+                prompt="warm up",
+                width=width,
+                height=height,
+                num_frames=frames,
+                fps=8,
+                num_inference_steps=1,
+                guidance_scale=1.0,
+                seed=0,
+            )
+            image = None if self._family.from_text is not None else pictures.blank()
+            last = pictures.blank() if self._family.needs_last_frame else None
+            await self.generate(task, image, lambda _: None, last_frame=last)
+
+    def _generate(self, task: VideoTask, images: list[bytes], run: Run, on_step: OnStep) -> VideoOutput:
+        clock = time.perf_counter()
+        family = self._family
+        self._adapters.apply(task.adapters)
+        size = self._size(task)
+        given = [pictures.pad(pictures.read(each, task.width, task.height), size.width, size.height) for each in images]
+        call = family.plan(task, size, next_frames(task.num_frames, family.group), given)
+
+        def report(pipe: Any, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+            run.check()
+            run.post(on_step, Step(step + 1, pipe.num_timesteps))
+            return {}
+
+        with family.configured(call, task), cached(call.pipeline, task.step_caching):
+            frames: NDArray[np.floating] = call.pipeline(
+                **call.arguments,
+                generator=torch.Generator("cpu").manual_seed(task.seed),
+                output_type="np",
+                callback_on_step_end=report,
+            ).frames
+        assert task.guidance_scale is not None, "guidance is filled"
+        pixels = pictures.to_pixels(frames[0][: task.num_frames, : task.height, : task.width])
+        return VideoOutput(
+            engine_s=time.perf_counter() - clock,
+            frames=np.ascontiguousarray(pixels),
+            num_inference_steps=call.steps,
+            guidance_scale=task.guidance_scale,
+        )
+
+
+class _Drawing:
+    """Everything about the images of one task but their seeds."""
+
+    def __init__(self, family: ImageFamily, task: ImageTask, size: Size) -> None:
+        self._family = family
+        self._task = task
+        self._size = size
+        self._mask: NDArray[np.bool_] | None = None
+        painted = None
+        if task.mask is not None:
+            self._mask = pictures.read_mask(task.mask, task.width, task.height)
+            self._kept = np.asarray(pictures.read(task.input_images[0], task.width, task.height))
+            painted = Image.fromarray(self._mask.astype(np.uint8) * 255)
+        self._call: Call = family.plan(task, self._size, painted)
+        self.steps = self._call.steps
+        self.step_caching = task.step_caching if can_cache(self._call.pipeline) else None
+
+    def draw(self, seed: int, report: Callable[[int, Callable[[], Pixels]], None]) -> Pixels:
+        """One image; `report` gets each step from 1 on, and a function that shows the image as it stands."""
+        pipeline = self._call.pipeline
+        with cached(pipeline, self.step_caching), Preview(pipeline, self._family, self._size) as preview:
+
+            def on_step(_: object, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+                report(step + 1, lambda: preview.look(tensors["latents"]))
+                return {}
+
+            images: NDArray[np.floating] = pipeline(
+                **self._call.arguments,
+                generator=torch.Generator("cpu").manual_seed(seed),
+                output_type="np",
+                callback_on_step_end=on_step,
+            ).images
+        return self.finish(pictures.to_pixels(images[0]))
+
+    def finish(self, pixels: Pixels) -> Pixels:
+        """Cropped to the size asked for; outside of the mask the pixels of the input."""
+        pixels = np.ascontiguousarray(pixels[: self._task.height, : self._task.width])
+        return pixels if self._mask is None else np.where(self._mask[..., None], pixels, self._kept)
