@@ -39,12 +39,6 @@ WAN: dict[str, dict[str, Any]] = {
     "1b": {"model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "gpus": 1},
     "14b": {"model": "Wan-AI/Wan2.1-T2V-14B-Diffusers", "gpus": 2},
 }
-S3_NAMES = {
-    "FSSPEC_S3_KEY": "AWS_ACCESS_KEY_ID",
-    "FSSPEC_S3_SECRET": "AWS_SECRET_ACCESS_KEY",
-    "FSSPEC_S3_ENDPOINT_URL": "AWS_ENDPOINT_URL",
-}
-"""Dynamo's names of the variables that s3fs reads by AWS's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
     if args.print:
         return 0
     print(report.summary, file=sys.stderr, flush=True)
-    os.environ.update(s3_variables(os.environ))
     return serve_until_told(config, dashboard=args.dashboard)
 
 
@@ -127,11 +120,6 @@ def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> di
         "applications": [{"name": name, "args": {key: value for key, value in settings.items() if value}}],
     }
     return merged([{**base, "applications": [application]}, changes])
-
-
-def s3_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """AWS's names for what only Dynamo's names say."""
-    return {aws: environ[fsspec] for fsspec, aws in S3_NAMES.items() if environ.get(fsspec) and not environ.get(aws)}
 
 
 def _port(args: argparse.Namespace, environ: Mapping[str, str]) -> int | None:

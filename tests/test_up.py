@@ -12,7 +12,7 @@ from serve_app.cli import main
 from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.server import address
 from serve_app.settings import Settings, resolve
-from serve_app.up import add_arguments, deployments_file, s3_variables
+from serve_app.up import add_arguments, deployments_file
 
 
 def asked(*arguments: str, **environ: str) -> dict[str, Any]:
@@ -135,13 +135,6 @@ def test_models_of_a_file_are_kept_unless_kinds_are_named(options: list[str], na
 def test_contradictions_are_named(arguments: list[str], environ: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         asked(*arguments, **environ)
-
-
-def test_s3_names_of_dynamo_beside_aws() -> None:
-    dynamo = {"FSSPEC_S3_KEY": "k", "FSSPEC_S3_SECRET": "s", "FSSPEC_S3_ENDPOINT_URL": "http://s3"}
-    aws = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_ENDPOINT_URL": "http://s3"}
-    assert s3_variables(dynamo) == aws
-    assert s3_variables(dynamo | {"AWS_ACCESS_KEY_ID": "mine"}) == {k: v for k, v in aws.items() if "KEY_ID" not in k}
 
 
 def test_print_shows_a_file_that_check_accepts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,25 +12,11 @@ HUB_PARTS = 3
 """owner/repository/file, where the file may lie in folders."""
 
 
-def find_file(path: str) -> Path:
-    """The file on this machine, fetched from the hub where `path` names one there; ValueError where there is none."""
-    local = find_local_file(path)
-    if local is not None:
-        return local
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    owner, repository, file = path.split("/", 2)
-    try:
-        return Path(hf_hub_download(f"{owner}/{repository}", file))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(f"it could not be fetched from the hub: {error}") from error
-
-
-def check_file(file: Path) -> Path:
-    """`file`, whose header says that it is safetensors and holds a LoRA; ValueError where it does not."""
+def fetch_file(path: str) -> Path:
+    """The file on this machine, fetched from the hub where `path` names one there; ValueError unless it is a LoRA."""
     from safetensors import SafetensorError, safe_open
 
+    file = find_local_file(path) or _download(path)
     try:
         with safe_open(file, framework="np") as opened:
             names: list[str] = list(opened.keys())
@@ -39,6 +25,17 @@ def check_file(file: Path) -> Path:
     if not any("lora" in name for name in names):
         raise ValueError("it holds no LoRA: none of its tensors is named so")
     return file
+
+
+def _download(path: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    owner, repository, file = path.split("/", 2)
+    try:
+        return Path(hf_hub_download(f"{owner}/{repository}", file))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(f"it could not be fetched from the hub: {error}") from error
 
 
 def refuse_unknown(chosen: Sequence[Adapter], known: Container[str]) -> None:

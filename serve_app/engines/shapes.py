@@ -13,11 +13,6 @@ def next_frames(frames: int, group: int) -> int:
     return next_multiple(frames - 1, group) + 1
 
 
-def next_4k1(frames: int) -> int:
-    """The smallest 4k + 1 that is not below `frames`, which is what Wan makes."""
-    return next_frames(frames, 4)
-
-
 def spread(count: int, total: int) -> tuple[int, ...]:
     """`count` of the steps 1 to `total`, evenly spread and none of them the last, where there are so many."""
     places = {max(1, round(total * (place + 1) / (count + 1))) for place in range(count)}

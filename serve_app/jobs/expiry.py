@@ -1,4 +1,4 @@
-"""Removes expired media, idempotency claims and leases of dead dispatchers.
+"""Removes expired media, idempotency claims, leases of dead dispatchers and test objects of killed processes.
 
 The bucket or folder may hold other people's files too: only what has a name that this application makes is removed.
 Every function may run twice, also at once: deleting what is gone is no error.
@@ -10,7 +10,7 @@ import calendar
 import re
 import time
 
-from serve_app.jobs.records import PREFIX, is_job_id
+from serve_app.jobs.records import is_job_id
 from serve_app.storage import ObjectStore, is_made_here
 
 DAY_S = 86400.0
@@ -21,7 +21,7 @@ async def expire_media(store: ObjectStore, now: float, ttl_s: float) -> None:
     """Removes media older than `ttl_s`, except those of a job that still exists: they go with the job."""
     for owner in await store.list_names("media"):
         for day in await _days(store, f"media/{owner}"):
-            if now - _start_of(day) < ttl_s:
+            if now - calendar.timegm(time.strptime(day, "%Y/%m/%d")) < ttl_s:
                 continue
             old = await _old(store, f"media/{owner}/{day}", now, ttl_s)
             gone = [key for key in old if not await _belongs_to_job(store, owner, key)]
@@ -29,25 +29,12 @@ async def expire_media(store: ObjectStore, now: float, ttl_s: float) -> None:
                 await store.delete(*gone)
 
 
-async def expire_idempotency(store: ObjectStore, now: float, ttl_s: float) -> None:
-    """Removes claims older than `ttl_s`: their jobs are gone too."""
-    await _delete_old(store, "idempotency", now, ttl_s)
-
-
-async def prune_dispatchers(store: ObjectStore, now: float, ttl_s: float) -> None:
-    """Removes the heartbeats of dispatchers that died so long ago that none of their jobs is left."""
-    await _delete_old(store, "dispatchers", now, min(ttl_s, DAY_S))
-
-
-async def remove_probes(store: ObjectStore, now: float) -> None:
-    """Removes test objects that killed processes left."""
-    for folder in ("clock", "probe"):
-        await _delete_old(store, folder, now, DAY_S)
-
-
-async def _delete_old(store: ObjectStore, folder: str, now: float, age_s: float) -> None:
-    if old := await _old(store, folder, now, age_s):
-        await store.delete(*old)
+async def expire_bookkeeping(store: ObjectStore, now: float, ttl_s: float) -> None:
+    """Removes claims of keys, leases of dispatchers and test objects when no job that they are of can be left."""
+    ages = {"idempotency": ttl_s, "dispatchers": min(ttl_s, DAY_S), "clock": DAY_S, "probe": DAY_S}
+    for folder, age_s in ages.items():
+        if old := await _old(store, folder, now, age_s):
+            await store.delete(*old)
 
 
 async def _old(store: ObjectStore, folder: str, now: float, age_s: float) -> list[str]:
@@ -64,11 +51,7 @@ async def _days(store: ObjectStore, folder: str) -> list[str]:
     return [day for day in days if _DAY.fullmatch(day)]
 
 
-def _start_of(day: str) -> float:
-    return calendar.timegm(time.strptime(day, "%Y/%m/%d"))
-
-
 async def _belongs_to_job(store: ObjectStore, owner: str, key: str) -> bool:
     name = key.rsplit("/", 1)[-1]
     job_id = name.rsplit("-", 1)[0]
-    return name.startswith(PREFIX) and is_job_id(job_id) and await store.exists(f"jobs/{owner}/{job_id}/request.json")
+    return is_job_id(job_id) and await store.exists(f"jobs/{owner}/{job_id}/request.json")

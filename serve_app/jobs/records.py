@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ GIVE_UP_LEASE = 3.0
 """An attempt that has been silent for so many `stale_s` is taken over even from a dispatcher that lives, and no longer
 expected to end: until then its replica may only be cut off from the store."""
 PREFIX = "video_"
-_ID_LENGTH = len(PREFIX) + 12 + 20
+_ID = re.compile(rf"{PREFIX}[0-9a-f]{{32}}")
 
 
 def new_job_id(now: float | None = None) -> str:
@@ -34,8 +35,7 @@ def new_job_id(now: float | None = None) -> str:
 
 def is_job_id(text: str) -> bool:
     """Whether `text` looks like a job id. Anything else never becomes part of a key."""
-    digits = text[len(PREFIX) :]
-    return len(text) == _ID_LENGTH and text.startswith(PREFIX) and all(digit in "0123456789abcdef" for digit in digits)
+    return _ID.fullmatch(text) is not None
 
 
 def id_time(job_id: str) -> float:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from serve_app.errors import JobNotFound, StorageFailed
 from serve_app.jobs import records
-from serve_app.jobs.expiry import expire_idempotency, expire_media, prune_dispatchers, remove_probes
+from serve_app.jobs.expiry import expire_bookkeeping, expire_media
 from serve_app.jobs.lease import read_lease
 from serve_app.jobs.records import Job, Takeover
 from serve_app.jobs.store import JobStore, gather
@@ -126,11 +126,8 @@ class Survey:
                 continue
             except StorageFailed as error:
                 self._pass_over((owner, job_id), error, failures)
-        ttl_s = self._jobs.ttl_s
-        await expire_media(self._store, now, ttl_s)
-        await expire_idempotency(self._store, now, ttl_s)
-        await prune_dispatchers(self._store, now, ttl_s)
-        await remove_probes(self._store, now)
+        await expire_media(self._store, now, self._jobs.ttl_s)
+        await expire_bookkeeping(self._store, now, self._jobs.ttl_s)
         return removed
 
     def _pass_over(self, key: tuple[str, str], error: StorageFailed, failures: list[str]) -> None:

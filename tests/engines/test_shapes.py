@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.engines.shapes import next_4k1, next_frames, next_multiple, spread
+from serve_app.engines.shapes import next_frames, next_multiple, spread
 
 
 @pytest.mark.parametrize(("value", "multiple", "expected"), [(1, 16, 16), (16, 16, 16), (17, 16, 32), (250, 32, 256)])
@@ -11,8 +11,8 @@ def test_next_multiple(value: int, multiple: int, expected: int) -> None:
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(1, 1), (2, 5), (5, 5), (16, 17), (17, 17), (18, 21), (49, 49)])
-def test_next_4k1(frames: int, expected: int) -> None:
-    assert next_4k1(frames) == expected
+def test_next_frames(frames: int, expected: int) -> None:
+    assert next_frames(frames, 4) == expected
 
 
 def test_other_models_pack_frames_in_other_groups() -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from serve_app.engines.diffusers.caching import DENOISERS
-from serve_app.engines.lora import check_file, find_file, refuse_unknown
+from serve_app.engines.lora import fetch_file, refuse_unknown
 from serve_app.model_settings import AdapterSettings
 from serve_app.tasks import Adapter
 
@@ -33,7 +33,7 @@ class Adapters:
         self._names = {name: f"adapter_{number}" for number, name in enumerate(settings)}
         for name, adapter in settings.items():
             try:
-                self._load(self._names[name], _read(adapter.path))
+                self._load(self._names[name], load_file(fetch_file(adapter.path)))
             except Exception as error:  # diffusers and peft raise what comes to hand: all of it says what does not fit
                 what, reason = f"the adapter '{name}' ({adapter.path})", str(error) or type(error).__name__
                 raise ValueError(f"{what} does not fit this {type(pipeline).__name__}: {reason}") from error
@@ -64,10 +64,6 @@ class Adapters:
         for part in DENOISERS:
             if (module := getattr(self._pipeline, part, None)) is not None:
                 _check_loaded(module, name, wanted)
-
-
-def _read(path: str) -> dict[str, Tensor]:
-    return load_file(check_file(find_file(path)))
 
 
 def _layers_in(pipeline: Any, weights: dict[str, Tensor]) -> set[str]:

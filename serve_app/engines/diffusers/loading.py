@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -17,6 +15,7 @@ from torch import nn
 from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
 from serve_app.engines.diffusers.convolutions import use_onednn
 from serve_app.model_settings import ModelSettings
+from serve_app.tasks import Kind
 
 MAX_THREADS = 8
 """More threads for one operation seldom help, and a container may own far fewer cores than its host shows."""
@@ -74,36 +73,22 @@ def source(settings: ModelSettings) -> Source:
     )
 
 
-def pipeline_class(source: Source, kind: str, known: tuple[str, ...]) -> str:
-    """The pipeline class that the checkpoint names; ValueError unless it is one of `known`."""
-    if source.local:
-        index = Path(source.model) / "model_index.json"
-        if not index.is_file():
-            raise ValueError(f"'{source.model}' is no {kind} model: it has no model_index.json")
-        name = str(json.loads(index.read_text()).get("_class_name"))
-    else:
-        name = _hub_class(diffusers.DiffusionPipeline, source)
+def read_class(source: Source, kind: Kind, known: tuple[str, ...]) -> str:
+    """The pipeline or, of a text model, the architecture that the checkpoint names; ValueError unless it is `known`."""
+    pipeline: Any = diffusers.DiffusionPipeline
+    try:
+        if kind == "text":
+            config, _ = transformers.PreTrainedConfig.get_config_dict(source.model, **source.hub_arguments)
+            name = next(iter(config.get("architectures") or ()), None)
+        else:
+            name = pipeline.load_config(source.model, **source.hub_arguments).get("_class_name")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{source.model}' is no {kind} model: {error}") from error
+    if name is None:
+        raise ValueError(f"'{source.model}' is no {kind} model: it has no configuration that names its class")
     if name not in known:
         raise ValueError(f"'{source.model}' is a {name}, no {kind} model this engine knows: {', '.join(known)}")
     return name
-
-
-def _hub_class(pipeline: Any, source: Source) -> str:
-    return str(pipeline.load_config(source.model, **source.hub_arguments).get("_class_name"))
-
-
-def text_class(source: Source, known: tuple[str, ...]) -> str:
-    """The architecture that a text model's config.json names; ValueError unless it is one of `known`."""
-    try:
-        config, _ = transformers.PreTrainedConfig.get_config_dict(source.model, **source.hub_arguments)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"'{source.model}' is no text model: {error}") from error
-    names = config.get("architectures")
-    if not names:
-        raise ValueError(f"'{source.model}' is no text model: it has no config.json that names its architecture")
-    if names[0] not in known:
-        raise ValueError(f"'{source.model}' is a {names[0]}, no text model this engine knows: {', '.join(known)}")
-    return names[0]
 
 
 def check_release(what: str, since: str, installed: str = diffusers.__version__) -> None:

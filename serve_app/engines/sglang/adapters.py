@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from serve_app.engines.lora import check_file, find_file, refuse_unknown
+from serve_app.engines.lora import fetch_file, refuse_unknown
 from serve_app.errors import GenerationFailed
 from serve_app.model_settings import AdapterSettings
 from serve_app.tasks import Adapter
@@ -27,7 +27,7 @@ class Adapters:
         self._files: dict[str, str] = {}
         for name, adapter in settings.items():
             try:
-                self._files[name] = str(check_file(find_file(adapter.path)))
+                self._files[name] = str(fetch_file(adapter.path))
             except ValueError as error:
                 raise ValueError(f"the adapter '{name}' ({adapter.path}): {error}") from error
         self._applied: tuple[Adapter, ...] | None = ()

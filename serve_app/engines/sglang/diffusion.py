@@ -24,7 +24,7 @@ from serve_app.engines.prompts import PromptCounter
 from serve_app.engines.sglang.adapters import Adapters
 from serve_app.engines.sglang.families import INPUT_IMAGES
 from serve_app.engines.sglang.generator import Generator
-from serve_app.engines.sglang.progress import Progress, Shape, StepTimes
+from serve_app.engines.sglang.progress import Progress
 from serve_app.engines.sglang.requests import image_arguments, video_arguments
 from serve_app.engines.shapes import next_multiple
 from serve_app.errors import GenerationFailed, InvalidRequest
@@ -45,9 +45,8 @@ CACHED_STEPS = 8
 
 
 class SGLangDiffusion:
-    """What the two share: the workers, their health and the measured times."""
+    """What the two share: the workers and their health."""
 
-    concurrency = 1
     kind: Kind
 
     def __init__(self, settings: ImageSettings | VideoSettings, arguments: dict[str, Any]) -> None:
@@ -69,7 +68,6 @@ class SGLangDiffusion:
             self.close()
             raise
         self._most_steps = settings.limits.steps
-        self._times = StepTimes()
         self.card = ModelCard(
             model=settings.id,
             kind=self.kind,
@@ -150,17 +148,12 @@ class SGLangDiffusion:
         guidance = self._own.guidance_scale if task.guidance_scale is None else task.guidance_scale
         return replace(task, num_inference_steps=steps, guidance_scale=guidance)
 
-    async def _run(self, request: Any, shape: Shape, steps: int, progress: Progress, on_step: OnStep) -> Any:
-        expected = self._times.expected(shape, steps)
-
-        def tick(elapsed: float, reported: float | None) -> None:
-            fraction = reported if reported is not None else elapsed / expected if expected else 0.0
+    async def _run(self, request: Any, progress: Progress, on_step: OnStep) -> Any:
+        def tell(fraction: float) -> None:
             if (step := progress.at(fraction)) is not None:
                 on_step(step)
 
-        started = time.monotonic()
-        output = await self._generator.ask(request, tick)
-        self._times.record(shape, steps, time.monotonic() - started)
+        output = await self._generator.ask(request, tell)
         progress.part_done()
         return output
 
@@ -231,9 +224,7 @@ class SGLangImageEngine(SGLangDiffusion):
 
     async def _draw(self, task: ImageTask, seed: int, files: list[Path], progress: Progress, on_step: OnStep) -> Pixels:
         arguments = image_arguments(task, seed=seed, multiple=PATCH, image_paths=files)
-        request = self._generator.request(arguments)
-        shape = (arguments["width"], arguments["height"], 1, bool(request.do_classifier_free_guidance))
-        output = await self._run(request, shape, task.num_inference_steps or 0, progress, on_step)
+        output = await self._run(self._generator.request(arguments), progress, on_step)
         return _frames(output)[0, : task.height, : task.width]
 
     def _guidance_used(self, task: ImageTask, guidance: float) -> float:
@@ -293,21 +284,17 @@ class SGLangVideoEngine(SGLangDiffusion):
                 # handed over as a tensor it keeps the asked size; as a file SGLang makes 704x1280 pixels of any image
                 request.condition_image = _as_tensor(first_frame)
             started = time.monotonic()
-            shape = (arguments["width"], arguments["height"], arguments["num_frames"], guidance > 1)
             progress = Progress(steps)
-            output = await self._run(request, shape, steps, progress, on_step)
+            output = await self._run(request, progress, on_step)
             engine_s = time.monotonic() - started
             on_step(progress.finish())
+        path, frames = None, None
         if arguments["save_output"]:
-            return VideoOutput(
-                engine_s=engine_s, path=_path(output), num_inference_steps=steps, guidance_scale=guidance
-            )
-        frames = _frames(output)[: task.num_frames, : task.height, : task.width]
+            path = _path(output)
+        else:
+            frames = np.ascontiguousarray(_frames(output)[: task.num_frames, : task.height, : task.width])
         return VideoOutput(
-            engine_s=engine_s,
-            frames=np.ascontiguousarray(frames),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
+            engine_s=engine_s, path=path, frames=frames, num_inference_steps=steps, guidance_scale=guidance
         )
 
     @property

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,8 +25,8 @@ WATCH_S = 0.2
 BROKEN_DEVICE = ("CUDA error", "NCCL error", "cudaError")
 """After one of these a worker answers every later request with it too. (Out of memory reads "CUDA out of memory".)"""
 
-OnTick = Callable[[float, float | None], None]
-"""Called a few times a second with the elapsed seconds, and with the fraction done where the workers report it."""
+OnFraction = Callable[[float], None]
+"""Called a few times a second with the fraction that the workers have reported as done."""
 
 
 class Generator:
@@ -77,12 +76,12 @@ class Generator:
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
 
-    async def ask(self, request: Any, on_tick: OnTick) -> Any:
+    async def ask(self, request: Any, on_fraction: OnFraction) -> Any:
         """SGLang's OutputBatch. Raises GenerationFailed with the worker's own words, EngineDied when one is gone.
 
         A cancel ends the generation at its next step and returns when the worker is free.
         """
-        work = asyncio.create_task(self._ask(request, on_tick))
+        work = asyncio.create_task(self._ask(request, on_fraction))
         return await _to_its_end(work, stopping.asked(self.folder, request.request_id))
 
     async def control(self, message: Any) -> Any:
@@ -143,15 +142,15 @@ class Generator:
         async with self._one_at_a_time:
             return await self._reply(message, lambda: None)
 
-    async def _ask(self, request: Any, on_tick: OnTick) -> Any:
+    async def _ask(self, request: Any, on_fraction: OnFraction) -> Any:
         async with self._one_at_a_time:
             request.report_progress = True
-            started, fraction = time.monotonic(), None
+            fraction = 0.0
 
             def look() -> None:
                 nonlocal fraction
                 fraction = self._reported(request.request_id) or fraction
-                on_tick(time.monotonic() - started, fraction)
+                on_fraction(fraction)
 
             return await self._reply([request], look)
 

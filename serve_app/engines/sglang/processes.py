@@ -11,7 +11,8 @@ import select
 import signal
 import time
 from collections.abc import Iterable
-from pathlib import Path
+
+import psutil
 
 
 class Processes:
@@ -34,7 +35,7 @@ class Processes:
         if not self._names:
             return
         for parent in self.pids:
-            for pid in (*descendants(parent), parent):
+            for pid in (*reversed(descendants(parent)), parent):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + wait_s
@@ -55,16 +56,8 @@ class Processes:
 
 
 def descendants(pid: int) -> list[int]:
-    """Every process below `pid`, the deepest first."""
-    below: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError):
-                # the name in brackets may hold spaces and brackets itself: the parent's id is the second word after it
-                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                below.setdefault(int(parent), []).append(int(entry.name))
-
-    def under(parent: int) -> list[int]:
-        return [each for child in below.get(parent, []) for each in (*under(child), child)]
-
-    return under(pid)
+    """Every process below `pid`, children before their own children."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []

@@ -1,31 +1,13 @@
-"""How far a generation is that nobody reports on: from the time that the same shape took before. Pure."""
+"""The fractions that workers report, as steps done. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from serve_app.engines.base import Step
 
-Shape = tuple[int, int, int, bool]
-"""Width, height, frames, and whether each step runs twice for guidance."""
-
 MOST = 0.99
 """Nothing but the end itself is the end."""
-
-
-@dataclass(slots=True)
-class StepTimes:
-    """Seconds per step, overheads included, of each shape as last measured."""
-
-    _seconds: dict[Shape, float] = field(default_factory=dict[Shape, float])
-
-    def record(self, shape: Shape, steps: int, seconds: float) -> None:
-        self._seconds[shape] = seconds / steps
-
-    def expected(self, shape: Shape, steps: int) -> float | None:
-        """Seconds that a generation should take; None before the shape was measured."""
-        per_step = self._seconds.get(shape)
-        return per_step * steps if per_step is not None else None
 
 
 @dataclass(slots=True)

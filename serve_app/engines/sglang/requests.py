@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serve_app.engines.shapes import next_4k1, next_multiple
+from serve_app.engines.shapes import next_frames, next_multiple
 from serve_app.tasks import ImageTask, Precision, StepCaching, VideoTask
 
 Arguments = dict[str, Any]
+GROUP = 4
+"""Wan makes 4k + 1 frames."""
 
 
 def image_arguments(task: ImageTask, *, seed: int, multiple: int, image_paths: Sequence[Path] = ()) -> Arguments:
@@ -36,7 +38,7 @@ def video_arguments(task: VideoTask, *, multiple: int, image_path: Path | None, 
     arguments = {
         **_shared(task, multiple),
         "seed": task.seed,
-        "num_frames": next_4k1(task.num_frames),
+        "num_frames": next_frames(task.num_frames, GROUP),
         "fps": task.fps,
         "guidance_scale_2": task.guidance_scale_2,
         "boundary_ratio": task.boundary_ratio,
@@ -56,8 +58,8 @@ def video_arguments(task: VideoTask, *, multiple: int, image_path: Path | None, 
 
 def worker_encodes(task: VideoTask, multiple: int) -> bool:
     """Whether nothing is to be cropped or cut off; SGLang's encoder also scales what is no multiple of 16."""
-    exact = task.width % multiple == 0 and task.height % multiple == 0 and next_4k1(task.num_frames) == task.num_frames
-    return exact and task.width % 16 == 0 and task.height % 16 == 0
+    has_size = all(side % multiple == 0 and side % 16 == 0 for side in (task.width, task.height))
+    return has_size and next_frames(task.num_frames, GROUP) == task.num_frames
 
 
 def without_none(arguments: Arguments) -> Arguments:

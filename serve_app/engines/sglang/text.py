@@ -76,7 +76,7 @@ class SGLangTextEngine:
         self._open: set[asyncio.Queue[Chunk | BaseException | None]] = set()
         self._watch: asyncio.Task[None] | None = None
         self._died: str | None = None
-        self.concurrency = settings.max_running_requests
+        self._most_at_once = settings.max_running_requests
         self.card = ModelCard(model=settings.id, kind="text", engine="sglang", capabilities=frozenset({"cancel"}))
 
     async def generate(self, task: TextTask) -> AsyncGenerator[TextEvent]:
@@ -108,7 +108,7 @@ class SGLangTextEngine:
 
     async def warm_up(self) -> None:
         """One request alone, then as many as run together: the kernels for both are compiled on first use."""
-        for count in dict.fromkeys((1, self.concurrency)):
+        for count in dict.fromkeys((1, self._most_at_once)):
             await asyncio.gather(*(self._warm(f"warm-up {i}") for i in range(count)))
 
     async def check_health(self) -> None:

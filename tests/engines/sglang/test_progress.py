@@ -1,21 +1,9 @@
-"""Progress that nobody reports: estimated, never falling, and complete only at the end."""
+"""Progress as workers report it: never falling, and complete only at the end."""
 
 from __future__ import annotations
 
 from serve_app.engines.base import Step
-from serve_app.engines.sglang.progress import Progress, StepTimes
-
-SHAPE = (832, 480, 17, True)
-
-
-def test_the_time_of_a_shape_scales_with_its_steps() -> None:
-    times = StepTimes()
-    assert times.expected(SHAPE, 50) is None
-    times.record(SHAPE, 2, 0.5)
-    assert times.expected(SHAPE, 50) == 12.5
-    times.record(SHAPE, 50, 5.0)
-    assert times.expected(SHAPE, 10) == 1.0
-    assert times.expected((480, 832, 17, True), 10) is None
+from serve_app.engines.sglang.progress import Progress
 
 
 def test_it_never_falls_nor_repeats() -> None:

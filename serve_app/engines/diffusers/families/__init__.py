@@ -28,7 +28,7 @@ def families_of(base: type[F]) -> list[type[F]]:
 def find_family(base: type[F], source: Source, kind: Kind) -> tuple[type[F], str]:
     """The family that the checkpoint's class names, and that class; ValueError where there is none, or not yet."""
     by_class = {name: family for family in families_of(base) for name in family.classes}
-    name = base.read_class(source, kind, tuple(by_class))
+    name = loading.read_class(source, kind, tuple(by_class))
     family = by_class[name]
     loading.check_release(f"'{source.model}' is a {family.name}", family.since)
     return family, name

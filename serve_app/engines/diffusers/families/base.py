@@ -17,7 +17,7 @@ from PIL import Image
 from serve_app.engines.diffusers import loading, pictures
 from serve_app.engines.diffusers.loading import Source
 from serve_app.errors import InvalidRequest
-from serve_app.tasks import ImageTask, Kind, VideoTask
+from serve_app.tasks import ImageTask, VideoTask
 
 T = TypeVar("T", ImageTask, VideoTask)
 LEAST_SIDE = 64
@@ -52,11 +52,6 @@ class Family:
     name: ClassVar[str]
     classes: ClassVar[tuple[str, ...]]
     since: ClassVar[str]
-
-    @staticmethod
-    def read_class(source: Source, kind: Kind, known: tuple[str, ...]) -> str:
-        """What the checkpoint calls itself; ValueError unless it is one of `known`."""
-        return loading.pipeline_class(source, kind, known)
 
 
 class DiffusionFamily(Family):

@@ -7,11 +7,10 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
-from serve_app.engines.diffusers import loading
 from serve_app.engines.diffusers.algorithms import Algorithm
 from serve_app.engines.diffusers.families.base import Family
 from serve_app.engines.diffusers.loading import Source
-from serve_app.tasks import Kind, TextTask
+from serve_app.tasks import TextTask
 
 
 class Watcher(Protocol):
@@ -43,11 +42,6 @@ class TextFamily(Family):
 
     def __init__(self, source: Source, class_name: str) -> None:
         raise NotImplementedError
-
-    @staticmethod
-    def read_class(source: Source, kind: Kind, known: tuple[str, ...]) -> str:
-        del kind
-        return loading.text_class(source, known)
 
     def generate(self, task: TextTask, prompt: list[int], algorithm: Algorithm, watcher: Watcher) -> None:
         """Makes `task.max_tokens` tokens after `prompt`, and tells `watcher` of no token beyond them."""
