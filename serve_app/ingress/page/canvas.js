@@ -33,8 +33,10 @@ export function Scrubber({ steps }) {
       </label>
       <p class="row legend">
         <span>${said}</span><span class="grow"></span>
-        <span><span class="mask">${MASK}</span> masked</span>
-        <span><span class="fresh">abc</span> just guessed</span>
+        <span class="row">
+          <span><span class="mask">${MASK}</span> masked</span>
+          <span><span class="fresh">abc</span> just guessed</span>
+        </span>
       </p>
     </div>`;
 }

@@ -71,6 +71,7 @@ function Remix({ job, onGiven }) {
 }
 
 function factsOf({ size, seconds, model, nvext, inference_time_s: took, remixed_from_video_id: remixed }) {
-  return [size, `${seconds} s`, nvext && `seed ${nvext.seed}`, nvext?.num_inference_steps && `${nvext.num_inference_steps} steps`, model,
+  return [size, `${Number(seconds).toFixed(1)} s`, nvext && `seed ${nvext.seed}`,
+    nvext?.num_inference_steps && `${nvext.num_inference_steps} steps`, model,
     took && `made in ${took.toFixed(1)} s`, remixed && "a remix"].filter(Boolean);
 }

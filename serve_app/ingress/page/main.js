@@ -64,7 +64,9 @@ function App() {
       ${refusal && html`<${KeyForm} refusal=${refusal} onGiven=${use} />`}
       <${Failure} error=${failure}><button type="button" class="quiet" onClick=${load}>Try again</button><//>
       ${!connected && html`<p class="note" role="status">The server cannot be reached. Trying again ...</p>`}
-      ${connected && health.status !== "ready" && html`<p class="note" role="status">${health.message}</p>`}
+      ${connected && health.status !== "ready" && html`
+        <p class="note" role="status">
+          ${health.message} ${isLoading(health) && "Loading: this note goes when all is ready."}</p>`}
       ${(models === null || kinds.has("text")) && panel("chat", html`<${Chat} ...${shared} />`)}
       ${kinds.has("image") && panel("images", html`
         <${Images} ...${shared} onAnimate=${kinds.has("video") && animate} />`)}
@@ -145,6 +147,8 @@ function useHealth() {
   }, []);
   return known;
 }
+
+const isLoading = ({ models = {} }) => Object.values(models).some(({ state }) => state === "starting");
 
 async function askHealth() {
   try {

@@ -30,7 +30,6 @@ export function Server({ models, health, spec, connected }) {
           </tbody>
         </table>
       </div>
-      ${health.message && html`<p class="note">${health.message}</p>`}
       <h2>For programs</h2>
       <dl class="addresses">
         <dt>OpenAI base URL</dt><dd><code>${base}v1</code></dd>

@@ -35,6 +35,7 @@ def test_a_film_plays_and_is_there_again_later(page: Page) -> None:
     player = browser.find(f"{film}//video")
     browser.wait_for(lambda: player.get("readyState"), "the film does not load")
     assert player.get("duration") == pytest.approx(5 / 8, abs=0.01)
+    assert "64x64 · 0.6 s · seed" in browser.find(film).text
     browser.script("return arguments[0].play()", player)
     browser.wait_for(lambda: player.get("currentTime"), "the film does not play")
     assert (
