@@ -21,8 +21,8 @@ import httpcore
 import httpx
 
 from serve_app.errors import InvalidRequest, UnsafeURL
-from serve_app.media.images import ImageBounds, ImageInfo, check_image
-from serve_app.settings import FetchSettings
+from serve_app.media.images import ImageInfo, check_image
+from serve_app.settings import FetchSettings, RequestLimits
 from serve_app.threads import Pool
 
 _LONGEST_URL = 8192
@@ -52,26 +52,24 @@ _GLOBAL_IPV6 = ip_network("2000::/3")
 """Global unicast: that alone refuses IPv4-mapped addresses and NAT64 (64:ff9b::/96, 64:ff9b:1::/48)."""
 
 
-async def fetch_image(url: str, settings: FetchSettings, bounds: ImageBounds, *, param: str | None = None) -> ImageInfo:
-    """The checked image behind an https or data URL; UnsafeURL or InvalidRequest name `param`."""
+async def fetch_image(url: str, settings: FetchSettings, limits: RequestLimits) -> ImageInfo:
+    """The checked image behind an https or data URL; raises UnsafeURL or InvalidRequest."""
     if _DATA.match(url):
-        data = await asyncio.get_running_loop().run_in_executor(CHECKERS, _decoded, url, bounds.bytes, param)
+        data = await asyncio.get_running_loop().run_in_executor(CHECKERS, _decoded, url, limits.image_bytes)
     elif _RAW.match(url):
-        raise InvalidRequest("The image is no URL. Base64 is sent as data:image/png;base64,...", param=param)
+        raise InvalidRequest("The image is no URL. Base64 is sent as data:image/png;base64,...")
     else:
         try:
             async with asyncio.timeout(settings.timeout_s):
-                data = await _downloaded(url, settings, bounds.bytes, param)
+                data = await _downloaded(url, settings, limits.image_bytes)
         except TimeoutError as exc:
-            raise InvalidRequest(
-                f"The image could not be fetched within {settings.timeout_s:g} s.", param=param
-            ) from exc
-    return await check_off_loop(data, bounds, param)
+            raise InvalidRequest(f"The image could not be fetched within {settings.timeout_s:g} s.") from exc
+    return await check_off_loop(data, limits)
 
 
-async def check_off_loop(data: bytes, bounds: ImageBounds, param: str | None) -> ImageInfo:
+async def check_off_loop(data: bytes, limits: RequestLimits) -> ImageInfo:
     """Runs `check_image` in one of few threads: each holds a whole decoded picture."""
-    return await asyncio.get_running_loop().run_in_executor(CHECKERS, partial(check_image, data, bounds, param=param))
+    return await asyncio.get_running_loop().run_in_executor(CHECKERS, partial(check_image, data, limits))
 
 
 def refused(address: IPv4Address | IPv6Address) -> bool:
@@ -81,21 +79,21 @@ def refused(address: IPv4Address | IPv6Address) -> bool:
     return isinstance(address, IPv6Address) and address not in _GLOBAL_IPV6
 
 
-def checked_url(url: str, settings: FetchSettings, param: str | None) -> httpx.URL:
+def checked_url(url: str, settings: FetchSettings) -> httpx.URL:
     """The parsed URL. Raises UnsafeURL for what its form alone rules out."""
     allowed = "an https, http or data URL" if settings.allow_http else "an https or data URL"
     try:
         parsed = httpx.URL(url[: _LONGEST_URL + 1])
     except httpx.InvalidURL as exc:
-        raise UnsafeURL(f"The image must be {allowed}.", param=param) from exc
+        raise UnsafeURL(f"The image must be {allowed}.") from exc
     if parsed.scheme not in (("https", "http") if settings.allow_http else ("https",)):
-        raise UnsafeURL(f"The image must be {allowed}.", param=param)
+        raise UnsafeURL(f"The image must be {allowed}.")
     if not _HOST.fullmatch(parsed.raw_host) or not 0 < (parsed.port or 443) < 65536:
-        raise UnsafeURL("The image URL names no valid host.", param=param)
+        raise UnsafeURL("The image URL names no valid host.")
     if len(url) > _LONGEST_URL:
-        raise UnsafeURL(f"The image URL is longer than {_LONGEST_URL} characters.", param=param)
+        raise UnsafeURL(f"The image URL is longer than {_LONGEST_URL} characters.")
     if parsed.userinfo:
-        raise UnsafeURL("The image URL must not hold a user name or password.", param=param)
+        raise UnsafeURL("The image URL must not hold a user name or password.")
     return parsed
 
 
@@ -129,28 +127,25 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         raise failure or httpcore.ConnectError("the name has no address")
 
 
-async def _downloaded(url: str, settings: FetchSettings, max_bytes: int, param: str | None) -> bytes:
-    target = checked_url(url, settings, param)
+async def _downloaded(url: str, settings: FetchSettings, max_bytes: int) -> bytes:
+    target = checked_url(url, settings)
     # reading certificates takes tens of milliseconds; SSL_CERT_FILE may name those of a private authority
     tls = await asyncio.to_thread(httpx.create_ssl_context)
     backend = _CheckedBackend(settings.allow_hosts)
     try:
         async with httpcore.AsyncConnectionPool(ssl_context=tls, network_backend=backend) as pool:
             for _ in range(settings.max_redirects + 1):
-                found = await _requested(pool, target, settings.timeout_s, max_bytes, param)
+                found = await _requested(pool, target, settings.timeout_s, max_bytes)
                 if isinstance(found, bytes):
                     return found
-                target = checked_url(str(_joined(target, found, param)), settings, param)
-    except UnsafeURL as exc:
-        exc.param = exc.param or param
-        raise
+                target = checked_url(str(_joined(target, found)), settings)
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError, UnicodeError) as exc:
-        raise InvalidRequest("The image could not be fetched from its URL.", param=param) from exc
-    raise UnsafeURL(f"The image URL redirects more than {settings.max_redirects} times.", param=param)
+        raise InvalidRequest("The image could not be fetched from its URL.") from exc
+    raise UnsafeURL(f"The image URL redirects more than {settings.max_redirects} times.")
 
 
 async def _requested(
-    pool: httpcore.AsyncConnectionPool, target: httpx.URL, timeout_s: float, max_bytes: int, param: str | None
+    pool: httpcore.AsyncConnectionPool, target: httpx.URL, timeout_s: float, max_bytes: int
 ) -> bytes | str:
     """The body of the answer, or where it redirects to."""
     address = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
@@ -161,28 +156,28 @@ async def _requested(
         if response.status in _REDIRECTS and b"location" in answered:
             return answered[b"location"].decode("latin-1")
         if response.status != 200:
-            raise InvalidRequest(f"The image URL answered with status {response.status}.", param=param)
+            raise InvalidRequest(f"The image URL answered with status {response.status}.")
         body = bytearray()
         async for chunk in response.aiter_stream():
             body += chunk
             if len(body) > max_bytes:
-                raise InvalidRequest(f"The image is larger than the limit of {max_bytes} bytes.", param=param)
+                raise InvalidRequest(f"The image is larger than the limit of {max_bytes} bytes.")
         return bytes(body)
 
 
-def _joined(target: httpx.URL, location: str, param: str | None) -> httpx.URL:
+def _joined(target: httpx.URL, location: str) -> httpx.URL:
     try:
         return target.join(location)
     except httpx.InvalidURL as exc:
-        raise UnsafeURL("The image URL redirects to something that is not a URL.", param=param) from exc
+        raise UnsafeURL("The image URL redirects to something that is not a URL.") from exc
 
 
-def _decoded(url: str, max_bytes: int, param: str | None) -> bytes:
+def _decoded(url: str, max_bytes: int) -> bytes:
     """The bytes of a base64 data URL (RFC 2397), which must be exact: no line breaks, no missing padding."""
     begin = url.index(",") + 1
     if len(url) - begin > (max_bytes + 2) // 3 * 4:
-        raise InvalidRequest(f"The image is larger than the limit of {max_bytes} bytes.", param=param)
+        raise InvalidRequest(f"The image is larger than the limit of {max_bytes} bytes.")
     try:
         return base64.b64decode(url[begin:], validate=True)
     except ValueError as exc:
-        raise InvalidRequest("The image's data URL is not valid base64.", param=param) from exc
+        raise InvalidRequest("The image's data URL is not valid base64.") from exc

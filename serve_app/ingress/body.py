@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from serve_app.errors import InvalidRequest, RateLimited, ServeError, TooLarge, UnsupportedMediaType
 from serve_app.fetch import check_off_loop, fetch_image
 from serve_app.ingress.forms import Files, is_data_url, parse_form
-from serve_app.media.images import ImageBounds, ImageInfo
+from serve_app.media.images import ImageInfo
 from serve_app.protocol.common import EXTRAS, Wire, parse
 from serve_app.protocol.errors import SHOWN_CHARS
 from serve_app.settings import RequestLimits, Settings
@@ -163,10 +163,10 @@ async def read_images(param: str, uploads: Sequence[bytes], urls: Sequence[str],
         raise InvalidRequest(f"'{param}' is given twice: as an upload and as a URL.", param=param)
     if not uploads and not urls:
         return []
-    bounds = ImageBounds.of(settings.limits)
+    limits = settings.limits
     try:
-        uploaded = [await check_off_loop(upload, bounds, param) for upload in uploads]
-        return uploaded + [await fetch_image(url, settings.fetch, bounds) for url in urls]
+        uploaded = [await check_off_loop(upload, limits) for upload in uploads]
+        return uploaded + [await fetch_image(url, settings.fetch, limits) for url in urls]
     except ServeError as error:
         error.param = error.param or param
         raise

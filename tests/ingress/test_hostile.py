@@ -239,14 +239,13 @@ async def test_a_compressed_body_is_not_unpacked(client: httpx.AsyncClient) -> N
 # --- images ---------------------------------------------------------------------------------------------------------
 
 
-def bomb() -> bytes:
-    """A PNG of a few hundred bytes that says it has 900 million pixels."""
+def sound_png(width: int, height: int, pixels: bytes) -> bytes:
+    """A PNG whose chunks and checksums are right, whatever its pixels hold."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * 100_000)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
@@ -258,7 +257,9 @@ def animated() -> bytes:
 
 
 HOSTILE = {
-    "a bomb": bomb(),
+    "a bomb of 900 million pixels": sound_png(30_000, 30_000, zlib.compress(b"\0" * 100_000)),
+    "pixels that do not unpack": sound_png(64, 64, b"no zlib stream"),
+    "fewer pixels than it says": sound_png(64, 64, zlib.compress(b"\0" * 100)),
     "truncated": png()[:-20],
     "damaged": png()[:60] + b"\0\0\0\0" + png()[64:],
     "animated": animated(),

@@ -41,12 +41,11 @@ class Adapters:
 
     def apply(self, chosen: Sequence[Adapter]) -> None:
         """Switches to these alone, each at its scale."""
-        refuse_unknown(chosen, self._names)
-        if not self._names:
-            return
         if not chosen:
-            self._pipeline.disable_lora()
+            if self._names:
+                self._pipeline.disable_lora()
             return
+        refuse_unknown(chosen, self._names)
         names = [self._names[adapter.name] for adapter in chosen]
         self._pipeline.set_adapters(names, [adapter.scale for adapter in chosen])
         self._pipeline.enable_lora()

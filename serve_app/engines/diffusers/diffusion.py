@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -18,7 +20,6 @@ from serve_app.engines.diffusers.adapters import Adapters
 from serve_app.engines.diffusers.caching import cached, can_cache, check_presets
 from serve_app.engines.diffusers.families import find_family
 from serve_app.engines.diffusers.families.base import Call, ImageFamily, Size, VideoFamily
-from serve_app.engines.diffusers.previews import Preview
 from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.engines.prompts import PromptCounter
 from serve_app.engines.shapes import next_frames, next_multiple, spread
@@ -172,7 +173,8 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
             run.post(on_step, Step(step + 1, pipe.num_timesteps))
             return {}
 
-        with family.configured(call, task), cached(call.pipeline, task.step_caching):
+        caching = cached(call.pipeline, task.step_caching) if task.step_caching else nullcontext()
+        with family.configured(call, task), caching:
             frames: NDArray[np.floating] = call.pipeline(
                 **call.arguments,
                 generator=torch.Generator("cpu").manual_seed(task.seed),
@@ -200,19 +202,21 @@ class _Drawing:
         painted = None
         if task.mask is not None:
             self._mask = pictures.read_mask(task.mask, task.width, task.height)
-            self._kept = np.asarray(pictures.read(task.input_images[0], task.width, task.height))
             painted = Image.fromarray(self._mask.astype(np.uint8) * 255)
         self._call: Call = family.plan(task, self._size, painted)
         self.steps = self._call.steps
-        self.step_caching = task.step_caching if can_cache(self._call.pipeline) else None
+        if self._mask is not None:
+            self._kept = np.asarray(self._call.arguments["image"])[: task.height, : task.width]
+        self.step_caching = task.step_caching if task.step_caching and can_cache(self._call.pipeline) else None
 
     def draw(self, seed: int, report: Callable[[int, Callable[[], Pixels]], None]) -> Pixels:
         """One image; `report` gets each step from 1 on, and a function that shows the image as it stands."""
         pipeline = self._call.pipeline
-        with cached(pipeline, self.step_caching), Preview(pipeline, self._family, self._size) as preview:
+        caching = cached(pipeline, self.step_caching) if self.step_caching else nullcontext()
+        with caching, _previewing(pipeline, self._family, self._size) as look:
 
             def on_step(_: object, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
-                report(step + 1, lambda: preview.look(tensors["latents"]))
+                report(step + 1, lambda: look(tensors["latents"]))
                 return {}
 
             images: NDArray[np.floating] = pipeline(
@@ -227,3 +231,34 @@ class _Drawing:
         """Cropped to the size asked for; outside of the mask the pixels of the input."""
         pixels = np.ascontiguousarray(pixels[: self._task.height, : self._task.width])
         return pixels if self._mask is None else np.where(self._mask[..., None], pixels, self._kept)
+
+
+@contextmanager
+def _previewing(pipeline: Any, family: ImageFamily, size: Size) -> Generator[Callable[[torch.Tensor], Pixels]]:
+    """Gives a function that shows a picture in the middle of its denoising, (height, width, 3), by its latents: it
+    decodes the clean ones that the last step points to.
+    """
+    scheduler = pipeline.scheduler
+    step = scheduler.step
+    before: torch.Tensor | None = None
+
+    @functools.wraps(step)  # pipelines look at the parameters that a scheduler's step takes
+    def remember(output: Any, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        nonlocal before
+        before = sample
+        return step(output, timestep, sample, *args, **kwargs)
+
+    def look(latents: torch.Tensor) -> Pixels:
+        # a flow model walks a straight line from noise to picture: follow the last step down to sigma 0
+        now, last = float(scheduler.sigmas[scheduler.step_index]), float(scheduler.sigmas[scheduler.step_index - 1])
+        if before is not None and now != last:
+            latents = latents - now * (latents - before) / (now - last)
+        with torch.no_grad():
+            decoded = family.decode(latents, size)
+        return pictures.to_pixels(pipeline.image_processor.postprocess(decoded, output_type="np")[0])
+
+    scheduler.step = remember
+    try:
+        yield look
+    finally:
+        del scheduler.step

@@ -198,9 +198,10 @@ class ReferenceEdits(ImageFamily):
 
     def plan(self, task: ImageTask, size: Size, mask: Image.Image | None) -> Call:
         call = super().plan(task, size, mask)
-        images = [self.prepare(pictures.read(image)) for image in task.input_images]
+        looked_at = task.input_images if mask is None else task.input_images[1:]
+        images = [self.prepare(pictures.read(image)) for image in looked_at]
         if mask is not None:
-            return self.plan_inpainting(call, task, size, mask, images[1:])
+            return self.plan_inpainting(call, task, size, mask, images)
         if images:
             call.arguments["image"] = images if self.input_images > 1 else images[0]
         return call
