@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 from ray.runtime_env import RuntimeEnv
 from ray.serve.config import (
     AutoscalingConfig,
@@ -34,7 +34,7 @@ from serve_app.tasks import KINDS
 
 BUILDER = "serve_app.app:build"
 EVERYWHERE = "0.0.0.0"  # noqa: S104
-RUNTIME_ENV_KEYS = tuple(sorted(key for key in RuntimeEnv.known_fields if not key.startswith("_")))
+RUNTIME_ENV: dict[str, Any] = {key: (Any, None) for key in RuntimeEnv.known_fields if not key.startswith("_")}
 # Serve declares these as plain mappings and reads them later as the models named here.
 MAPPINGS: dict[str, type[BaseModel]] = {
     "autoscaling_config": AutoscalingConfig,
@@ -42,6 +42,7 @@ MAPPINGS: dict[str, type[BaseModel]] = {
     "gang_scheduling_config": GangSchedulingConfig,
     "deployment_actors": DeploymentActorConfig,
     "request_router_config": RequestRouterConfig,
+    "runtime_env": create_model("RuntimeEnv", **RUNTIME_ENV),
 }
 
 
@@ -141,11 +142,7 @@ def _in_mappings(value: object, path: str) -> Iterator[Problem]:
             continue
         for key, inner in item.items():
             where = _join(place, key)
-            if key == "runtime_env" and isinstance(inner, dict):
-                for name in inner:
-                    if name not in RUNTIME_ENV_KEYS:
-                        yield Problem(_join(where, name), f"unknown key; {_nearest(name, RUNTIME_ENV_KEYS)}")
-            elif isinstance(key, str) and key in MAPPINGS:
+            if isinstance(key, str) and key in MAPPINGS:
                 for nested_place, nested in _places(inner, where):
                     yield from _invalid(MAPPINGS[key], nested, nested_place)
             elif key != "args":
@@ -318,29 +315,23 @@ def _profiles(settings: Settings) -> tuple[Literal["demo", "gpu"], ...]:
 
 def _check_settings(settings: Settings, path: str, this: machine.Machine | None) -> Iterator[Problem]:
     for profile in _profiles(settings):
-        for found in _resolved(settings, profile, path):
-            if isinstance(found, Problem):
-                yield found
-                continue
-            if this is not None:
-                yield from (Problem(_join(path, key), message) for key, message in machine.look(found))
-                if this.choose_profile(settings.profile) == profile:
-                    missing = this.find_missing(found)
-                    yield from (Problem(_join(path, key), message, "missing") for key, message in missing)
-            for name, model in found.served.items():
-                yield from _check_engine(model, f"{path}.models.{name}")
-                if settings.profile == "demo" and model.gpus:
-                    message = f"profile demo runs on the CPU, yet each replica reserves {model.gpus:g} GPUs"
-                    yield Problem(f"{path}.models.{name}.gpus", message, "warning")
-
-
-def _resolved(settings: Settings, profile: Literal["demo", "gpu"], path: str) -> Iterator[Settings | Problem]:
-    try:
-        yield resolve(settings, profile)
-    except ValidationError as error:  # the user's keys and the profile's contradict each other
-        for detail in error.errors(include_url=False):
-            where = _locate(path, detail["loc"], settings.model_dump(), missing=True)
-            yield Problem(where, f"with profile {profile}: {detail['msg'].removeprefix('Value error, ')}")
+        try:
+            resolved = resolve(settings, profile)
+        except ValidationError as error:  # the user's keys and the profile's contradict each other
+            for detail in error.errors(include_url=False):
+                where = _locate(path, detail["loc"], settings.model_dump(), missing=True)
+                yield Problem(where, f"with profile {profile}: {detail['msg'].removeprefix('Value error, ')}")
+            continue
+        if this is not None:
+            yield from (Problem(_join(path, key), message) for key, message in machine.look(resolved))
+            if this.choose_profile(settings.profile) == profile:
+                missing = this.find_missing(resolved)
+                yield from (Problem(_join(path, key), message, "missing") for key, message in missing)
+        for name, model in resolved.served.items():
+            yield from _check_engine(model, f"{path}.models.{name}")
+            if settings.profile == "demo" and model.gpus:
+                message = f"profile demo runs on the CPU, yet each replica reserves {model.gpus:g} GPUs"
+                yield Problem(f"{path}.models.{name}.gpus", message, "warning")
 
 
 def _check_engine(model: AnyModel, path: str) -> Iterator[Problem]:

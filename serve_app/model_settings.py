@@ -216,23 +216,29 @@ class DiffusionSettings(ModelSettings):
         return () if adapter is None else (Adapter(name=id, scale=adapter.scale),)
 
 
-class ImageLimits(Strict):
+class DiffusionLimits(Strict):
     prompt_chars: Positive = 32000
-    n: Annotated[int, Field(ge=1, le=10)] = 10
     min_side: Positive = 64
     max_side: Positive = 2048
     steps: Positive = 100
 
 
-class ImageDefaults(Strict):
-    """Used for what a caller leaves out, cut to the limits."""
-
+class DiffusionDefaults(Strict):
     width: Positive = 1024
     height: Positive = 1024
     num_inference_steps: Positive | None = None
     """null: what the model's family takes"""
     guidance_scale: Guidance | None = None
     """null: what the model's family takes"""
+
+
+class ImageLimits(DiffusionLimits):
+    n: Annotated[int, Field(ge=1, le=10)] = 10
+
+
+class ImageDefaults(DiffusionDefaults):
+    """Used for what a caller leaves out, cut to the limits."""
+
     output_format: ImageFormat = "png"
     response_format: Literal["url", "b64_json"] | None = None
     """null: as OpenAI does"""
@@ -248,25 +254,20 @@ class ImageSettings(DiffusionSettings):
     """[width, height] pairs that run once before a replica is ready; empty: the default size"""
 
 
-class VideoLimits(Strict):
-    prompt_chars: Positive = 32000
-    min_side: Positive = 64
+class VideoLimits(DiffusionLimits):
     max_side: Positive = 1280
     frames: Positive = 161
     fps: Positive = 60
-    steps: Positive = 100
     seconds: Seconds = 20.0
 
 
-class VideoDefaults(Strict):
+class VideoDefaults(DiffusionDefaults):
+    """Used for what a caller leaves out, cut to the limits."""
+
     width: Positive = 832
     height: Positive = 480
     num_frames: Positive = 81
     fps: Positive = 16
-    num_inference_steps: Positive | None = None
-    """null: what the model's family takes"""
-    guidance_scale: Guidance | None = None
-    """null: what the model's family takes"""
     negative_prompt: str | None = None
 
 

@@ -45,12 +45,10 @@ class LocalStore:
 
     local = True
 
-    def __init__(
-        self, root: Path, *, public_url: str | None = None, signer: URLSigner | None = None, mode: int = PRIVATE
-    ) -> None:
+    def __init__(self, root: Path, *, public_url: str | None = None, mode: int = PRIVATE) -> None:
         self.root = root
         self._mode = mode
-        self.signer = signer or URLSigner(None)
+        self.signer = URLSigner(None)
         self._public_url = public_url.rstrip("/") if public_url else "/v1"
         self._temporary = root / ".tmp"
         with _writing(str(root)):

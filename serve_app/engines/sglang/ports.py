@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import socket
+from itertools import islice
 
 FIRST, LAST = 20000, 28900
 """SGLang adds up to 1000 to one of them for NCCL and must stay below 30000."""
@@ -15,12 +16,8 @@ FIRST, LAST = 20000, 28900
 
 def free_ports(count: int) -> list[int]:
     """`count` different ports that nothing listens on now; drawn at random, so that two replicas seldom race."""
-    found: list[int] = []
-    for port in random.SystemRandom().sample(range(FIRST, LAST), 200):
-        if len(found) == count:
-            break
-        if _is_free(port):
-            found.append(port)
+    drawn = random.SystemRandom().sample(range(FIRST, LAST), 200)
+    found = list(islice(filter(_is_free, drawn), count))
     if len(found) < count:
         raise OSError(f"no {count} free ports between {FIRST} and {LAST}")
     return found
