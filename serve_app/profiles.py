@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+
+def _steps(**by_preset: int) -> dict[str, Any]:
+    return {preset: {"num_inference_steps": steps} for preset, steps in by_preset.items()}
+
+
 DEMO: dict[str, Any] = {
     "models": {
         "text": {
@@ -21,7 +26,7 @@ DEMO: dict[str, Any] = {
             "limits": {"max_side": 512},
             # a lower guidance than FLUX's own 3.5, with which this model leaves out the stars
             "defaults": {"width": 256, "height": 256, "num_inference_steps": 8, "guidance_scale": 2.0},
-            "quality": {"low": {"num_inference_steps": 4}, "high": {"num_inference_steps": 16}},
+            "quality": _steps(low=4, high=16),
         },
         "video": {
             "model": "demo/wan-tiny",
@@ -36,7 +41,7 @@ DEMO: dict[str, Any] = {
                 "num_inference_steps": 8,
                 "guidance_scale": 1.0,  # guidance was distilled into it: more than 1 takes twice the time
             },
-            "quality": {"low": {"num_inference_steps": 4}, "high": {"num_inference_steps": 16}},
+            "quality": _steps(low=4, high=16),
         },
     },
 }
@@ -56,12 +61,8 @@ GPU: dict[str, Any] = {
             "gpus": 1,
             "cpus": 4,
             "defaults": {"num_inference_steps": 28, "guidance_scale": 3.5},
-            "quality": {
-                # no step caching: on SGLang it has not run on a GPU yet
-                "low": {"num_inference_steps": 14},
-                "high": {"num_inference_steps": 50},
-                "hd": {"num_inference_steps": 50},
-            },
+            # no step caching: on SGLang it has not run on a GPU yet
+            "quality": _steps(low=14, high=50, hd=50),
         },
         "video": {
             "model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
@@ -69,11 +70,7 @@ GPU: dict[str, Any] = {
             "gpus": 1,
             "cpus": 4,
             "defaults": {"num_inference_steps": 50, "guidance_scale": 5.0},
-            "quality": {
-                "low": {"num_inference_steps": 25},
-                "high": {"num_inference_steps": 50},
-                "hd": {"num_inference_steps": 50},
-            },
+            "quality": _steps(low=25, high=50, hd=50),
         },
     },
     "ingress": {"cpus": 1},

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,43 +57,27 @@ FAMILIES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What is known of a model before it is loaded."""
+def look_up(model: ModelSettings) -> Family | None:
+    """The family by the checkpoint's class, if its files are on this machine, else by its id; None if unknown.
 
-    family: Family
-    distilled: bool
-
-    @property
-    def guided(self) -> bool:
-        return self.family.guided and not self.distilled
-
-
-def look_up(model: ModelSettings) -> Checkpoint | None:
-    """The family by the checkpoint's class, if its files are on this machine, else by its id; None if unknown."""
+    It is not `guided` where this checkpoint of it is distilled.
+    """
     index = _read(model, INDEX)
     named = {index.get("_class_name"), *_read(model, CONFIG).get("architectures", ())}
-    for family in FAMILIES:
-        if named & set(family.classes):
-            return Checkpoint(family, bool(index.get("is_distilled")) or _is_distilled(family, model))
-    for family in FAMILIES:
-        if any(id.startswith(family.id) for id in _ids(model)):
-            return Checkpoint(family, _is_distilled(family, model))
-    return None
+    ids = [id for id in (model.model_id, model.model) if id]
+    by_class = (family for family in FAMILIES if named & set(family.classes))
+    by_id = (family for family in FAMILIES if any(id.startswith(family.id) for id in ids))
+    family = next(chain(by_class, by_id), None)
+    if family is None:
+        return None
+    distilled = index.get("is_distilled") or (family.distilled and any(re.search(family.distilled, id) for id in ids))
+    return replace(family, guided=family.guided and not distilled)
 
 
 def algorithms_of(model: TextSettings) -> tuple[str, ...]:
     """Those of its family, the default first; all of them where the family is not known."""
     known = look_up(model)
-    return known.family.algorithms if known else (LOW_CONFIDENCE, JOINT_THRESHOLD, GEMMA4_RENOISE)
-
-
-def _is_distilled(family: Family, model: ModelSettings) -> bool:
-    return bool(family.distilled) and any(re.search(family.distilled, id) for id in _ids(model))
-
-
-def _ids(model: ModelSettings) -> list[str]:
-    return [id for id in (model.model_id, model.model) if id]
+    return known.algorithms if known else (LOW_CONFIDENCE, JOINT_THRESHOLD, GEMMA4_RENOISE)
 
 
 def _read(model: ModelSettings, name: str) -> dict[str, Any]:

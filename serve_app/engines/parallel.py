@@ -58,7 +58,7 @@ def guidance_of(model: AnyModel) -> Guidance:
     if isinstance(model, TextSettings):
         return Guidance(halves=False)
     found, scale = look_up(model), model.defaults.guidance_scale
-    return Guidance(scale) if found is None else Guidance(scale, found.guided, found.family.name)
+    return Guidance(scale) if found is None else Guidance(scale, found.guided, found.name)
 
 
 def whole_gpus(gpus: float) -> int:

@@ -123,7 +123,7 @@ def timed_storage(operation: str) -> Generator[None]:
 def set_jobs(states: dict[str, int]) -> None:
     """How many jobs there are in each state, as one scan of the store found them."""
     for state, number in states.items():
-        _set("jobs", number, state=state)
+        _record("set", "jobs", number, {"state": state})
 
 
 def count_retry(what: str) -> None:
@@ -138,27 +138,21 @@ def observe_start(kind: Kind, model: str, seconds: float) -> None:
 
 def set_work(kind: Kind, model: str, seconds: float) -> None:
     """The replica seconds of a model's work that this ingress has under way."""
-    _set("work_under_way_seconds", seconds, kind=kind, model=model)
+    _record("set", "work_under_way_seconds", seconds, {"kind": kind, "model": model})
 
 
 def _add(name: str, value: float, **labels: str) -> None:
-    if value > 0 and _in_ray():  # Ray refuses to add nothing
-        _instrument(name).inc(value, tags=labels)
-
-
-def _set(name: str, value: float, **labels: str) -> None:
-    if _in_ray():
-        _instrument(name).set(value, tags=labels)
+    if value > 0:  # Ray refuses to add nothing
+        _record("inc", name, value, labels)
 
 
 def _observe(name: str, value: float, **labels: str) -> None:
-    if _in_ray():
-        _instrument(name).observe(value, tags=labels)
+    _record("observe", name, value, labels)
 
 
-def _in_ray() -> bool:
-    """Whether this may be a replica: a process that never imported Ray Serve should not take seconds to do so now."""
-    return "ray.serve" in sys.modules
+def _record(method: Literal["inc", "set", "observe"], name: str, value: float, labels: dict[str, str]) -> None:
+    if "ray.serve" in sys.modules:  # a process that never imported it is no replica, and should not take seconds now
+        getattr(_instrument(name), method)(value, tags=labels)
 
 
 @cache
