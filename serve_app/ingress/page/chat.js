@@ -148,7 +148,7 @@ function requestOf(values, turns, models) {
 
 function describe({ algorithm, denoising_steps: steps, tokens_per_step: each, tokens, seconds, reason, ignored = [] }) {
   const parts = [algorithm];
-  if (steps) parts.push(`${steps} steps`);
+  if (steps) parts.push(`${steps} step${steps === 1 ? "" : "s"}`);
   if (each) parts.push(`${each.toFixed(1)} tokens a step`);
   if (tokens) parts.push(`${(tokens / seconds).toFixed(0)} tokens/s`);
   if (reason === "length") parts.push("cut off at the most tokens");

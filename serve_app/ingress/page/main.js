@@ -66,7 +66,7 @@ function App() {
       ${!connected && html`<p class="note" role="status">The server cannot be reached. Trying again ...</p>`}
       ${connected && health.status !== "ready" && html`
         <p class="note" role="status">
-          ${health.message} ${isLoading(health) && "Loading: this note goes when all is ready."}</p>`}
+          ${health.message} ${isLoading(health) && "Loading: requests wait until their model is ready."}</p>`}
       ${(models === null || kinds.has("text")) && panel("chat", html`<${Chat} ...${shared} />`)}
       ${kinds.has("image") && panel("images", html`
         <${Images} ...${shared} onAnimate=${kinds.has("video") && animate} />`)}

@@ -108,5 +108,7 @@ def test_the_server_tab_shows_every_model_and_what_waits(browser: Browser, servi
             "demo/flux-tiny Images starting 0 0 –",
             "demo/wan-tiny Video asleep 0 0 –",
         ]
-        assert page.find("main > .note").text == "Not ready yet: image. Loading: this note goes when all is ready."
+        assert (
+            page.find("main > .note").text == "Not ready yet: image. Loading: requests wait until their model is ready."
+        )
         assert all("503" in line for line in complaints(browser))

@@ -30,7 +30,7 @@ canvas.getContext("2d").putImageData(new ImageData(noise, 96), 0, 0);
 return canvas.convertToBlob().then(blob => {
   const data = new DataTransfer();
   data.items.add(new File([blob], "mine.png", { type: "image/png" }));
-  const well = document.querySelector("#panel-images .well");
+  const well = document.querySelector(`#panel-${arguments[1]} .well`);
   if (arguments[0] === "paste") dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
   else well.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
 });
@@ -43,6 +43,12 @@ def pixels(browser: Browser, selector: str) -> Image.Image:
     element = browser.find(selector)
     data = browser.script(PIXELS, element)
     return Image.frombytes("RGBA", (element.get("naturalWidth"), element.get("naturalHeight")), bytes(data))
+
+
+def hand_over(browser: Browser, way: str, tab: str = "images") -> None:
+    """Pastes or drops a picture of 96x64 pixels."""
+    browser.find(f"#panel-{tab} .well")
+    browser.script(HAND_OVER, way, tab)
 
 
 def make(browser: Browser, prompt: str) -> None:
@@ -75,8 +81,7 @@ def test_the_same_seed_again_gives_the_same_picture(page: Page) -> None:
 
 def test_an_edit_with_a_mask_leaves_the_rest_alone(page: Page) -> None:
     browser = page.open("images")
-    browser.find("#panel-images .well")
-    browser.script(HAND_OVER, "paste")
+    hand_over(browser, "paste")
     before = pixels(browser, ".easel img")
     easel = browser.find(".easel canvas")
     width = round(browser.script("return arguments[0].getBoundingClientRect().width", easel))
@@ -98,8 +103,7 @@ def test_an_edit_with_a_mask_leaves_the_rest_alone(page: Page) -> None:
 @pytest.mark.parametrize("way", ["paste", "drop"])
 def test_a_picture_of_ones_own_is_changed(page: Page, way: str) -> None:
     browser = page.open("images")
-    browser.find("#panel-images .well")
-    browser.script(HAND_OVER, way)
+    hand_over(browser, way)
     assert browser.find(".easel img").get("naturalWidth") == 96
     browser.find("#image-prompt").type("A red fox")
     browser.button("Change the picture").click()
@@ -108,8 +112,7 @@ def test_a_picture_of_ones_own_is_changed(page: Page, way: str) -> None:
 
 def test_a_mask_is_painted_with_the_keyboard(page: Page) -> None:
     browser = page.open("images")
-    browser.find("#panel-images .well")
-    browser.script(HAND_OVER, "paste")
+    hand_over(browser, "paste")
     canvas = browser.find(".easel canvas")
     browser.script("arguments[0].focus()", canvas)
     blank = browser.script("return arguments[0].toDataURL()", canvas)

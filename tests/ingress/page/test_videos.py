@@ -8,6 +8,7 @@ import pytest
 from serve_app.ingress.services import Services
 from tests.ingress.conftest import Loop, Running, Serving, client_of, with_client
 from tests.ingress.page.conftest import PHONE, SHOTS, Page, complaints
+from tests.ingress.page.test_images import hand_over
 from tests.ingress.page.webdriver import Browser
 from tests.ingress.test_videos import Held
 
@@ -101,6 +102,15 @@ def test_a_picture_begins_to_move(page: Page) -> None:
     browser.button("Animate").click()
     assert browser.find("#panel-video .still").get("naturalWidth") == 64
     browser.button("Make the film", "*[@id='panel-video']").click()
+    card(browser, prompt, "completed")
+
+
+def test_a_dropped_picture_begins_to_move(page: Page) -> None:
+    browser = page.open("video")
+    hand_over(browser, "drop", "video")
+    assert browser.find("#panel-video .still").get("naturalWidth") == 96
+    prompt = f"A balloon {time.time_ns()}"
+    make(browser, prompt)
     card(browser, prompt, "completed")
 
 
