@@ -275,15 +275,11 @@ def _table(rows: list[Usage]) -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
-    texts = 4
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < texts else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in (head, *body)
-    ]
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    lines: list[str] = []
+    for line in (head, *body):
+        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(line, "<<<<>>>>>>", widths, strict=True))
+        lines.append("  ".join(cells).rstrip())
     return "\n".join(lines) + "\n"
 
 

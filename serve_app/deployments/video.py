@@ -9,6 +9,8 @@ import asyncio
 import logging
 import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from serve_app.deployments import provenance
 from serve_app.deployments.generation import COMPLETED, Record, Turn, generation
@@ -127,7 +129,7 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
             return await self._slot.engine.generate(task, first, on_step, last_frame=last)
 
     async def _deliver(self, task: VideoTask, frames: Frames, output: VideoOutput, record: Record) -> VideoResult:
-        task = _with_what_was_used(task, output)
+        task = replace(task, num_inference_steps=output.num_inference_steps, guidance_scale=output.guidance_scale)
         model = self._slot.engine.card.model
         facts = provenance.of_video(task, *frames, model=model) if self._settings.media.provenance else None
         began = time.monotonic()
@@ -166,26 +168,16 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
         return await patiently(lambda: self._store.put(key, data))
 
 
-def _with_what_was_used(task: VideoTask, output: VideoOutput) -> VideoTask:
-    return replace(task, num_inference_steps=output.num_inference_steps, guidance_scale=output.guidance_scale)
-
-
 async def _encoded(task: VideoTask, output: VideoOutput, facts: dict[str, str] | None) -> tuple[bytes, bytes, bytes]:
     """The files of the video, its thumbnail and its spritesheet; an MP4 that the engine left on disk is removed."""
-    if output.path is not None:
-        path = output.path
-        try:
-            return await asyncio.gather(
-                asyncio.to_thread(remux, path, facts),
-                asyncio.to_thread(thumbnail, path),
-                asyncio.to_thread(spritesheet, path),
-            )
-        finally:
-            path.unlink(missing_ok=True)
-    frames = output.frames
-    assert frames is not None, "an engine gives frames or a path"
-    return await asyncio.gather(
-        asyncio.to_thread(encode_video, frames, task.fps, facts),
-        asyncio.to_thread(thumbnail, frames),
-        asyncio.to_thread(spritesheet, frames),
-    )
+    made = output.frames if output.path is None else output.path
+    assert made is not None, "an engine gives frames or a path"
+    on_disk = isinstance(made, Path)
+    encode = partial(remux, made, facts) if on_disk else partial(encode_video, made, task.fps, facts)
+    try:
+        return await asyncio.gather(
+            asyncio.to_thread(encode), asyncio.to_thread(thumbnail, made), asyncio.to_thread(spritesheet, made)
+        )
+    finally:
+        if on_disk:
+            made.unlink(missing_ok=True)
