@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serve_app.demo.checksums import check_files
+from serve_app.demo.checksums import check_file, check_files
 
 NAMES = ("demo/llada2-tiny", "demo/flux-tiny", "demo/wan-tiny")
 """`demo/some-name` lies in the folder some-name, with its SHA256SUMS."""
@@ -17,11 +17,15 @@ def is_demo(name: str) -> bool:
 
 def find(name: str) -> Path:
     """The folder of the demo checkpoint `name`. Raises ValueError for one that is unknown or damaged."""
-    if name not in NAMES:
-        raise ValueError(f"'{name}' is no demo model; the demo models are {', '.join(NAMES)}")
-    folder = Path(__file__).parent / name.removeprefix("demo/")
+    folder = _locate(name)
     check_files(folder)
     return folder
+
+
+def _locate(name: str) -> Path:
+    if name not in NAMES:
+        raise ValueError(f"'{name}' is no demo model; the demo models are {', '.join(NAMES)}")
+    return Path(__file__).parent / name.removeprefix("demo/")
 
 
 def is_demo_file(path: str) -> bool:
@@ -30,9 +34,10 @@ def is_demo_file(path: str) -> bool:
 
 
 def find_file(path: str) -> Path:
-    """The file of a demo model. Raises ValueError where there is none, or the model is damaged."""
+    """The file of a demo model. Raises ValueError where there is none, or it is damaged; the others are not read."""
     name, _, file = path.rpartition("/")
-    found = find(name) / file
-    if not found.is_file():
+    folder = _locate(name)
+    if not (folder / file).is_file():
         raise ValueError(f"The demo model '{name}' has no file '{file}'")
-    return found
+    check_file(folder, file)
+    return folder / file

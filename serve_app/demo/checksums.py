@@ -21,19 +21,31 @@ def write_list(folder: Path) -> None:
 
 def check_files(folder: Path) -> None:
     """Compares `folder` with its list; ValueError names the first file that is missing, changed or in no list."""
+    listed, present = _read_list(folder), set(_files(folder))
+    for name in sorted(listed.keys() | present):
+        if name not in present:
+            raise ValueError(f"The demo checkpoint {folder} is incomplete: {name} is missing. {_REMEDY}")
+        _check(folder, name, listed)
+
+
+def check_file(folder: Path, name: str) -> None:
+    """Compares one file that is there with the list of its folder; ValueError where it is changed or in no list."""
+    _check(folder, name, _read_list(folder))
+
+
+def _read_list(folder: Path) -> dict[str, str]:
     try:
         lines = (folder / LIST).read_text().splitlines()
     except FileNotFoundError:
         raise ValueError(f"The demo checkpoint {folder} has no {LIST}. {_REMEDY}") from None
-    listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    present = _files(folder)
-    for name in sorted(listed.keys() | set(present)):
-        if name not in present:
-            raise ValueError(f"The demo checkpoint {folder} is incomplete: {name} is missing. {_REMEDY}")
-        if name not in listed:
-            raise ValueError(f"The demo checkpoint {folder} holds {name}, which its {LIST} does not name. {_REMEDY}")
-        if _digest(folder / name) != listed[name]:
-            raise ValueError(f"The demo checkpoint {folder} is damaged: {name} is not what {LIST} says. {_REMEDY}")
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+
+
+def _check(folder: Path, name: str, listed: dict[str, str]) -> None:
+    if name not in listed:
+        raise ValueError(f"The demo checkpoint {folder} holds {name}, which its {LIST} does not name. {_REMEDY}")
+    if _digest(folder / name) != listed[name]:
+        raise ValueError(f"The demo checkpoint {folder} is damaged: {name} is not what {LIST} says. {_REMEDY}")
 
 
 _REMEDY = "Install diffusion-serve again, or name another model."

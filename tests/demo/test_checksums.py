@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.demo.checksums import LIST, check_files, write_list
+from serve_app.demo.checksums import LIST, check_file, check_files, write_list
 
 
 @pytest.fixture
@@ -41,6 +41,17 @@ def test_a_file_too_many_is_named(folder: Path) -> None:
     (folder / "pytorch_model.bin").touch()
     with pytest.raises(ValueError, match=r"holds pytorch_model\.bin"):
         check_files(folder)
+
+
+def test_one_file_is_checked_and_no_other_is_read(folder: Path) -> None:
+    """An adapter lies in the folder of its model, whose large files are checked as that is loaded."""
+    (folder / "vae" / "config.json").write_text("{ }")
+    check_file(folder, "model.safetensors")
+    with pytest.raises(ValueError, match=r"damaged: vae/config\.json is not what SHA256SUMS says"):
+        check_file(folder, "vae/config.json")
+    (folder / "other.safetensors").touch()
+    with pytest.raises(ValueError, match=r"holds other\.safetensors, which its SHA256SUMS does not name"):
+        check_file(folder, "other.safetensors")
 
 
 def test_a_folder_without_its_list(folder: Path) -> None:

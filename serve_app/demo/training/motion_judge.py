@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--renderings", type=Path, help="the data folder")
     parser.add_argument("--judge", type=Path)
-    parser.add_argument("--count", type=int, default=98)
+    parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--side", type=int, default=256)
