@@ -220,7 +220,7 @@ class ImageTask(DiffusionTask):
     """`n` images; image i is drawn with `seed + i`.
 
     `return_bytes`: the caller asked for base64, so the bytes come back and nothing is stored. `input_images` and `mask`
-    are encoded files that have passed `media.images.check`; `strength` (0..1] is how far an edit may go.
+    are encoded files that have passed `media.images.check`.
     """
 
     kind = "image"
@@ -232,7 +232,6 @@ class ImageTask(DiffusionTask):
     partial_images: int = 0
     input_images: tuple[bytes, ...] = ()
     mask: bytes | None = None
-    strength: float = 0.8
     safety_identifier: str | None = None
 
 

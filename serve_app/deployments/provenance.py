@@ -21,7 +21,6 @@ def of_image(task: ImageTask, output: ImageOutput, *, model: str, seed: int) -> 
     if task.input_images:
         facts["input_sha256"] = " ".join(hashlib.sha256(image).hexdigest() for image in task.input_images)
         facts["mask_sha256"] = hashlib.sha256(task.mask).hexdigest() if task.mask is not None else None
-        facts["strength"] = task.strength
     return _written(facts)
 
 

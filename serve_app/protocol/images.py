@@ -54,11 +54,15 @@ URLOf = Callable[[StoredObject], str]
 class ImageExtension(DiffusionExtension):
     """`nvext` of image requests."""
 
-    OF_FAMILIES = ("true_cfg_scale",)
+    OF_FAMILIES = ("true_cfg_scale", "strength")
 
     seed: Seed | None = Field(default=None, description="Image i is drawn with seed + i.")
     true_cfg_scale: Guidance | None = Field(
         default=None, description="How strong a negative prompt is with FLUX.1 and Kontext; 400 for others."
+    )
+    strength: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="How far an edit may go from its image, 0.75 by default; 400 for models that do not begin with it.",
     )
 
 

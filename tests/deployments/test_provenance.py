@@ -69,10 +69,11 @@ def test_two_runs_of_one_request_tell_the_same() -> None:
 
 
 def test_an_edit_tells_what_it_began_with() -> None:
-    one = provenance.of_image(make_image_task(input_images=(b"a",)), OUTPUT, model="flux", seed=8)
+    task = make_image_task(input_images=(b"a",), parameters={"strength": 0.5})
+    one = provenance.of_image(task, OUTPUT, model="flux", seed=8)
     other = provenance.of_image(make_image_task(input_images=(b"b",)), OUTPUT, model="flux", seed=8)
     assert one["input_sha256"] != other["input_sha256"]
-    assert one["strength"] == "0.8"
+    assert one["strength"] == "0.5"
     assert provenance.of_video(make_video_task(), b"a", b"b", model="wan")["input_sha256"] == one["input_sha256"]
 
 

@@ -319,7 +319,12 @@ async def test_as_many_images_as_the_model_takes_come_in_their_order(serving: Se
 
 @pytest.mark.parametrize(
     ("nvext", "said"),
-    [({"true_cfg_scale": 2.0}, None), ({"flow_shift": 3.0}, "'nvext.flow_shift'"), ({"true_cfg_scale": -1}, "0")],
+    [
+        ({"true_cfg_scale": 2.0}, None),
+        ({"flow_shift": 3.0}, "'nvext.flow_shift'"),
+        ({"true_cfg_scale": -1}, "0"),
+        ({"strength": 0}, "greater than 0"),
+    ],
 )
 async def test_parameters_of_a_family(client: httpx.AsyncClient, nvext: dict[str, Any], said: str | None) -> None:
     body = FOX | {"nvext": {"num_inference_steps": 1, "negative_prompt": "rain", "seed": 5, **nvext}}

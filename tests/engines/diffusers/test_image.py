@@ -136,7 +136,7 @@ async def test_previews_come_closer_to_the_picture(engine: DiffusersImageEngine)
 async def test_an_edit_stays_near_its_input(engine: DiffusersImageEngine) -> None:
     source = photo()
     near, far = [
-        await pixels(engine, input_images=(png(source),), strength=strength, num_inference_steps=8)
+        await pixels(engine, input_images=(png(source),), parameters={"strength": strength}, num_inference_steps=8)
         for strength in (0.15, 1.0)
     ]
     assert likeness(near, np.asarray(source)) > 0.4 > 0.2 > likeness(far, np.asarray(source))
@@ -144,7 +144,7 @@ async def test_an_edit_stays_near_its_input(engine: DiffusersImageEngine) -> Non
 
 async def test_an_edit_takes_any_size_and_counts_its_own_steps(engine: DiffusersImageEngine) -> None:
     steps: list[Step] = []
-    edit = task(input_images=(png(photo(50, 90)),), strength=0.5, width=70, height=50, partial_images=1)
+    edit = task(input_images=(png(photo(50, 90)),), parameters={"strength": 0.5}, width=70, height=50, partial_images=1)
     output = await engine.generate(edit, steps.append)
     assert output.pixels[0].shape == (50, 70, 3)
     assert [(step.step, step.total) for step in steps] == [(1, 2), (2, 2)]
@@ -153,7 +153,7 @@ async def test_an_edit_takes_any_size_and_counts_its_own_steps(engine: Diffusers
 
 async def test_a_weak_edit_takes_at_least_one_step(engine: DiffusersImageEngine) -> None:
     steps: list[Step] = []
-    await engine.generate(task(input_images=(png(photo()),), strength=0.01), steps.append)
+    await engine.generate(task(input_images=(png(photo()),), parameters={"strength": 0.01}), steps.append)
     assert [(step.step, step.total) for step in steps] == [(1, 1)]
 
 
@@ -164,7 +164,7 @@ async def test_outside_of_the_mask_nothing_changes(engine: DiffusersImageEngine,
     mask.paste((0, 0, 0, 0) if kind == "transparent" else "white", (0, 0, 32, 64))
     steps: list[Step] = []
     output = await engine.generate(
-        task(input_images=(png(source),), mask=png(mask), strength=1.0, partial_images=1), steps.append
+        task(input_images=(png(source),), mask=png(mask), parameters={"strength": 1.0}, partial_images=1), steps.append
     )
     preview = next(step.preview for step in steps if step.preview is not None)
     for drawn in (output.pixels[0], preview):

@@ -22,6 +22,9 @@ from serve_app.tasks import ImageTask, VideoTask
 T = TypeVar("T", ImageTask, VideoTask)
 LEAST_SIDE = 64
 """Pipelines that look at images refuse smaller ones, or divide by zero."""
+STRENGTH = 0.75
+"""Of an edit that begins with a noised image: it draws what the prompt asks for where something else stood, and leaves
+the rest. With more, four steps would begin with noise alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,7 @@ class ImageFamily(DiffusionFamily):
 
 def noised(call: Call, task: ImageTask) -> tuple[float, int]:
     """How much of the way is left to an edit that begins with a noised image, at least a step, and its steps."""
-    strength = max(task.strength, 1 / call.steps)
+    strength = max(task.parameters.get("strength", STRENGTH), 1 / call.steps)
     return strength, call.steps - int(max(0, call.steps * (1 - strength)))
 
 
@@ -162,6 +165,7 @@ class NoisedEdits(ImageFamily):
     inpaints: ClassVar[str]
     input_images = 1
     masks = True
+    parameters = frozenset({"strength"})
 
     def __init__(self, source: Source, class_name: str) -> None:
         del class_name  # each of them has the same parts
@@ -195,6 +199,8 @@ class ReferenceEdits(ImageFamily):
         super().__init__(source, class_name)
         self.masks = bool(self.inpaints)
         self._inpaint: Any = self.view_as(self.inpaints) if self.masks else None
+        if self.masks:
+            self.parameters |= {"strength"}
 
     def plan(self, task: ImageTask, size: Size, mask: Image.Image | None) -> Call:
         call = super().plan(task, size, mask)

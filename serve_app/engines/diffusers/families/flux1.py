@@ -22,7 +22,7 @@ class Flux1(NoisedEdits):
     inpaints = "FluxInpaintPipeline"
     num_inference_steps = 28
     guidance_scale = 3.5
-    parameters = frozenset({"true_cfg_scale"})
+    parameters = NoisedEdits.parameters | {"true_cfg_scale"}
 
     def __init__(self, source: Source, class_name: str) -> None:
         super().__init__(source, class_name)

@@ -73,7 +73,8 @@ def png(color: str) -> bytes:
 async def test_the_card_says_what_it_can(loaded: Loaded) -> None:
     card, expected = loaded.engine.card, loaded.expected
     assert card.capabilities == expected.can | {"previews", "progress", "cancel"}
-    assert (card.input_images, card.parameters) == (expected.input_images, expected.parameters)
+    strength = {"strength"} if "mask" in expected.can else set[str]()
+    assert (card.input_images, card.parameters) == (expected.input_images, expected.parameters | strength)
     assert "torchvision" not in sys.modules
 
 
@@ -115,7 +116,9 @@ async def test_guidance_is_the_family_s_own_unless_asked_for(loaded: Loaded) -> 
 
 async def test_it_edits_as_many_images_as_it_says(loaded: Loaded) -> None:
     images = tuple(png(color) for color in ("navy", "olive", "maroon")[: loaded.expected.input_images])
-    weak: dict[str, Any] = {"num_inference_steps": 4, "strength": 0.25} if "mask" in loaded.expected.can else {}
+    weak: dict[str, Any] = (
+        {"num_inference_steps": 4, "parameters": {"strength": 0.25}} if "mask" in loaded.expected.can else {}
+    )
     drawn = await loaded.draw(input_images=images, **weak)
     assert drawn.pixels[0].shape == (50, 70, 3)
     other = await loaded.draw(input_images=(*images[:-1], png("black")), **weak)
