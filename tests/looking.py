@@ -9,12 +9,10 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from serve_app.demo.training.judge import Judge, Verdict, read_judge
-from serve_app.demo.training.things import NUMBER
 from tests.probing import probe
 
 Pixels = NDArray[np.uint8]
@@ -104,6 +102,4 @@ def name_picture(picture: Pixels) -> Verdict:
 
 def rate_thing(picture: Pixels, label: str) -> float:
     """How much the judge sees this thing in it, rather than any other: the logarithm of a share."""
-    pixels = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
-    with torch.no_grad():
-        return float(_judge()(pixels)[0].log_softmax(1)[0, NUMBER[label]])
+    return _judge().rate(picture, label)

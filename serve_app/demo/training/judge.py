@@ -4,12 +4,14 @@
     python -m serve_app.demo.training.judge --pipeline FOLDER --judge judge.safetensors --sheet sheet.png
 
 The first learns from renderings of scenes that the image model never saw: other lots, and also those combinations that
-are held out from its training. The second draws prompts of held-out combinations and says which share shows them.
+are held out from its training. The second draws prompts of held-out combinations and says which share shows them; with
+`--guidance` and `--steps` as others draw them, and with `--negative` what a negative prompt leaves of two things.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -24,13 +26,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from serve_app.demo.training.scenes import Maker
-from serve_app.demo.training.things import BEHIND, COLORS, PLACES, THINGS, TIMELESS, TIMES, Thing, is_held_out
+from serve_app.demo.training.things import BEHIND, COLORS, NUMBER, PLACES, THINGS, TIMELESS, TIMES, Thing, is_held_out
 
 SIDE = 96
 """Pixels of the picture that it looks at."""
 WIDTHS = (24, 48, 88, 128)
 GUIDANCE = 2.0
 """As the demo profile has it."""
+AVOIDANCE = 4.0
+"""Of negative prompts, as the engine has it."""
 
 
 class Judge(nn.Module):
@@ -56,12 +60,19 @@ class Judge(nn.Module):
         seen = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1)
         return self.thing(seen), self.behind(seen), self.time(seen)
 
-    @torch.no_grad()
     def name(self, image: Any) -> Verdict:
         """What a picture of bytes (H, W, 3) shows."""
-        pixels = torch.from_numpy(np.asarray(image, np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
-        thing, behind, time_of_day = (int(logits[0].argmax()) for logits in self(pixels))
+        thing, behind, time_of_day = (int(logits.argmax()) for logits in self._look(image))
         return Verdict(THINGS[thing].label, BEHIND[behind], tuple(TIMES)[time_of_day])
+
+    def rate(self, image: Any, label: str) -> float:
+        """How much it sees this thing, rather than any other: the logarithm of a share."""
+        return float(self._look(image)[0].log_softmax(0)[NUMBER[label]])
+
+    @torch.no_grad()
+    def _look(self, image: Any) -> list[Tensor]:
+        pixels = torch.from_numpy(np.asarray(image, np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+        return [logits[0] for logits in self(pixels)]
 
 
 class Residual(nn.Module):
@@ -141,27 +152,36 @@ def share(answers: Sequence[bool]) -> float:
     return sum(answers) / len(answers)
 
 
+class Artist:
+    """Draws by the pipeline, prompt i with seed i, as the arguments say."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from diffusers import FluxPipeline
+
+        self._arguments = arguments
+        self._pipeline: Any = FluxPipeline.from_pretrained(arguments.pipeline, torch_dtype=torch.float32)
+        self._pipeline.to(arguments.device).set_progress_bar_config(disable=True)
+
+    def draw(self, prompts: Sequence[str], avoid: Sequence[str] | None = None) -> list[Any]:
+        return [
+            self._pipeline(
+                prompt=prompt,
+                width=256,
+                height=256,
+                num_inference_steps=self._arguments.steps,
+                guidance_scale=self._arguments.guidance,
+                max_sequence_length=self._pipeline.tokenizer_2.model_max_length,
+                generator=torch.Generator("cpu").manual_seed(seed),
+                **({"negative_prompt": avoid[seed], "true_cfg_scale": AVOIDANCE} if avoid else {}),
+            ).images[0]
+            for seed, prompt in enumerate(prompts)
+        ]
+
+
 def evaluate(arguments: argparse.Namespace) -> None:
     """Draws the questions' prompts and prints which shares of the pictures show what was asked."""
-    from diffusers import FluxPipeline
-    from PIL import Image
-
-    judge = read_judge(arguments.judge)
-    pipeline: Any = FluxPipeline.from_pretrained(arguments.pipeline, torch_dtype=torch.float32)
-    pipeline.to(arguments.device).set_progress_bar_config(disable=True)
-    questions = make_questions(arguments.count)
-    pictures: list[Any] = []
-    for seed, question in enumerate(questions):
-        drawn = pipeline(
-            prompt=question.prompt,
-            width=256,
-            height=256,
-            num_inference_steps=8,
-            guidance_scale=GUIDANCE,
-            max_sequence_length=pipeline.tokenizer_2.model_max_length,
-            generator=torch.Generator("cpu").manual_seed(seed),
-        )
-        pictures.append(drawn.images[0])
+    judge, questions = read_judge(arguments.judge), make_questions(arguments.count)
+    pictures = Artist(arguments).draw([question.prompt for question in questions])
     verdicts = [judge.name(picture) for picture in pictures]
     for question, verdict in zip(questions, verdicts, strict=True):
         if not (finds_thing(verdict, question) and finds_background(verdict, question)):
@@ -170,11 +190,37 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(f"background {share([finds_background(*pair) for pair in zip(verdicts, questions, strict=True)]):.1%}")
     shuffled = [*questions[1:], questions[0]]
     print(f"thing, prompts shuffled {share([finds_thing(*pair) for pair in zip(verdicts, shuffled, strict=True)]):.1%}")
+    sure = [judge.rate(picture, question.thing.label) for picture, question in zip(pictures, questions, strict=True)]
+    print(f"logarithm of the thing's share {sum(sure) / len(sure):.2f}")
     if arguments.sheet:
-        sheet = Image.new("RGB", (8 * 256, (min(len(pictures), 48) + 7) // 8 * 256), "white")
-        for place, picture in enumerate(pictures[:48]):
-            sheet.paste(picture, (place % 8 * 256, place // 8 * 256))
-        sheet.save(arguments.sheet)
+        write_sheet(pictures[:48], arguments.sheet)
+
+
+def evaluate_negatives(arguments: argparse.Namespace) -> None:
+    """Asks for two things, then for the same without the second; prints what the judge sees of each."""
+    judge, lot, artist = read_judge(arguments.judge), random.Random(3), Artist(arguments)
+    pairs = [lot.sample(THINGS, 2) for _ in range(arguments.count)]
+    prompts = [f"a {kept.nouns[0]} and a {avoided.nouns[0]} on a white background" for kept, avoided in pairs]
+    drawn = {
+        "both": artist.draw(prompts),
+        "without the second": artist.draw(prompts, [f"a {avoided.nouns[0]}" for _, avoided in pairs]),
+    }
+    for asked, pictures in drawn.items():
+        for which, things in zip(("first", "second"), zip(*pairs, strict=True), strict=True):
+            seen = list(zip(pictures, things, strict=True))
+            shares = [math.exp(judge.rate(picture, thing.label)) for picture, thing in seen]
+            named = sum(judge.name(picture).thing == thing.label for picture, thing in seen)
+            print(f"{asked}: the {which} named in {named} of {len(seen)}, share {sum(shares) / len(shares):.3f}")
+
+
+def write_sheet(pictures: Sequence[Any], path: Path) -> None:
+    """In rows of eight."""
+    from PIL import Image
+
+    sheet = Image.new("RGB", (8 * 256, (len(pictures) + 7) // 8 * 256), "white")
+    for place, picture in enumerate(pictures):
+        sheet.paste(picture, (place % 8 * 256, place // 8 * 256))
+    sheet.save(path)
 
 
 # --- learning -------------------------------------------------------------------------------------------------------
@@ -269,6 +315,9 @@ def main() -> None:
     parser.add_argument("--judge", type=Path)
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--negative", action="store_true", help="of two things, avoid one")
     commands = parser.add_subparsers(dest="command")
     training = commands.add_parser("train")
     training.add_argument("--data", type=Path, required=True)
@@ -277,7 +326,10 @@ def main() -> None:
     training.add_argument("--workers", type=int, default=6)
     training.add_argument("--device", default="cuda")
     arguments = parser.parse_args()
-    train(arguments) if arguments.command == "train" else evaluate(arguments)
+    if arguments.command == "train":
+        train(arguments)
+    else:
+        evaluate_negatives(arguments) if arguments.negative else evaluate(arguments)
 
 
 if __name__ == "__main__":
