@@ -12,7 +12,7 @@ import { Choice, Field, Fold, Ideas, ModelChoice, NumberField, Segments, Snippet
 const IDEAS = ["A sunset over the ocean", "A red fox", "A slice of pizza"];
 const COUNTS = [1, 2, 4];
 const EMPTY = { prompt: "", negative_prompt: "", model: "", size: "", n: 1, steps: "", guidance: "", seed: "",
-  quality: "", format: "" };
+  strength: "", quality: "", format: "" };
 let made = 0;
 
 export function Images({ models, spec, onAnimate }) {
@@ -34,9 +34,10 @@ export function Images({ models, spec, onAnimate }) {
     prompt.select();
   };
   const repeat = ({ request: { fields }, source: from, strokes: painted }, { seed }) => {
-    const { num_inference_steps: steps = "", guidance_scale: guidance = "", negative_prompt = "" } = fields.nvext ?? {};
+    const { num_inference_steps: steps = "", guidance_scale: guidance = "", negative_prompt = "", strength = "" } =
+      fields.nvext ?? {};
     const { prompt, model, size = "", quality = "", output_format: format = "" } = fields;
-    set({ prompt, model, size, quality, format, negative_prompt, steps, guidance, seed, n: 1 });
+    set({ prompt, model, size, quality, format, negative_prompt, steps, guidance, strength, seed, n: 1 });
     setSource(from);
     setStrokes(painted);
     document.getElementById("image-prompt").focus();
@@ -76,7 +77,7 @@ export function Images({ models, spec, onAnimate }) {
         <${ModelChoice} models=${models} kind="image" value=${values.model} onPick=${model => set({ model })} />
         <button class="main" disabled=${!values.prompt.trim()}>
           ${source ? "Change the picture" : "Make the picture"}</button>
-        <${Options} spec=${spec} bind=${bind} />
+        <${Options} spec=${spec} bind=${bind} source=${source} />
         <${Snippets} request=${request} python=${imagePython} />
       </form>
       <${Gallery} items=${items} onRepeat=${repeat} onEdit=${edit} onAnimate=${onAnimate}
@@ -91,7 +92,7 @@ function ShapeChoice({ spec, value, onPick }) {
   return html`<${Segments} label="Shape" name="image-shape" options=${options} value=${value} onPick=${onPick} />`;
 }
 
-const Options = ({ spec, bind }) => html`
+const Options = ({ spec, bind, source }) => html`
   <${Fold} title="More settings">
     <${Field} as="textarea" rows="2" label="What to avoid" hint="The negative prompt." ...${bind("negative_prompt")} />
     <div class="fields">
@@ -99,6 +100,8 @@ const Options = ({ spec, bind }) => html`
         ...${bind("steps")} />
       <${NumberField} label="Guidance" spec=${spec} path="GenerationRequest.nvext.guidance_scale" step="0.1"
         ...${bind("guidance")} />
+      ${source && html`<${NumberField} label="Strength of the change" spec=${spec}
+        path="GenerationRequest.nvext.strength" step="0.05" ...${bind("strength")} />`}
       <${NumberField} label="Seed" spec=${spec} path="GenerationRequest.nvext.seed" empty="random" ...${bind("seed")} />
       <${Field} label="Size" placeholder=${fieldOf(spec, "GenerationRequest.size").fallback}
         ...${bind("size")} />
@@ -152,6 +155,7 @@ function requestOf(values, source, strokes, models) {
       negative_prompt: values.negative_prompt.trim(),
       num_inference_steps: number("steps"),
       guidance_scale: number("guidance"),
+      strength: source ? number("strength") : "",
       seed: number("seed"),
     },
   });

@@ -88,6 +88,8 @@ def test_an_edit_with_a_mask_leaves_the_rest_alone(page: Page) -> None:
     left, far = -width // 4, width // 8
     browser.drag(easel, [(left, -far), (left, 0), (left, far)])
     browser.find("#image-prompt").type("A blue sea")
+    browser.button("More settings", "*[@id='panel-images']").click()
+    browser.field("Strength of the change").type("0.9")
     browser.button("Change the picture").click()
     after = pixels(browser, "li[data-state='done'] img")
     right = (40, 0, 96, 64)
@@ -96,6 +98,9 @@ def test_an_edit_with_a_mask_leaves_the_rest_alone(page: Page) -> None:
     changed = [place for place in painted if after.getpixel(place) != before.getpixel(place)]
     assert len(changed) > len(painted) / 2
 
+    browser.field("Strength of the change").clear()
+    browser.button("Again with this seed").click()
+    browser.wait_for(lambda: browser.field("Strength of the change").get("value") == "0.9", "the strength is forgotten")
     browser.button("Edit").click()
     browser.wait_for(lambda: pixels(browser, ".easel img") == after, "the edited picture is not the next to be changed")
 
