@@ -119,7 +119,8 @@ class Dispatcher:
     async def _create(self, model: ServedVideo, task: VideoTask, store: Callable[[], Awaitable[Job]]) -> Job:
         with ExitStack() as admission:
             admission.enter_context(model.load.admit(work_of(task)))
-            await self._renew_lease()
+            if self._lease.is_due:
+                await self._lease.renew()
             try:
                 job = await store()
             except StorageFailed:
@@ -128,6 +129,7 @@ class Dispatcher:
                 raise
             # no await from here on: the task gives the place back when the job has ended
             self._running[job.id] = _detached(self._look_after(job, model, admission.pop_all()))
+            self._keep_lease()
         return job
 
     async def _discard(self, owner: str, job_id: str) -> None:
@@ -197,10 +199,8 @@ class Dispatcher:
             return None  # nobody can be heard
         return silent if self._lease.may_judge else None
 
-    async def _renew_lease(self) -> None:
-        """Makes sure that the lease in the store is fresh, and stays so while there are jobs to look after."""
-        if self._lease.is_due:
-            await self._lease.renew()
+    def _keep_lease(self) -> None:
+        """Keeps the lease fresh while there are jobs to look after; begun before the first is noted, it would end."""
         if self._heart is None or self._heart.done():
             self._heart = _detached(self._lease.keep(lambda: bool(self._running)))
 

@@ -14,7 +14,8 @@ from serve_app.ingress.services import ServedModel
 from serve_app.jobs import JobStore
 from serve_app.jobs.attempt import start
 from serve_app.settings import Settings, resolve
-from serve_app.storage import open_store
+from serve_app.storage import LocalStore, open_store
+from serve_app.tasks import StoredObject
 from tests.jobs.conftest import make_result, make_task
 
 STALE_S = 0.3
@@ -106,3 +107,26 @@ async def test_a_job_keeps_its_place_where_the_next_replica_is_busy(
     replicas.free.set()
     assert (await ingress.wait(job, DEADLINE_S)).status == "completed"
     assert replicas.calls == 2
+
+
+class SlowStore(LocalStore):
+    """Takes longer over a job's record than a heartbeat."""
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        if key.endswith("request.json"):
+            await asyncio.sleep(STALE_S)
+        return await super().put(key, data, if_absent=if_absent)
+
+
+async def test_the_lease_is_kept_however_long_the_store_takes_over_the_first_job(
+    settings: Settings, tmp_path: Path
+) -> None:
+    store = SlowStore(tmp_path / "media")
+    jobs = JobStore(store, settings)
+    replicas = Replicas(jobs)
+    replicas.free.set()
+    model = ServedModel.of("video", settings.served["video"], replicas)
+    ingress = Dispatcher(store, jobs, {model.id: model}, settings.jobs)
+    job = await ingress.create(model, make_task(), {})
+    assert (await ingress.wait(job, DEADLINE_S)).status == "completed"
+    await ingress.close()
