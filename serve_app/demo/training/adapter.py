@@ -1,6 +1,6 @@
 """Trains the demo adapter (LoRA) of the image model: pixel art.
 
-    python -m serve_app.demo.training.adapter --pipeline out/pipeline --data data --out pixel-art.safetensors
+    python -m serve_app.demo.training.adapter --pipeline out/pipeline --data data/image --out pixel-art.safetensors
 
 takes 20 minutes on two CPU cores. Captions stay as they are: with the adapter, everything is drawn in blocks. It learns
 without guidance, and guidance goes on to do what it does without it.

@@ -1,6 +1,6 @@
 """Trains the demo image model on scenes: FLUX with its text encoders, then its guidance; the autoencoder is finished.
 
-    torchrun --nproc-per-node 2 -m serve_app.demo.training.image --data data --out out
+    torchrun --nproc-per-node 2 -m serve_app.demo.training.image --data data/image --out out
 
 `data` is what data.py makes. 24 minutes on two H100s (with one, give it `--minutes 48`), of which compiling takes one;
 started again, it goes on from `out/state.pt`, as long as it is told. It leaves `out/pipeline`, the same as parts of a

@@ -1,6 +1,6 @@
 """A small judge of pictures: which thing, before what, at which time of the day.
 
-    python -m serve_app.demo.training.judge train --data data --out judge.safetensors    # 3 minutes on an H100
+    python -m serve_app.demo.training.judge train --data data/image --out judge.safetensors    # 3 minutes on an H100
     python -m serve_app.demo.training.judge --pipeline FOLDER --judge judge.safetensors --sheet sheet.png
 
 The first learns from renderings of scenes that the image model never saw: other lots, and also those combinations that
