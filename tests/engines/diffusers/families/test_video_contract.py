@@ -20,6 +20,7 @@ from serve_app.model_settings import VideoSettings
 from serve_app.tasks import VideoTask
 from tests.engines.diffusers.families.checkpoints import checkpoints_of
 from tests.engines.diffusers.families.parts import Checkpoint
+from tests.engines.diffusers.families.pausing import paused
 
 # schedulers of diffusers hand torch tensors to numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -95,15 +96,17 @@ async def test_a_cancel_ends_within_a_step_of_the_family_s_own_number(loaded: Lo
         steps.append(step)
         begun.set()
 
-    making = asyncio.create_task(loaded.start(None, on_step, num_inference_steps=None, width=128, height=128))
-    waiting = asyncio.create_task(begun.wait())
-    await asyncio.wait([waiting, making], return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    making.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await making
+    with paused() as pause:
+        making = asyncio.create_task(loaded.start(None, on_step, num_inference_steps=None))
+        await begun.wait()
+        making.cancel()
+        for _ in range(10):  # the engine hears of it in one of the loop's next turns
+            await asyncio.sleep(0)
+        pause.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await making
     assert steps[0].total == loaded.expected.num_inference_steps
-    assert len(steps) <= 4
+    assert pause.calls <= 4
 
 
 @pytest.mark.parametrize(("ability", "images"), [("image_to_video", 1), ("last_frame", 2)])
