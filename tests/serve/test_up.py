@@ -88,7 +88,8 @@ def test_a_start_that_fails_ends_with_the_replicas_own_words(
     args["models"] |= {"video": None, "image": {"model": str(empty), "engine": "diffusers"}}
     done = run_up(UpProcess(tmp_path, args))
     assert done.returncode == 1, done.stdout[-4000:]
-    assert f"image did not start: ValueError: '{empty}' is no image model: it has no model_index.json" in done.stdout
+    said = f"image did not start: ValueError: '{empty}' is no image model: Error no file named model_index.json found"
+    assert said in done.stdout
     assert "AttributeError" not in done.stdout
 
 
