@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from serve_app.jobs.attempt import start
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
 from tests.deployments.conftest import sweeping
-from tests.jobs.conftest import make_result, make_task
+from tests.jobs.conftest import VideoClient, make_result, make_task
 from tests.s3_server import S3Server
 
 JOBS = 4
@@ -28,7 +27,7 @@ MOST_EACH_S = 0.5
 MODEL = "demo/wan-tiny"
 
 
-class Replica:
+class Replica(VideoClient):
     """Runs jobs as a video deployment does, but for the engine, which works until it is told to end."""
 
     def __init__(self, settings: Settings) -> None:
@@ -44,15 +43,6 @@ class Replica:
         self.at_work += 1
         await watch.during(self.end.wait(), stoppable=True)
         await attempt.complete(make_result(attempt.task))
-
-    async def describe(self) -> Any:
-        raise NotImplementedError
-
-    async def generate(self, task: Any) -> Any:
-        raise NotImplementedError
-
-    def stream(self, task: Any) -> Any:
-        raise NotImplementedError
 
 
 @pytest.fixture

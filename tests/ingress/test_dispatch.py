@@ -16,13 +16,13 @@ from serve_app.jobs.attempt import start
 from serve_app.settings import Settings, resolve
 from serve_app.storage import LocalStore, open_store
 from serve_app.tasks import StoredObject
-from tests.jobs.conftest import make_result, make_task
+from tests.jobs.conftest import VideoClient, make_result, make_task
 
 STALE_S = 0.3
 DEADLINE_S = 60
 
 
-class Replicas:
+class Replicas(VideoClient):
     """The first begins an attempt and is heard of no more; its call is never answered. The next finishes the job,
     once `free` is set."""
 
@@ -43,15 +43,6 @@ class Replicas:
         attempt = await start(self._jobs, owner, job_id)
         if attempt is not None:  # on a machine that stands still for STALE_S, yet another call has it
             await attempt.complete(make_result(attempt.task))
-
-    async def describe(self) -> Any:
-        raise NotImplementedError
-
-    async def generate(self, task: Any) -> Any:
-        raise NotImplementedError
-
-    def stream(self, task: Any) -> Any:
-        raise NotImplementedError
 
 
 @pytest.fixture

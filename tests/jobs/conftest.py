@@ -36,6 +36,19 @@ def make_task(**changes: Any) -> VideoTask:
     return VideoTask(**{**values, **changes})
 
 
+class VideoClient:
+    """A video model's client for tests that give it a `run` of their own."""
+
+    async def describe(self) -> Any:
+        raise NotImplementedError
+
+    async def generate(self, task: Any) -> Any:
+        raise NotImplementedError
+
+    def stream(self, task: Any) -> Any:
+        raise NotImplementedError
+
+
 def make_result(task: VideoTask) -> VideoResult:
     stored = StoredObject(key=f"media/public/{task.id}", content_type="video/mp4", size=3)
     return VideoResult(video=stored, thumbnail=stored, spritesheet=stored)

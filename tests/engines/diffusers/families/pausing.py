@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+
+from serve_app.engines.base import OnStep, Step
 
 FREE_CALLS = 2
 """A step takes one call of the denoiser, or two where it is guided: the first step is over before the third call."""
@@ -39,3 +43,24 @@ def paused() -> Generator[Pause]:
     finally:
         pause.go_on.set()
         handle.remove()
+
+
+async def cancel_in_a_step(start: Callable[[OnStep], Coroutine[Any, Any, object]]) -> tuple[list[Step], int]:
+    """Cancels what `start` begins after its first step: the steps that it told of, and the calls of its denoiser."""
+    steps: list[Step] = []
+    begun = asyncio.Event()
+
+    def on_step(step: Step) -> None:
+        steps.append(step)
+        begun.set()
+
+    with paused() as pause:
+        working = asyncio.create_task(start(on_step))
+        await begun.wait()
+        working.cancel()
+        for _ in range(10):  # the engine hears of it in one of the loop's next turns
+            await asyncio.sleep(0)
+        pause.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+    return steps, pause.calls

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from serve_app.model_settings import ImageSettings
 from serve_app.tasks import ImageTask
 from tests.engines.diffusers.families.checkpoints import checkpoints_of
 from tests.engines.diffusers.families.parts import Checkpoint
-from tests.engines.diffusers.families.pausing import paused
+from tests.engines.diffusers.families.pausing import cancel_in_a_step
 
 # schedulers of diffusers hand torch tensors to numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -91,25 +90,11 @@ async def test_a_seed_decides_the_picture_of_the_asked_size(loaded: Loaded) -> N
 
 
 async def test_a_cancel_ends_within_a_step_of_the_family_s_own_number(loaded: Loaded) -> None:
-    steps: list[Step] = []
-    begun = asyncio.Event()
-
-    def on_step(step: Step) -> None:
-        steps.append(step)
-        begun.set()
-
-    task = loaded.task(num_inference_steps=None)
-    with paused() as pause:
-        drawing = asyncio.create_task(loaded.engine.generate(task, on_step))
-        await begun.wait()
-        drawing.cancel()
-        for _ in range(10):  # the engine hears of it in one of the loop's next turns
-            await asyncio.sleep(0)
-        pause.go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await drawing
+    steps, calls = await cancel_in_a_step(
+        lambda on_step: loaded.engine.generate(loaded.task(num_inference_steps=None), on_step)
+    )
     assert steps[0].total == loaded.expected.num_inference_steps
-    assert pause.calls <= 4
+    assert calls <= 4
 
 
 async def test_guidance_is_the_family_s_own_unless_asked_for(loaded: Loaded) -> None:

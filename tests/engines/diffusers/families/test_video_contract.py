@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve_app.engines.base import Step, VideoEngine, VideoOutput
+from serve_app.engines.base import VideoEngine, VideoOutput
 from serve_app.engines.diffusers.families.base import VideoFamily
 from serve_app.engines.load import load_video
 from serve_app.errors import InvalidRequest, UnsupportedParameter
@@ -20,7 +19,7 @@ from serve_app.model_settings import VideoSettings
 from serve_app.tasks import VideoTask
 from tests.engines.diffusers.families.checkpoints import checkpoints_of
 from tests.engines.diffusers.families.parts import Checkpoint
-from tests.engines.diffusers.families.pausing import paused
+from tests.engines.diffusers.families.pausing import cancel_in_a_step
 
 # schedulers of diffusers hand torch tensors to numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -89,24 +88,9 @@ async def test_a_seed_decides_the_video_of_the_asked_size(loaded: Loaded) -> Non
 
 
 async def test_a_cancel_ends_within_a_step_of_the_family_s_own_number(loaded: Loaded) -> None:
-    steps: list[Step] = []
-    begun = asyncio.Event()
-
-    def on_step(step: Step) -> None:
-        steps.append(step)
-        begun.set()
-
-    with paused() as pause:
-        making = asyncio.create_task(loaded.start(None, on_step, num_inference_steps=None))
-        await begun.wait()
-        making.cancel()
-        for _ in range(10):  # the engine hears of it in one of the loop's next turns
-            await asyncio.sleep(0)
-        pause.go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await making
+    steps, calls = await cancel_in_a_step(lambda on_step: loaded.start(None, on_step, num_inference_steps=None))
     assert steps[0].total == loaded.expected.num_inference_steps
-    assert pause.calls <= 4
+    assert calls <= 4
 
 
 @pytest.mark.parametrize(("ability", "images"), [("image_to_video", 1), ("last_frame", 2)])
