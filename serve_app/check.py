@@ -9,6 +9,7 @@ laptop, so GPUs and SGLang that are missing are warnings, which only a start on 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,12 @@ class Report:
     def ok(self) -> bool:
         return not any(problem.level == "error" for problem in self.problems)
 
+    def tell(self) -> bool:
+        """Prints the problems for people; whether the file is right."""
+        for problem in self.problems:
+            print(problem, file=sys.stderr)
+        return self.ok
+
     @property
     def can_start(self) -> bool:
         """Whether this machine has what the file asks for; known where it was checked for `here`."""
@@ -88,31 +95,29 @@ def check_file(path: Path, *, here: bool = False) -> Report:
         return Report((Problem("", f"cannot read {path}: {error.strerror}"),))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return Report((Problem("", f"{path} is not YAML: {error}"),))
-    report = check_config(config, here=here)
-    return Report((*repeated_keys(text), *report.problems), report.summary)
+    return check_config(config, text, here=here)
 
 
-def repeated_keys(text: str) -> tuple[Problem, ...]:
-    """Keys that stand twice in one mapping: the YAML parser silently keeps the last."""
-    return tuple(_repeated(yaml.compose(text), ""))
+def check_config(config: object, written: str = "", *, here: bool = False) -> Report:
+    """The report on a parsed deployments file; with `here`, also on what this machine lacks to serve it.
 
-
-def check_config(config: object, *, here: bool = False) -> Report:
-    """The report on a parsed deployments file; with `here`, also on what this machine lacks to serve it."""
+    In the text as `written` it finds keys that stand twice in one mapping: the YAML parser silently keeps the last.
+    """
     if not isinstance(config, dict):
         return Report((Problem("", "a deployments file is a mapping with the key 'applications'"),))
     this = machine.Machine.this() if here else None
-    problems = [*_invalid(ServeDeploySchema, config, ""), *_in_mappings(config, "")]
+    http = config.get("http_options")
+    http = {"host": EVERYWHERE, "port": 8000} | (http if isinstance(http, dict) else {})
+    problems = [*_repeated(yaml.compose(written), ""), *_invalid(ServeDeploySchema, config, "")]
+    problems += _in_mappings(config, "")
     summaries: list[str] = []
     for i, application in enumerate(_items(config.get("applications"))):
         if isinstance(application, dict):
-            path = f"applications[{i}]"
-            problems += _check_application(application, path, this)
-            problems += _open_to_all(application, config, f"{path}.args.access")
-            summaries.append(_summary(application, config, this))
-    unique = tuple(dict.fromkeys(problems))
-    report = Report(unique)
-    return Report(unique, "; ".join(summaries)) if report.ok else report
+            found, summary = _check_application(application, f"applications[{i}]", http, this)
+            problems += found
+            summaries.append(summary)
+    report = Report(tuple(dict.fromkeys(problems)), "; ".join(summaries))
+    return report if report.ok else Report(report.problems)
 
 
 # --- keys and values ------------------------------------------------------------------------------------------------
@@ -233,33 +238,27 @@ def _locate(path: str, loc: tuple[int | str, ...], value: object, *, missing: bo
 # --- our application ------------------------------------------------------------------------------------------------
 
 
-def _open_to_all(application: dict[str, Any], config: dict[Any, Any], path: str) -> Iterator[Problem]:
-    """Warns if anyone who reaches this machine may use it. Serve listens on every address by default."""
-    http = config.get("http_options")
-    host = http.get("host", EVERYWHERE) if isinstance(http, dict) else EVERYWHERE
-    args = application.get("args")
-    access = args.get("access") if isinstance(args, dict) else None
-    has_keys = isinstance(access, dict) and (access.get("keys_env") or access.get("keys_file"))
-    if _is_ours(str(application.get("import_path", ""))) and not has_keys and host in (EVERYWHERE, "::"):
-        message = f"no API keys, while http_options.host {host} lets in whoever reaches this machine: set keys_env"
-        yield Problem(path, message, "warning")
-
-
-def _check_application(application: dict[str, Any], path: str, this: machine.Machine | None) -> Iterator[Problem]:
-    yield from _deployment_gpus(application, path)
-    target = str(application.get("import_path", ""))
-    if not _is_ours(target):
+def _check_application(
+    application: dict[str, Any], path: str, http: dict[str, Any], this: machine.Machine | None
+) -> tuple[list[Problem], str]:
+    """What is wrong with one application, and its part of the summary."""
+    name, target = application.get("name", "default"), str(application.get("import_path", ""))
+    if target.replace(":", ".") != BUILDER.replace(":", "."):
+        strange = Problem(f"{path}.import_path", "not this project's application: args not checked", "warning")
         if target.split(".")[0].split(":")[0] == "serve_app":
-            yield Problem(f"{path}.import_path", f"no such builder; did you mean '{BUILDER}'?")
-        else:
-            yield Problem(f"{path}.import_path", "not this project's application: args not checked", "warning")
-        return
+            strange = Problem(f"{path}.import_path", f"no such builder; did you mean '{BUILDER}'?")
+        return [strange], f"application '{name}': {target}"
     args, where = application.get("args") or {}, f"{path}.args"
     found = list(_invalid(Settings, args, where))
-    yield from found
     settings = _readable(args, where, {problem.path for problem in found})
-    yield from _check_deployments(application, settings, path)
-    yield from _check_settings(settings, where, this)
+    found += _check_deployments(application, settings, path)
+    found += _check_settings(settings, where, this)
+    # Serve listens on every address by default
+    if not (settings.access.keys_env or settings.access.keys_file) and http["host"] in (EVERYWHERE, "::"):
+        open_to = f"http_options.host {http['host']} lets in whoever reaches this machine"
+        found.append(Problem(f"{where}.access", f"no API keys, while {open_to}: set keys_env", "warning"))
+    address = f"{http['host']}:{http['port']}{application.get('route_prefix', '/')}"
+    return found, f"application '{name}' on {address}: {_summarize(settings, this)}"
 
 
 def _readable(args: object, path: str, bad: set[str]) -> Settings:
@@ -288,25 +287,18 @@ def _without(value: object, path: str, bad: Collection[str]) -> object:
 
 
 def _check_deployments(application: dict[str, Any], settings: Settings, path: str) -> Iterator[Problem]:
-    """Names under `deployments` that are no deployment of the application."""
+    """Names under `deployments` that are no deployment of the application, and GPUs that no replica can have."""
     known = (*RESERVED, *KINDS, *settings.served)
     for i, deployment in enumerate(_items(application.get("deployments"))):
-        name = deployment.get("name") if isinstance(deployment, dict) else None
+        if not isinstance(deployment, dict):
+            continue
+        where, name, options = f"{path}.deployments[{i}]", deployment.get("name"), deployment.get("ray_actor_options")
         if name is not None and name not in known:
-            yield Problem(f"{path}.deployments[{i}].name", f"no deployment '{name}'; {_nearest(name, known)}")
-
-
-def _deployment_gpus(application: dict[str, Any], path: str) -> Iterator[Problem]:
-    for i, deployment in enumerate(_items(application.get("deployments"))):
-        options = deployment.get("ray_actor_options") if isinstance(deployment, dict) else None
+            yield Problem(f"{where}.name", f"no deployment '{name}'; {_nearest(name, known)}")
         gpus = options.get("num_gpus") if isinstance(options, dict) else None
         if isinstance(gpus, float) and gpus > 1 and not gpus.is_integer():
-            where = f"{path}.deployments[{i}].ray_actor_options.num_gpus"
-            yield Problem(where, f"{gpus} GPUs: a fraction must be below 1, and more than one GPU a whole number")
-
-
-def _is_ours(import_path: str) -> bool:
-    return import_path.replace(":", ".") == BUILDER.replace(":", ".")
+            message = f"{gpus} GPUs: a fraction must be below 1, and more than one GPU a whole number"
+            yield Problem(f"{where}.ray_actor_options.num_gpus", message)
 
 
 def _profiles(settings: Settings) -> tuple[Literal["demo", "gpu"], ...]:
@@ -344,27 +336,15 @@ def _check_engine(model: AnyModel, path: str) -> Iterator[Problem]:
     yield from (Problem(f"{path}.{key}", why) for key, why in presets.find_problems(model, engine))
 
 
-# --- the summary ----------------------------------------------------------------------------------------------------
-
-
-def _summary(application: dict[str, Any], config: dict[str, Any], this: machine.Machine | None) -> str:
-    name = application.get("name", "default")
-    if not _is_ours(str(application.get("import_path", ""))):
-        return f"application '{name}': {application.get('import_path')}"
+def _summarize(settings: Settings, this: machine.Machine | None) -> str:
+    """What would be served, under each profile that may be chosen; empty where that contradicts itself."""
+    profiles = (this.choose_profile(settings.profile),) if this is not None else _profiles(settings)
     try:
-        settings = Settings.model_validate(application.get("args") or {})
-        profiles = (this.choose_profile(settings.profile),) if this is not None else _profiles(settings)
-        served = " | ".join(_served(settings, profile) for profile in profiles)
+        return " | ".join(f"profile {profile}: {_list_models(resolve(settings, profile))}" for profile in profiles)
     except ValidationError:
         return ""
-    http = config.get("http_options") or {}
-    where = f"{http.get('host', '0.0.0.0')}:{http.get('port', 8000)}{application.get('route_prefix', '/')}"  # noqa: S104
-    return f"application '{name}' on {where}: {served}"
 
 
-def _served(settings: Settings, profile: Literal["demo", "gpu"]) -> str:
-    models = [
-        f"{name} {model.id}" + (f" on {model.gpus:g} GPU" if model.gpus else "")
-        for name, model in resolve(settings, profile).served.items()
-    ]
-    return f"profile {profile}: " + ", ".join(models)
+def _list_models(settings: Settings) -> str:
+    served = settings.served.items()
+    return ", ".join(f"{name} {model.id}" + (f" on {model.gpus:g} GPU" if model.gpus else "") for name, model in served)

@@ -51,9 +51,7 @@ def _check(args: argparse.Namespace) -> int:
     from serve_app.check import check_file
 
     report = check_file(args.config, here=not args.elsewhere)
-    for problem in report.problems:
-        print(problem, file=sys.stderr)
-    if not report.ok:
+    if not report.tell():
         return 1
     print(f"{args.config}: {report.summary}")
     return 0

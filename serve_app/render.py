@@ -35,10 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints or writes the rendered config; 1 where it has problems, which go to standard error."""
     config = merged([_read(path) for path in args.files])
-    report = check_config(config)
-    for problem in report.problems:
-        print(problem, file=sys.stderr)
-    if not report.ok:
+    if not check_config(config).tell():
         return 1
     text = made_by(args) + _rendered(args, config)
     if args.output is None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from serve_app.check import Problem, check_config, repeated_keys
+from serve_app.check import check_config
 from serve_app.render import dump, merged
 from serve_app.server import application_name, serve_until_told, starts_ray
-from serve_app.tasks import KINDS, Kind
+from serve_app.tasks import KINDS
 
 NAME = "diffusion"
 BASE: dict[str, Any] = {
@@ -41,64 +41,73 @@ WAN: dict[str, dict[str, Any]] = {
 }
 
 
+# By group: an option's spellings, the section and name of the setting that it gives, its placeholder ("" for a flag; N
+# and PORT are whole numbers), its help.
+OPTIONS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
+    "what to serve: only the kinds named; what the file says where none is": (
+        ("--dllm-algorithm", "kind.text", "NAME", "text by this algorithm [DLLM_ALGORITHM]"),
+        ("--image-diffusion-worker", "kind.image", "", "images"),
+        ("--video-generation-worker", "kind.video", "", "videos"),
+    ),
+    "the model; with one kind only": (
+        ("--model-path", "own.model", "MODEL", "hub id or folder"),
+        ("--served-model-name", "own.served_name", "NAME", "what callers ask for"),
+        ("--revision", "own.revision", "REVISION", "commit, tag or branch of the hub id"),
+        ("--trust-remote-code", "own.trust_remote_code", "", "run the checkpoint's own code"),
+    ),
+    "each model": (
+        ("--tp-size --tp", "tp_size", "N", "GPUs a replica, tensor parallel [TP_SIZE]"),
+        ("--dllm-algorithm-config", "dllm_algorithm_config", "FILE", "its parameters [DLLM_ALGORITHM_CONFIG]"),
+        ("--num-frames", "video.num_frames", "N", "default of videos"),
+        ("--height", "defaults.height", "N", "default of images and videos"),
+        ("--width", "defaults.width", "N", "default of images and videos"),
+        ("--num-inference-steps", "defaults.num_inference_steps", "N", "default of images and videos"),
+    ),
+    "media and HTTP": (
+        ("--media-output-fs-url --fs-url", "media.root", "URL", "file:///folder or s3://bucket/prefix"),
+        ("--media-output-http-url --http-url", "media.public_url", "URL", "base of the URLs in answers"),
+        ("--http-port", "http.port", "PORT", "[DYN_HTTP_PORT, HTTP_PORT]"),
+        ("--http-host", "http.host", "ADDRESS", "127.0.0.1 unless told; 0.0.0.0 lets others in"),
+        ("--keys-env", "access.keys_env", "NAME", "variable that holds the API keys: name:key,name:key"),
+    ),
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `diffusion-serve up`; those left out are what the deployments file or the profile says."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="a deployments file to lay these options over")
     parser.add_argument("--print", action="store_true", help="print the deployments file and stop")
-    kinds = parser.add_argument_group("what to serve", "only the kinds named; what the file says where none is")
-    kinds.add_argument("--dllm-algorithm", metavar="NAME", help="text by this algorithm [DLLM_ALGORITHM]")
-    kinds.add_argument("--image-diffusion-worker", action="store_true", help="images")
-    kinds.add_argument("--video-generation-worker", action="store_true", help="videos")
-    model = parser.add_argument_group("the model")
-    model.add_argument("--model-path", metavar="MODEL", help="hub id or folder; with one kind only")
-    model.add_argument("--served-model-name", metavar="NAME", help="what callers ask for; with one kind only")
-    model.add_argument("--revision", metavar="REVISION", help="commit, tag or branch of the hub id; with one kind only")
-    model.add_argument("--trust-remote-code", action="store_true", default=None, help="run the checkpoint's own code")
-    model.add_argument("--tp-size", "--tp", type=int, metavar="N", help="GPUs a replica, tensor parallel [TP_SIZE]")
-    model.add_argument("--dllm-algorithm-config", metavar="FILE", help="its parameters [DLLM_ALGORITHM_CONFIG]")
-    model.add_argument("--wan-size", choices=sorted(WAN), help="Wan 1.3B on one GPU or 14B on two")
-    model.add_argument("--num-frames", type=int, metavar="N", help="default of videos")
-    model.add_argument("--height", type=int, metavar="N", help="default of images and videos")
-    model.add_argument("--width", type=int, metavar="N", help="default of images and videos")
-    model.add_argument("--num-inference-steps", type=int, metavar="N", help="default of images and videos")
-    media = parser.add_argument_group("media and HTTP")
-    media.add_argument("--media-output-fs-url", "--fs-url", metavar="URL", help="file:///folder or s3://bucket/prefix")
-    media.add_argument("--media-output-http-url", "--http-url", metavar="URL", help="base of the URLs in answers")
-    media.add_argument("--http-port", type=int, metavar="PORT", help="[DYN_HTTP_PORT, HTTP_PORT]")
-    media.add_argument("--http-host", metavar="ADDRESS", help="127.0.0.1 unless told; 0.0.0.0 lets others in")
-    media.add_argument("--keys-env", metavar="NAME", help="variable that holds the API keys: name:key,name:key")
+    parser.add_argument("--wan-size", choices=sorted(WAN), help="Wan 1.3B on one GPU or 14B on two")
     parser.add_argument("--dashboard", action="store_true", help="Ray's dashboard too, at http://127.0.0.1:8265")
+    for title, options in OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for spellings, dest, metavar, meaning in options:
+            kind: dict[str, Any] = {"metavar": metavar, "type": int if metavar in ("N", "PORT") else str}
+            if not metavar:
+                kind = {"action": "store_const", "const": True}
+            group.add_argument(*spellings.split(), dest=dest, help=meaning, **kind)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves the deployments file, printed where options made it, until a signal. Returns 1 if it cannot be served."""
-    repeated: tuple[Problem, ...] = ()
+    """Serves the deployments file, printed where options changed it, until a signal. Returns 1 if that cannot be."""
     try:
-        if args.config is not None:
-            repeated = repeated_keys(args.config.read_text(encoding="utf-8"))
+        written = "" if args.config is None else args.config.read_text(encoding="utf-8")
         config = deployments_file(args, os.environ)
     except (OSError, ValueError, yaml.YAMLError) as error:
         print(f"diffusion-serve up: {error}", file=sys.stderr)
         return 1
-    report = check_config(config, here=starts_ray() and not args.print)
-    for problem in (*repeated, *report.problems):
-        print(problem, file=sys.stderr)
-    if repeated or not report.ok:
+    report = check_config(config, written, here=starts_ray() and not args.print)
+    if not report.tell():
         return 1
     if not report.can_start:
         print("diffusion-serve up: this machine lacks what the warnings name; nothing was started", file=sys.stderr)
         return 1
-    if args.print or not _is_as_written(config, args.config):
+    if args.print or config != yaml.safe_load(written):
         print(dump(config), end="", flush=True)
     if args.print:
         return 0
     print(report.summary, file=sys.stderr, flush=True)
     return serve_until_told(config, dashboard=args.dashboard)
-
-
-def _is_as_written(config: dict[str, Any], file: Path | None) -> bool:
-    """Whether the options changed nothing, so that nobody needs to see the file again."""
-    return file is not None and config == yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 # --- options to a deployments file ------------------------------------------------------------------------------------
@@ -107,76 +116,50 @@ def _is_as_written(config: dict[str, Any], file: Path | None) -> bool:
 def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
     """The deployments file for these options and this environment. Raises ValueError on contradictions."""
     base = BASE if args.config is None else yaml.safe_load(args.config.read_text(encoding="utf-8"))
-    http = {"host": args.http_host, "port": _port(args, environ)}
-    media = {"root": args.media_output_fs_url, "public_url": args.media_output_http_url}
+    http = _given(args, "http")
+    variable = next((name for name in ("DYN_HTTP_PORT", "HTTP_PORT") if environ.get(name)), None)
+    if variable and "port" not in http:
+        http["port"] = _integer(environ, variable)
     name = application_name(base)
     application: dict[str, Any] = {"name": name, **base["applications"][0]}
     models = _models(args, environ, (application.get("args") or {}).get("models") or {})
-    settings: dict[str, Any] = {"media": _given(media), "access": _given({"keys_env": args.keys_env}), "models": models}
+    settings: dict[str, Any] = {"media": _given(args, "media"), "access": _given(args, "access"), "models": models}
     if any("gpus" in model for model in models.values() if model is not None):
         settings["profile"] = "gpu"  # who asks for GPUs does not want the demo
     changes = {
-        "http_options": _given(http),
+        "http_options": http,
         "applications": [{"name": name, "args": {key: value for key, value in settings.items() if value}}],
     }
     return merged([{**base, "applications": [application]}, changes])
 
 
-def _port(args: argparse.Namespace, environ: Mapping[str, str]) -> int | None:
-    if args.http_port is not None:
-        return args.http_port
-    for variable in ("DYN_HTTP_PORT", "HTTP_PORT"):
-        if value := environ.get(variable):
-            return _integer(variable, value)
-    return None
-
-
 def _models(args: argparse.Namespace, environ: Mapping[str, str], written: Mapping[str, Any]) -> dict[str, Any]:
     """What the options say of models, over those `written` in the file: null for what they do not name."""
-    named = _named_kinds(args)
-    chosen = named or tuple(kind for kind in KINDS if written.get(kind, {}) is not None)
-    own = {
-        "model": args.model_path,
-        "served_name": args.served_model_name,
-        "revision": args.revision,
-        "trust_remote_code": args.trust_remote_code,
-    }
-    if _given(own) and len(chosen) != 1:
+    named, own = _given(args, "kind"), _given(args, "own")
+    chosen = [kind for kind in KINDS if (kind in named if named else written.get(kind, {}) is not None)]
+    if own and len(chosen) != 1:
         raise ValueError(
             "--model-path, --served-model-name, --revision and --trust-remote-code need exactly one kind, "
             "such as --image-diffusion-worker"
         )
-    models: dict[str, Any] = {kind: {} for kind in chosen}
-    if "text" in chosen:
-        models["text"] |= _text(args, environ)
+    models: dict[str, Any] = {}
     for kind in chosen:
-        models[kind] |= _given(own)
-        if kind != "text":
-            models[kind] |= _media_model(kind, args)
+        models[kind] = own | (_text(args, environ) if kind == "text" else _media_model(kind, args))
         if args.tp_size:
             models[kind] |= _parallel(args.tp_size)
-    return (
-        dict.fromkeys((*KINDS, *written)) | models
-        if named
-        else {kind: model for kind, model in models.items() if model}
-    )
-
-
-def _named_kinds(args: argparse.Namespace) -> tuple[Kind, ...]:
-    flags: dict[Kind, Any] = {
-        "text": args.dllm_algorithm,
-        "image": args.image_diffusion_worker,
-        "video": args.video_generation_worker,
-    }
-    return tuple(kind for kind in KINDS if flags[kind])
+    if named:
+        return dict.fromkeys((*KINDS, *written)) | models
+    return {kind: model for kind, model in models.items() if model}
 
 
 def _text(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
-    text = _given({"algorithm": args.dllm_algorithm or environ.get("DLLM_ALGORITHM") or None})
+    text: dict[str, Any] = {}
+    if algorithm := _given(args, "kind").get("text") or environ.get("DLLM_ALGORITHM"):
+        text["algorithm"] = algorithm
     if path := args.dllm_algorithm_config or environ.get("DLLM_ALGORITHM_CONFIG"):
         text["algorithm_config"] = _algorithm_config(Path(path))
-    if not args.tp_size and (size := environ.get("TP_SIZE")):
-        text |= _parallel(_integer("TP_SIZE", size))
+    if not args.tp_size and environ.get("TP_SIZE"):
+        text |= _parallel(_integer(environ, "TP_SIZE"))
     return text
 
 
@@ -190,13 +173,11 @@ def _algorithm_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _media_model(kind: Kind, args: argparse.Namespace) -> dict[str, Any]:
-    defaults = {"width": args.width, "height": args.height, "num_inference_steps": args.num_inference_steps}
-    if kind == "video":
-        defaults["num_frames"] = args.num_frames
-    model = dict(WAN[args.wan_size]) if kind == "video" and args.wan_size else {}
-    if given := _given(defaults):
-        model["defaults"] = given
+def _media_model(kind: str, args: argparse.Namespace) -> dict[str, Any]:
+    is_video = kind == "video"
+    model = dict(WAN[args.wan_size]) if is_video and args.wan_size else {}
+    if defaults := _given(args, "defaults") | (_given(args, "video") if is_video else {}):
+        model["defaults"] = defaults
     return model
 
 
@@ -204,12 +185,15 @@ def _parallel(gpus: int) -> dict[str, Any]:
     return {"gpus": gpus, "parallel": "tensor"} if gpus > 1 else {"gpus": gpus}
 
 
-def _integer(variable: str, value: str) -> int:
+def _integer(environ: Mapping[str, str], variable: str) -> int:
     try:
-        return int(value)
+        return int(environ[variable])
     except ValueError as error:
-        raise ValueError(f"the environment's {variable} is not a number: '{value}'") from error
+        raise ValueError(f"the environment's {variable} is not a number: '{environ[variable]}'") from error
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+def _given(args: argparse.Namespace, section: str) -> dict[str, Any]:
+    """The options of one section that were given, by the names of the settings that they set."""
+    begin = f"{section}."
+    given = {dest: value for dest, value in vars(args).items() if dest.startswith(begin) and value is not None}
+    return {dest.removeprefix(begin): value for dest, value in given.items()}
