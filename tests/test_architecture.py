@@ -56,7 +56,7 @@ def test_the_package_itself_imports_nothing() -> None:
     assert imported_by("import serve_app") - imported_by("pass") == {"serve_app"}
 
 
-@pytest.mark.parametrize("module", ["serve_app.engines.base", "serve_app.engines.load", "serve_app.engines.shapes"])
+@pytest.mark.parametrize("module", ["serve_app.engines.base", "serve_app.engines.load", "serve_app.engines.pictures"])
 def test_engines_are_chosen_without_loading_one(module: str) -> None:
     heavy = {"ray", "torch", "diffusers", "transformers", "sglang", "starlette"}
     assert top_level(imported_by(f"import {module}")) & heavy == set()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 
 from serve_app.deployments import provenance
@@ -20,6 +21,7 @@ from serve_app.model_settings import ImageSettings
 from serve_app.settings import Settings
 from serve_app.storage import check_store
 from serve_app.tasks import GeneratedImage, ImageEvent, ImagePreview, ImageResult, ImageTask, Timing
+from serve_app.waiting import follow
 
 
 class ImageDeployment(ModelDeployment[ImageEngine]):
@@ -34,20 +36,19 @@ class ImageDeployment(ModelDeployment[ImageEngine]):
 
     async def stream(self, task: ImageTask) -> AsyncGenerator[ImageEvent]:
         """Encoded previews as they come, and the ImageResult last. Closing it stops the engine."""
-        steps: asyncio.Queue[Step | None] = asyncio.Queue()
-        drawing = asyncio.create_task(self._generate(task, steps.put_nowait))
-        drawing.add_done_callback(lambda _: steps.put_nowait(None))
         index = 0
-        try:
-            while (step := await steps.get()) is not None:
-                if step.preview is not None and index < task.partial_images:
-                    data = await self._encoded(task, step.preview, None)
-                    yield ImagePreview(index=index, step=step.step, total=step.total, data=data)
+
+        async def draw(emit: Callable[[Step | ImageResult], None]) -> None:
+            emit(await self._generate(task, emit))
+
+        async with aclosing(follow(draw)) as events:
+            async for event in events:
+                if isinstance(event, ImageResult):
+                    yield event
+                elif event.preview is not None and index < task.partial_images:
+                    data = await self._encoded(task, event.preview, None)
+                    yield ImagePreview(index=index, step=event.step, total=event.total, data=data)
                     index += 1
-            yield drawing.result()
-        finally:
-            drawing.cancel()
-            await asyncio.wait([drawing])
 
     async def _probe(self) -> None:
         await check_store(self._store, self._settings.media.root)

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serve_app.abilities import refuse_what_it_lacks
+from serve_app.engines import pictures
 from serve_app.engines.base import ImageOutput, OnStep, Pixels, Step, VideoOutput
-from serve_app.engines.diffusers import loading, pictures
+from serve_app.engines.diffusers import loading
 from serve_app.engines.diffusers.adapters import Adapters
 from serve_app.engines.diffusers.caching import cached, can_cache, check_presets
 from serve_app.engines.diffusers.families import find_family
 from serve_app.engines.diffusers.families.base import Call, ImageFamily, Size, VideoFamily
 from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.engines.prompts import PromptCounter
-from serve_app.engines.shapes import next_frames, next_multiple, spread
 from serve_app.errors import InvalidRequest
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import ImageTask, ModelCard, VideoTask
@@ -60,7 +60,7 @@ class DiffusersDiffusion(Generic[F]):
     def _size(self, task: ImageTask | VideoTask) -> Size:
         """What the pipeline makes, of which the asked size is a part."""
         multiple = self._family.multiple
-        return Size(next_multiple(task.width, multiple), next_multiple(task.height, multiple))
+        return Size(pictures.next_multiple(task.width, multiple), pictures.next_multiple(task.height, multiple))
 
 
 class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
@@ -98,7 +98,7 @@ class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
         self._adapters.apply(task.adapters)
         drawing = _Drawing(self._family, task, self._size(task))
         total = drawing.steps * task.n
-        wanted = spread(task.partial_images, total)
+        wanted = pictures.spread(task.partial_images, total)
         seeds = [task.seed + index for index in range(task.n)]
         pixels: list[Pixels] = []
         for index, seed in enumerate(seeds):
@@ -166,7 +166,7 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
         self._adapters.apply(task.adapters)
         size = self._size(task)
         given = [pictures.pad(pictures.read(each, task.width, task.height), size.width, size.height) for each in images]
-        call = family.plan(task, size, next_frames(task.num_frames, family.group), given)
+        call = family.plan(task, size, pictures.next_frames(task.num_frames, family.group), given)
 
         def report(pipe: Any, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
             run.check()

@@ -10,11 +10,13 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import torch
 
 from serve_app.errors import EngineDied, GenerationFailed, ServeError
+from serve_app.waiting import finish, follow
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -55,30 +57,15 @@ class Worker:
         """What `work` returns. When cancelled, stops the work and waits until the thread is free."""
         loop = asyncio.get_running_loop()
         run = Run(loop)
-        future = loop.run_in_executor(self._executor, self._guarded, work, run)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            run.stop()
-            await _ended(future)
-            raise
+        return await finish(loop.run_in_executor(self._executor, self._guarded, work, run), run.stop)
 
-    async def stream(self, work: Callable[[Run, Callable[[E], None]], None]) -> AsyncGenerator[E]:
+    def stream(self, work: Callable[[Run, Callable[[E], None]], None]) -> AsyncGenerator[E]:
         """What `work` emits while it runs, never None. Closing it stops the run and waits until the thread is free."""
-        events: asyncio.Queue[E | None] = asyncio.Queue()  # None ends it
 
-        def whole(run: Run) -> None:
-            work(run, lambda event: run.post(events.put_nowait, event))
+        async def whole(emit: Callable[[E], None]) -> None:
+            await self.run(lambda run: work(run, partial(run.post, emit)))
 
-        task = asyncio.create_task(self.run(whole))
-        task.add_done_callback(lambda _: events.put_nowait(None))
-        try:
-            while (event := await events.get()) is not None:
-                yield event
-            await task
-        finally:
-            task.cancel()
-            await _ended(task)
+        return follow(whole)
 
     def check_health(self) -> None:
         if self._died is not None:
@@ -103,14 +90,3 @@ class Worker:
             raise EngineDied(self._died) from error
         except Exception as error:
             raise GenerationFailed(f"{type(error).__name__}: {error}") from error
-
-
-async def _ended(future: asyncio.Future[T]) -> None:
-    """Waits for `future` however often the waiting task is cancelled: the device must be free before anyone goes on."""
-    while not future.done():
-        try:
-            await asyncio.wait({future})
-        except asyncio.CancelledError:
-            continue
-    if not future.cancelled():
-        future.exception()  # marks it as seen: the caller has gone and wants no result

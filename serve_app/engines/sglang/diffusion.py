@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import io
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from serve_app.abilities import refuse_what_it_lacks
+from serve_app.engines import pictures
 from serve_app.engines.base import ImageOutput, OnStep, Pixels, VideoOutput
 from serve_app.engines.parallel import guidance_of, sglang_arguments
 from serve_app.engines.presets import find_step_caching
@@ -26,9 +26,7 @@ from serve_app.engines.sglang.families import INPUT_IMAGES
 from serve_app.engines.sglang.generator import Generator
 from serve_app.engines.sglang.progress import Progress
 from serve_app.engines.sglang.requests import image_arguments, video_arguments
-from serve_app.engines.shapes import next_multiple
 from serve_app.errors import GenerationFailed, InvalidRequest
-from serve_app.media.images import decode_image
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import Adapter, ImageTask, Kind, ModelCard, Precision, StepCaching, VideoTask
 
@@ -38,8 +36,6 @@ PATCH = 16
 """Pixels a side that the transformer takes at a time: a latent pixel is 8x8, and it takes 2x2 of them."""
 WARM_UP_STEPS = 2
 """Each step runs the same kernels; a multistep scheduler has a first and a later kind."""
-SIDE = 64
-"""Pixels a side of an image that is never looked at."""
 CACHED_STEPS = 8
 """Enough for a step cache to fill and be used."""
 
@@ -95,7 +91,7 @@ class SGLangDiffusion:
 
         It has an image where the model takes no request without one.
         """
-        images = [decode_image(_gray_png(SIDE, SIDE))] if self._needs_image else []
+        images = [pictures.read(pictures.blank())] if self._needs_image else []
         with self._as_files("own", images) as files:
             paths = [str(file) for file in files]
             # a list for images to edit, one path for a first frame, as the requests of callers have it
@@ -187,7 +183,7 @@ class SGLangImageEngine(SGLangDiffusion):
                 num_inference_steps=WARM_UP_STEPS,
                 guidance_scale=self._settings.defaults.guidance_scale,
                 seed=0,
-                input_images=(_gray_png(width, height),) if self._needs_image else (),
+                input_images=(pictures.blank(width, height),) if self._needs_image else (),
             )
             for width, height in self._sizes
         ]
@@ -204,8 +200,7 @@ class SGLangImageEngine(SGLangDiffusion):
         progress = Progress(task.n * steps, parts=task.n)
         seeds = [task.seed + i for i in range(task.n)]
         started = time.monotonic()
-        # upright and without transparency
-        images = (decode_image(data).convert("RGB") for data in task.input_images)
+        images = (pictures.read(data) for data in task.input_images)
         with self._as_files(task.id, images) as files:
             pixels = [await self._draw(task, seed, files, progress, on_step) for seed in seeds]
         on_step(progress.finish())
@@ -324,13 +319,13 @@ class SGLangVideoEngine(SGLangDiffusion):
 
     def _fitted(self, image: bytes, task: VideoTask) -> Image.Image:
         """The first frame at the size that is generated: scaled to cover it, cut to its middle."""
-        size = next_multiple(task.width, self._multiple), next_multiple(task.height, self._multiple)
-        return ImageOps.fit(decode_image(image).convert("RGB"), size, Image.Resampling.LANCZOS)
+        size = pictures.next_multiple(task.width, self._multiple), pictures.next_multiple(task.height, self._multiple)
+        return ImageOps.fit(pictures.read(image), size, Image.Resampling.LANCZOS)
 
     async def _warm(self, task: VideoTask) -> None:
         images: list[bytes | None] = [] if self._needs_image else [None]
         if "image_to_video" in self.card.capabilities:
-            images.append(_gray_png(task.width, task.height))
+            images.append(pictures.blank(task.width, task.height))
         for image in images:
             output = await self.generate(task, image, lambda _: None)
             if output.path is not None:
@@ -365,9 +360,3 @@ def _as_tensor(image: Image.Image) -> Any:
 
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
     return pixels.div(127.5).sub(1.0)[None, :, None]
-
-
-def _gray_png(width: int, height: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (width, height), (128, 128, 128)).save(buffer, "PNG")
-    return buffer.getvalue()

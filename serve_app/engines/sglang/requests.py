@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serve_app.engines.shapes import next_frames, next_multiple
+from serve_app.engines.pictures import next_frames, next_multiple
 from serve_app.tasks import ImageTask, Precision, StepCaching, VideoTask
 
 Arguments = dict[str, Any]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from serve_app import demo
-from serve_app.engines.diffusers import pictures
+from serve_app.engines import pictures
 from serve_app.engines.diffusers.diffusion import DiffusersImageEngine
 from serve_app.engines.load import load_image, load_video
 from serve_app.errors import UnsupportedParameter

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from serve_app import demo
+from serve_app.engines import pictures
 from serve_app.engines.base import ImageOutput
-from serve_app.engines.diffusers import pictures
 from serve_app.engines.diffusers.caching import check_presets
 from serve_app.engines.diffusers.diffusion import DiffusersImageEngine
 from serve_app.engines.load import load_image, load_video

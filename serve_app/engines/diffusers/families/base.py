@@ -14,7 +14,8 @@ import diffusers
 import torch
 from PIL import Image
 
-from serve_app.engines.diffusers import loading, pictures
+from serve_app.engines import pictures
+from serve_app.engines.diffusers import loading
 from serve_app.engines.diffusers.loading import Source
 from serve_app.errors import InvalidRequest
 from serve_app.tasks import ImageTask, VideoTask

@@ -9,7 +9,7 @@ from typing import Any
 
 from serve_app.engines.diffusers.families.base import Call, T, VideoFamily
 from serve_app.engines.diffusers.loading import Source
-from serve_app.engines.shapes import next_multiple
+from serve_app.engines.pictures import next_multiple
 from serve_app.tasks import VideoTask
 
 LEAST_MULTIPLE = 16

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from diffusers import UNet2DConditionModel, WanTransformer3DModel
 
-from serve_app.engines.diffusers import pictures
+from serve_app.engines import pictures
 from serve_app.engines.diffusers.diffusion import DiffusersImageEngine, DiffusersVideoEngine
 from serve_app.engines.load import load_image, load_video
 from serve_app.model_settings import AdapterSettings, ImageSettings, VideoSettings

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.engines.shapes import next_frames, next_multiple, spread
+from serve_app.engines.pictures import next_frames, next_multiple, spread
 
 
 @pytest.mark.parametrize(("value", "multiple", "expected"), [(1, 16, 16), (16, 16, 16), (17, 16, 32), (250, 32, 256)])

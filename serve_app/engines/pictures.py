@@ -1,4 +1,4 @@
-"""Encoded input pictures to the size a pipeline wants. Knows no model."""
+"""Pictures at the sizes that a model can make: sizes and frame counts are rounded up, and the rest is cropped. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from PIL import Image
 
 from serve_app.engines.base import Pixels
 from serve_app.media.images import decode_image
+
+
+def next_multiple(value: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is not below `value`."""
+    return -(-value // multiple) * multiple
+
+
+def next_frames(frames: int, group: int) -> int:
+    """The smallest group x k + 1 that is not below `frames`: video models pack frames after the first by `group`."""
+    return next_multiple(frames - 1, group) + 1
+
+
+def spread(count: int, total: int) -> tuple[int, ...]:
+    """`count` of the steps 1 to `total`, evenly spread and none of them the last, where there are so many."""
+    places = {max(1, round(total * (place + 1) / (count + 1))) for place in range(count)}
+    return tuple(sorted(step for step in places if step <= total))
 
 
 def read(data: bytes, width: int = 0, height: int = 0) -> Image.Image:
@@ -43,8 +59,8 @@ def to_pixels(values: NDArray[np.floating]) -> Pixels:
     return (values * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def blank() -> bytes:
-    """A small encoded grey picture, for the warm-up of models that need one."""
+def blank(width: int = 64, height: int = 64) -> bytes:
+    """An encoded grey picture, for the warm-up of models that need one."""
     file = io.BytesIO()
-    Image.new("RGB", (64, 64), "grey").save(file, "PNG")
+    Image.new("RGB", (width, height), "grey").save(file, "PNG")
     return file.getvalue()
