@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from serve_app.engines.length import fitted
+from serve_app.engines.prompts import fitted
 from serve_app.errors import ContextLengthExceeded
 from serve_app.tasks import Message, TextTask
 

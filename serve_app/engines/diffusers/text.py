@@ -14,8 +14,7 @@ from serve_app.engines.diffusers.detokenizer import Detokenizer, Piece
 from serve_app.engines.diffusers.families import find_family
 from serve_app.engines.diffusers.families.text import TextFamily
 from serve_app.engines.diffusers.worker import Run, Worker
-from serve_app.engines.length import fitted
-from serve_app.engines.sampling import name_ignored
+from serve_app.engines.prompts import fitted, name_ignored, read_prompt
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import FinishReason, ModelCard, TextBlock, TextEnd, TextEvent, TextStep, TextTask, Timing
 
@@ -32,7 +31,6 @@ class DiffusersTextEngine:
         family, class_name = find_family(TextFamily, source, "text")
         self._algorithm = parse_algorithm(settings, family.algorithms)
         self._family = family(source, class_name)
-        self._tokenizer = self._family.tokenizer
         self._gpus = settings.gpus
         self._warm_up_tokens = min(2 * self._family.block_length, settings.limits.max_tokens)
         self._worker = Worker("text-engine", source.threads(self._family.model))
@@ -45,7 +43,7 @@ class DiffusersTextEngine:
         )
 
     async def generate(self, task: TextTask) -> AsyncGenerator[TextEvent]:
-        prompt = self._prompt_ids(task)
+        prompt = read_prompt(task, self._family.tokenizer)
         task = fitted(task, len(prompt), self._family.context)
 
         def work(run: Run, emit: Emit) -> None:
@@ -65,14 +63,6 @@ class DiffusersTextEngine:
 
     def close(self) -> None:
         self._worker.close()
-
-    def _prompt_ids(self, task: TextTask) -> list[int]:
-        if not task.messages:
-            return self._tokenizer(task.prompt)["input_ids"]
-        if task.raw_prompt or not self._tokenizer.chat_template:
-            return self._tokenizer("\n".join(message.content for message in task.messages))["input_ids"]
-        messages = [{"role": message.role, "content": message.content} for message in task.messages]
-        return self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
 
 
 @dataclass(slots=True)

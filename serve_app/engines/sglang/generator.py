@@ -8,11 +8,9 @@ needs a thread. Whoever cancels waits until the worker has ended its step (see s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from serve_app.engines.sglang import stopping
@@ -20,13 +18,13 @@ from serve_app.engines.sglang.ports import free_ports
 from serve_app.engines.sglang.processes import Processes
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
 from serve_app.scratch import Scratch, memory
+from serve_app.waiting import finish, wait_out
 
-WATCH_S = 0.2
 BROKEN_DEVICE = ("CUDA error", "NCCL error", "cudaError")
 """After one of these a worker answers every later request with it too. (Out of memory reads "CUDA out of memory".)"""
 
 OnFraction = Callable[[float], None]
-"""Called a few times a second with the fraction that the workers have reported as done."""
+"""Called a few times a second with the fraction that the workers have reported as done, 0 where there is no news."""
 
 
 class Generator:
@@ -56,7 +54,6 @@ class Generator:
         self._client = AsyncSchedulerClient()
         self._client.initialize(self.args)
         self._one_at_a_time = asyncio.Lock()
-        self._died: str | None = None
         self._reports = _progress_socket(self.args.progress_endpoint)
         if not allow_fallback and (native := self._pipeline_class()) == "DiffusersPipeline":
             self.close()
@@ -81,19 +78,23 @@ class Generator:
 
         A cancel ends the generation at its next step and returns when the worker is free.
         """
-        work = asyncio.create_task(self._ask(request, on_fraction))
-        return await _to_its_end(work, stopping.asked(self.folder, request.request_id))
+        request.report_progress = True
+        stop = stopping.path(self.folder, request.request_id)
+        try:
+            return await self._send([request], lambda: on_fraction(self._reported(request.request_id)), stop.touch)
+        finally:
+            stop.unlink(missing_ok=True)
 
     async def control(self, message: Any) -> Any:
         """What the workers answer to a message that changes or shows their state; between generations. Raises as `ask`.
 
         A cancel waits for the answer.
         """
-        return await _to_its_end(asyncio.create_task(self._control(message)), contextlib.nullcontext())
+        return await self._send(message, lambda: None, lambda: None)
 
     async def check_health(self) -> None:
         """Raises EngineDied when a worker has ended, or does not answer while it has nothing to do."""
-        self._check_alive()
+        self._processes.check()
         if self._one_at_a_time.locked():
             return  # a worker that computes answers nobody
         async with self._one_at_a_time:
@@ -102,7 +103,6 @@ class Generator:
 
     def close(self) -> None:
         """Ends the workers at once: they hold nothing that needs an orderly end."""
-        self._died = self._died or "The engine was closed."
         self._processes.kill()
         # without them DiffGenerator has nothing to end but its socket
         self._generator.local_scheduler_process = None
@@ -138,72 +138,34 @@ class Generator:
         info = get_model_info(self.args.model_path, backend=self.args.backend, model_id=self.args.model_id)
         return info.pipeline_cls.__name__ if info is not None else "nothing"
 
-    async def _control(self, message: Any) -> Any:
+    async def _send(self, message: Any, look: Callable[[], object], stop: Callable[[], object]) -> Any:
+        """The workers' answer; `look` is called a few times a second until it comes, `stop` where nobody waits."""
+        return await finish(asyncio.create_task(self._reply(message, look)), stop)
+
+    async def _reply(self, message: Any, look: Callable[[], object]) -> Any:
         async with self._one_at_a_time:
-            return await self._reply(message, lambda: None)
-
-    async def _ask(self, request: Any, on_fraction: OnFraction) -> Any:
-        async with self._one_at_a_time:
-            request.report_progress = True
-            fraction = 0.0
-
-            def look() -> None:
-                nonlocal fraction
-                fraction = self._reported(request.request_id) or fraction
-                on_fraction(fraction)
-
-            return await self._reply([request], look)
-
-    async def _reply(self, message: Any, look: Callable[[], None]) -> Any:
-        """The workers' answer; `look` is called a few times a second until it comes."""
-        self._check_alive()
-        reply = asyncio.ensure_future(self._client.forward(message))
-        try:
-            while not (await asyncio.wait({reply}, timeout=WATCH_S))[0]:
-                self._check_alive()
-                look()
-        finally:
-            if not reply.done():
+            self._processes.check()
+            reply = asyncio.ensure_future(self._client.forward(message))
+            try:
+                output = await self._processes.watch(reply, look)
+            finally:
                 reply.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await reply
-        output = reply.result()
+                await wait_out(reply)
+        if output.error and any(sign in str(output.error) for sign in BROKEN_DEVICE):
+            self._processes.died = f"The GPU worker cannot go on: {output.error}"
+            self._processes.check()
         if output.error:
-            self._note_broken_device(str(output.error))
             raise GenerationFailed(str(output.error))
         return output
 
-    def _check_alive(self) -> None:
-        if self._died is None and (name := self._processes.ended()) is not None:
-            self._died = f"The engine's worker process {name} ended."
-        if self._died is not None:
-            raise EngineDied(self._died)
-
-    def _note_broken_device(self, error: str) -> None:
-        if any(sign in error for sign in BROKEN_DEVICE):
-            self._died = f"The GPU worker cannot go on: {error}"
-            raise EngineDied(self._died)
-
-    def _reported(self, request_id: str) -> float | None:
+    def _reported(self, request_id: str) -> float:
         """The newest fraction sent since the last look; the last ones of the request before may wait there too."""
-        fraction = None
+        fraction = 0.0
         while self._reports.poll(0):
             reported, completed, total = self._reports.recv_json()
             if reported == request_id and total:
                 fraction = completed / total
         return fraction
-
-
-async def _to_its_end(work: asyncio.Task[Any], when_cancelled: AbstractContextManager[None]) -> Any:
-    """What `work` gives. A cancel is raised when it has ended, and waits for that within `when_cancelled`."""
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        with when_cancelled:
-            await asyncio.wait({work})
-        if not work.cancelled():
-            work.exception()  # seen, so that asyncio does not report it as forgotten
-        raise
 
 
 def _progress_socket(endpoint: str) -> Any:

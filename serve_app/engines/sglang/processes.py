@@ -1,58 +1,51 @@
-"""The worker processes of one engine: whether they live, and their end. Knows nothing of what they compute.
-
-A process is watched through its pidfd (Linux 5.3), which turns readable when it ends, whoever reaps it.
-"""
+"""The worker processes of one engine: whether they live, and their end. Knows nothing of what they compute."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import os
-import select
-import signal
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import psutil
 
+from serve_app.errors import EngineDied
+
+T = TypeVar("T")
+WATCH_S = 0.2
+
 
 class Processes:
-    """Processes by id, each with the name that an error shows."""
+    """Processes by id, each with the name that an error shows. `died` is why nobody may ask them any more."""
 
     def __init__(self, named: Iterable[tuple[int, str]]) -> None:
-        self._names = {os.pidfd_open(pid): (pid, name) for pid, name in named}
+        self._named = [(psutil.Process(pid), name) for pid, name in named]
+        self.died: str | None = None
 
-    @property
-    def pids(self) -> list[int]:
-        return [pid for pid, _ in self._names.values()]
+    def check(self) -> None:
+        """Raises EngineDied once one of them has ended."""
+        ended = (f"The worker process {name} ended." for process, name in self._named if not _lives(process))
+        self.died = self.died or next(ended, None)
+        if self.died is not None:
+            raise EngineDied(self.died)
 
-    def ended(self) -> str | None:
-        """The name of one that has ended, if any."""
-        ready = self._ended(0)
-        return self._names[ready[0]][1] if ready else None
+    async def watch(self, work: asyncio.Future[T], look: Callable[[], object] = lambda: None) -> T:
+        """What `work` gives; EngineDied where a process ends meanwhile. Until then `look` is called every 0.2 s."""
+        while not (await asyncio.wait({work}, timeout=WATCH_S))[0]:
+            self.check()
+            look()
+        return work.result()
 
     def kill(self, wait_s: float = 10.0) -> None:
         """Ends them and all that they started, and waits until they are gone; safe to call twice."""
-        if not self._names:
-            return
-        for parent in self.pids:
-            for pid in (*reversed(descendants(parent)), parent):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + wait_s
-        while len(self._ended(0.1)) < len(self._names) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for fd, (pid, _) in self._names.items():
-            # a zombie holds its name and its place until its parent, usually us, asks for it
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-            os.close(fd)
-        self._names = {}
-
-    def _ended(self, wait_s: float) -> list[int]:
-        poll = select.poll()
-        for fd in self._names:
-            poll.register(fd, select.POLLIN)
-        return [fd for fd, _ in poll.poll(wait_s * 1000)]
+        self.died = self.died or "The engine was closed."
+        for process, _ in self._named:
+            for pid in (*reversed(descendants(process.pid)), process.pid):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    psutil.Process(pid).kill()
+        # also asks for how they ended: until then a child of ours holds its name and its place
+        psutil.wait_procs([process for process, _ in self._named], timeout=wait_s)
+        self._named = []
 
 
 def descendants(pid: int) -> list[int]:
@@ -61,3 +54,10 @@ def descendants(pid: int) -> list[int]:
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

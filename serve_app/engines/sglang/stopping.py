@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +50,8 @@ def shorten(record: logging.LogRecord) -> bool:
 
 
 def path(folder: Path, request_id: str) -> Path:
+    """The file that stands while the request is to end."""
     return folder / f"{request_id}.stop"
-
-
-@contextmanager
-def asked(folder: Path, request_id: str) -> Generator[None]:
-    """The wish to stop stands while the block runs."""
-    file = path(folder, request_id)
-    file.touch()
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def _for_all(wish: bool) -> bool:

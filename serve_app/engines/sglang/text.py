@@ -18,25 +18,24 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
 from serve_app.engines.families import algorithms_of
-from serve_app.engines.length import fitted
 from serve_app.engines.parallel import guidance_of, sglang_arguments
-from serve_app.engines.sampling import name_ignored
+from serve_app.engines.prompts import fitted, name_ignored, read_prompt
 from serve_app.engines.sglang import algorithms
 from serve_app.engines.sglang.blocks import Blocks, first_end
 from serve_app.engines.sglang.ports import free_ports
-from serve_app.engines.sglang.processes import Processes
-from serve_app.errors import ContextLengthExceeded, EngineDied, GenerationFailed, InvalidRequest
+from serve_app.engines.sglang.processes import WATCH_S, Processes
+from serve_app.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest
 from serve_app.model_settings import TextSettings
 from serve_app.scratch import Scratch
 from serve_app.tasks import FinishReason, ModelCard, TextEnd, TextEvent, TextTask, Timing
+from serve_app.waiting import follow, wait_out
 
-WATCH_S = 0.2
 ABORT_S = 5.0
 """How long an aborted request may take to leave the engine: it does so at the next denoising step."""
 UNSENT_TOKENS = 2
@@ -73,19 +72,16 @@ class SGLangTextEngine:
             self._engine.tokenizer_manager.model_config.context_len, settings.max_total_tokens or sys.maxsize
         )
         self._warm_up_tokens = min(WARM_UP_TOKENS, settings.limits.max_tokens)
-        self._open: set[asyncio.Queue[Chunk | BaseException | None]] = set()
-        self._watch: asyncio.Task[None] | None = None
-        self._died: str | None = None
         self._most_at_once = settings.max_running_requests
         self.card = ModelCard(model=settings.id, kind="text", engine="sglang", capabilities=frozenset({"cancel"}))
 
     async def generate(self, task: TextTask) -> AsyncGenerator[TextEvent]:
         """Finished blocks, then a TextEnd. Closing it takes the request out of the engine at its next step."""
-        self._check_alive()
-        prompt = self._prompt(task)
-        task = fitted(task, self._count_tokens(prompt), self._context)
+        self._processes.check()
+        prompt = read_prompt(task, self._tokenizer)
+        task = fitted(task, len(prompt), self._context)
         blocks, started = Blocks(task.stop), time.monotonic()
-        async with aclosing(self._chunks(task, prompt)) as chunks:
+        async with aclosing(follow(lambda emit: self._ask(task, prompt, emit))) as chunks:
             async for chunk in chunks:
                 finish = _finish_reason(chunk)
                 text, tokens = chunk["text"], len(chunk["output_ids"])
@@ -112,11 +108,10 @@ class SGLangTextEngine:
             await asyncio.gather(*(self._warm(f"warm-up {i}") for i in range(count)))
 
     async def check_health(self) -> None:
-        self._check_alive()
+        self._processes.check()
 
     def close(self) -> None:
         """Ends the engine's processes at once."""
-        self._died = self._died or "The engine was closed."
         self._processes.kill()
         # its own end kills every child of this process, ours or not
         atexit.unregister(self._engine.shutdown)
@@ -129,82 +124,40 @@ class SGLangTextEngine:
         async for _ in self.generate(task):
             pass
 
-    async def _chunks(self, task: TextTask, prompt: dict[str, Any]) -> AsyncGenerator[Chunk]:
-        """SGLang's answers, and EngineDied when a process ends meanwhile: SGLang itself would wait for ever."""
+    async def _ask(self, task: TextTask, prompt: list[int], emit: Callable[[Chunk], None]) -> None:
+        """Emits SGLang's answers. EngineDied when a process ends meanwhile: SGLang itself would wait for ever."""
         request_id = uuid.uuid4().hex
-        queue: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue()
-        pump = asyncio.create_task(self._pump(task, prompt, request_id, queue))
-        self._open.add(queue)
-        if self._watch is None or self._watch.done():
-            self._watch = asyncio.create_task(self._watch_processes())
+        asking = asyncio.create_task(self._pump(task, prompt, request_id, emit))
         try:
-            while (answer := await queue.get()) is not None:
-                if isinstance(answer, BaseException):
-                    raise answer
-                yield answer
+            await self._processes.watch(asking)
         finally:
-            self._open.discard(queue)
             given_up = time.monotonic() + ABORT_S
-            while not pump.done() and self._died is None and time.monotonic() < given_up:
+            while not asking.done() and self._processes.died is None and time.monotonic() < given_up:
                 # a request that was never handed on cannot be aborted yet, and the scheduler is asked once only
                 state = self._engine.tokenizer_manager.rid_to_state.get(request_id)
                 if getattr(state, "dispatched", True):
                     self._engine.tokenizer_manager.abort_request(request_id)
-                await asyncio.wait({pump}, timeout=WATCH_S)
-            pump.cancel()
+                await asyncio.wait({asking}, timeout=WATCH_S)
+            asking.cancel()
+            await wait_out(asking)
 
-    async def _pump(
-        self,
-        task: TextTask,
-        prompt: dict[str, Any],
-        request_id: str,
-        queue: asyncio.Queue[Chunk | BaseException | None],
-    ) -> None:
+    async def _pump(self, task: TextTask, prompt: list[int], request_id: str, emit: Callable[[Chunk], None]) -> None:
+        # SGLang takes no empty list
+        asked: dict[str, Any] = {"input_ids": prompt} if prompt else {"prompt": ""}
         try:
             answer = await self._engine.async_generate(
-                **prompt, sampling_params=_sampling_parameters(task), stream=task.in_blocks, rid=request_id
+                **asked, sampling_params=_sampling_parameters(task), stream=task.in_blocks, rid=request_id
             )
             if not task.in_blocks:
-                queue.put_nowait(cast(Chunk, answer))
+                emit(cast(Chunk, answer))
             else:
                 async for chunk in cast(AsyncIterator[Chunk], answer):
-                    queue.put_nowait(chunk)
+                    emit(chunk)
         except ValueError as error:
             # the prompt and max_tokens do not fit, in SGLang's words: it keeps some tokens for itself
-            queue.put_nowait(ContextLengthExceeded.of(self._context, f"the engine says: {error}", "max_tokens"))
-        except Exception as error:  # noqa: BLE001 - it is handed to the reader of the queue
-            failed = GenerationFailed(f"The text engine failed: {error}")
-            failed.__cause__ = error
-            queue.put_nowait(failed)
-        queue.put_nowait(None)
-
-    async def _watch_processes(self) -> None:
-        while self._open:
-            await asyncio.sleep(WATCH_S)
-            if (name := self._processes.ended()) is not None:
-                self._died = f"A worker process {name} ended."
-                for queue in self._open:
-                    queue.put_nowait(EngineDied(self._died))
-                return
-
-    def _check_alive(self) -> None:
-        if self._died is None and (name := self._processes.ended()) is not None:
-            self._died = f"A worker process {name} ended."
-        if self._died is not None:
-            raise EngineDied(self._died)
-
-    def _prompt(self, task: TextTask) -> dict[str, Any]:
-        if not task.messages:
-            return {"prompt": task.prompt}
-        if task.raw_prompt or not self._tokenizer.chat_template:
-            return {"prompt": "\n".join(message.content for message in task.messages)}
-        messages = [{"role": message.role, "content": message.content} for message in task.messages]
-        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        # as ids, because the template has written the special tokens that tokenizing a prompt would add again
-        return {"input_ids": self._tokenizer.encode(text, add_special_tokens=False)}
-
-    def _count_tokens(self, prompt: dict[str, Any]) -> int:
-        return len(prompt["input_ids"] if "input_ids" in prompt else self._tokenizer.encode(prompt["prompt"]))
+            raise ContextLengthExceeded.of(self._context, f"the engine says: {error}", "max_tokens") from error
+        except Exception as error:
+            raise GenerationFailed(f"The text engine failed: {error}") from error
 
     def _up_to_end(self, chunk: Chunk) -> tuple[str, int, FinishReason]:
         """The text before an end-of-sequence token that SGLang did not look for in the block of the last token."""

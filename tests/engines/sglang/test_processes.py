@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from serve_app.engines.sglang.ports import FIRST, LAST, free_ports
 from serve_app.engines.sglang.processes import Processes, descendants
+from serve_app.errors import EngineDied
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pidfd and /proc are Linux's")
 # the child ignores SIGTERM and has a child of its own, as a worker with its encoder has
@@ -32,16 +34,14 @@ def wait_for_child(pid: int) -> int:
     raise AssertionError("the child started no child")
 
 
-def test_one_that_ends_is_named() -> None:
+async def test_one_that_ends_is_named() -> None:
     first, second = start(), start()
     processes = Processes([(first.pid, "worker 0"), (second.pid, "worker 1")])
     try:
-        assert processes.ended() is None
+        processes.check()
         os.kill(second.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while processes.ended() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert processes.ended() == "worker 1"
+        with pytest.raises(EngineDied, match=r"The worker process worker 1 ended\."):
+            await asyncio.wait_for(processes.watch(asyncio.Future()), 10)
     finally:
         processes.kill()
     first.wait()
@@ -62,7 +62,8 @@ def test_all_that_they_started_ends_with_them() -> None:
         time.sleep(0.01)
     else:
         assert not Path(f"/proc/{grandchild}").exists()
-    assert processes.pids == []
+    with pytest.raises(EngineDied, match=r"The engine was closed\."):
+        processes.check()
 
 
 def test_descendants_of_a_process_without_children() -> None:
