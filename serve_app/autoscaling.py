@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_app.work import Demand, leaning
+
+if TYPE_CHECKING:
+    from ray.serve.config import AutoscalingContext
 
 WANTED = "_replicas_wanted"
 REPLICA_S = "_replica_seconds"
@@ -61,19 +64,6 @@ def report(demands: Mapping[str, Demand]) -> dict[str, float]:
 
 Points = Mapping[str, Mapping[Any, Sequence[Any]]]
 """By metric name and replica id: points in time order, each with `timestamp` and `value`."""
-
-
-class Context(Protocol):
-    """What the policy reads of Ray Serve's AutoscalingContext of one deployment."""
-
-    current_num_replicas: int
-    target_num_replicas: int
-    total_num_requests: float
-    raw_metrics: Points
-    current_time: float
-    config: Any
-
-
 Deployment = TypeVar("Deployment")
 
 
@@ -89,7 +79,7 @@ class WaitPolicy:
         self.cold_starts = ColdStarts()
 
     def __call__(
-        self, contexts: Mapping[Deployment, Context]
+        self, contexts: Mapping[Deployment, AutoscalingContext]
     ) -> tuple[dict[Deployment, int], dict[Deployment, dict[str, Any]]]:
         targets: dict[Deployment, int] = {}
         for deployment, context in contexts.items():
@@ -98,7 +88,9 @@ class WaitPolicy:
                 targets[deployment] = wanted
         return targets, {}
 
-    def _wanted(self, context: Context, every: Iterable[Context]) -> int | None:
+    def _wanted(self, context: AutoscalingContext, every: Iterable[AutoscalingContext]) -> int | None:
+        assert context.config is not None, "Serve fills in both"
+        assert context.current_time is not None, "Serve fills in both"
         name = context.config.policy.policy_kwargs.get("model")
         ongoing = context.total_num_requests
         if name is None:
@@ -106,7 +98,7 @@ class WaitPolicy:
         now = context.current_time
         running, target = context.current_num_replicas, context.target_num_replicas
         self.cold_starts.see(name, running=running, target=target, now=now)
-        demand = reported(name, [context.raw_metrics for context in every], now)
+        demand = reported(name, [context.raw_metrics or {} for context in every], now)
         if demand is None:
             return None
         cold_start_s = self.cold_starts.seconds(name)

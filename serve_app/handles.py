@@ -30,7 +30,7 @@ from ray.serve.exceptions import (
     RayServeException,
     ReplicaUnavailableError,
 )
-from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from serve_app.errors import GenerationFailed, QueueFull, ReplicaLeaving, ServeError, Unavailable
 from serve_app.tasks import ImageTask, ModelCard, TextTask
@@ -107,17 +107,12 @@ class _Tries:
 
 async def call(handle: Handle, *args: Any) -> Any:
     """The result of a unary call; cancelling this cancels the call."""
-    tries = _Tries()
-    while True:
-        tries.sent()
-        try:
-            return await _call(handle, *args)
-        except ServeError as error:
-            await tries.after(error)
+    async with aclosing(stream(handle, *args)) as results:
+        return await anext(results)
 
 
 async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
-    """The results of a streaming call; closing this cancels the call."""
+    """The results of a streaming call, the only one of a unary call; closing this cancels the call."""
     tries, begun = _Tries(), False
     while True:
         tries.sent()
@@ -134,30 +129,24 @@ async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
             return
 
 
-async def _call(handle: Handle, *args: Any) -> Any:
-    response = cast("DeploymentResponse[Any]", handle.remote(*args))
-    try:
-        return await response
-    except asyncio.CancelledError:
-        response.cancel()
-        raise
-    except Exception as error:
-        raise as_ours(error) from error
-
-
 async def _stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
-    responses = cast("DeploymentResponseGenerator[Any]", handle.remote(*args))
+    response = handle.remote(*args)
     ended = False
     try:
-        async for result in responses:
+        if isinstance(response, DeploymentResponse):
+            result = await response
+            ended = True
             yield result
+        else:
+            async for result in response:
+                yield result
         ended = True
     except Exception as error:
         ended = True
         raise as_ours(error) from error
     finally:
         if not ended:
-            responses.cancel()
+            response.cancel()
 
 
 class ModelHandle:

@@ -15,8 +15,8 @@ import io
 import logging
 import secrets
 import sys
-from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +37,6 @@ logger = logging.getLogger(__name__)
 FOLDER = "ledger"
 KEPT_BATCHES = 100
 """How many batches are kept while the store fails. Beyond that the oldest is dropped."""
-SCHEMA = pa.schema(
-    [
-        ("time", pa.timestamp("us", tz="UTC")),
-        ("id", pa.string()),
-        ("caller", pa.string()),
-        ("kind", pa.string()),
-        ("model", pa.string()),
-        ("parameters", pa.string()),
-        ("prompt", pa.string()),
-        ("seed", pa.int64()),
-        ("steps", pa.int64()),
-        ("queue_s", pa.float64()),
-        ("engine_s", pa.float64()),
-        ("gpu_s", pa.float64()),
-        ("bytes", pa.int64()),
-        ("key", pa.string()),
-        ("outcome", pa.string()),
-        ("deployment", pa.string()),  # older files lack it
-    ]
-)
 SUMMED = ("gpu_s", "engine_s", "queue_s", "bytes")
 
 
@@ -80,6 +60,15 @@ class Row:
     gpu_s: float = 0.0
     bytes: int = 0
     key: str | None = None
+
+
+_TYPES = {
+    "time": pa.timestamp("us", tz="UTC"),
+    **dict.fromkeys(("seed", "steps", "bytes"), pa.int64()),
+    **dict.fromkeys(("queue_s", "engine_s", "gpu_s"), pa.float64()),
+}
+SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(Row)])
+"""A file's columns: a row's fields, `parameters` as JSON. Older files lack `deployment`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +123,8 @@ class Ledger:
         async with self._writing:
             rows, self._rows = self._rows, []
             self._full.clear()
-            self._batches += [_Batch(_new_key(day), of_day) for day, of_day in _by_day(rows).items()]
+            days = groupby(sorted(rows, key=_day_of), _day_of)
+            self._batches += [_Batch(_new_key(day), list(of_day)) for day, of_day in days]
             self._drop_oldest()
             while self._batches:
                 batch = self._batches[0]
@@ -152,8 +142,7 @@ class Ledger:
         try:
             await self.flush()
         except StorageFailed as error:
-            lost = sum(len(batch.rows) for batch in self._batches)
-            logger.error("ledger: %d rows are lost at shutdown: %s", lost, error.message)
+            logger.error("ledger: %d rows are lost at shutdown: %s", self._unwritten, error.message)
 
     async def _flush_regularly(self) -> None:
         while not self._closing:
@@ -162,18 +151,18 @@ class Ledger:
             try:
                 await self.flush()
             except StorageFailed as error:
-                waiting = sum(len(batch.rows) for batch in self._batches)
-                logger.warning("ledger: %d rows wait for the store: %s", waiting, error.message)
+                logger.warning("ledger: %d rows wait for the store: %s", self._unwritten, error.message)
+
+    @property
+    def _unwritten(self) -> int:
+        return sum(len(batch.rows) for batch in self._batches)
 
     def _drop_oldest(self) -> None:
-        kept = sum(len(batch.rows) for batch in self._batches)
-        lost = max(0, kept - KEPT_BATCHES * self._settings.flush_rows)
-        left = lost
-        for batch in self._batches:
-            dropped = min(left, len(batch.rows))
-            del batch.rows[:dropped]
-            left -= dropped
-        self._batches = [batch for batch in self._batches if batch.rows]
+        lost = max(0, self._unwritten - KEPT_BATCHES * self._settings.flush_rows)
+        for _ in range(lost):
+            del self._batches[0].rows[0]
+            if not self._batches[0].rows:
+                del self._batches[0]
         if lost:
             logger.error("ledger: %d rows are lost; the store takes none", lost)
 
@@ -182,12 +171,10 @@ def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:
     """The sums by day, caller and model of the days from `since` to `until`, both included. Blocking."""
     filesystem, root = store.arrow()
     folder = f"{root.rstrip('/')}/{FOLDER}"
-    if filesystem.get_file_info(folder).type == fs.FileType.NotFound:
-        return []
-    found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+    found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
     # other files there are not ours
     ours = [info.path for info in found if is_made_here(f"{FOLDER}/{info.path.removeprefix(folder).strip('/')}")]
-    wanted = [path for path in ours if since.isoformat() <= _day_of(path) <= until.isoformat()]
+    wanted = [path for path in ours if f"day={since}" <= path.rsplit("/", 2)[1] <= f"day={until}"]
     if not wanted:
         return []
     table = _read(wanted, folder, filesystem)
@@ -229,10 +216,6 @@ def _read(paths: list[str], folder: str, filesystem: fs.FileSystem) -> pa.Table:
     return pa.concat_tables(tables) if tables else read([])
 
 
-def _day_of(path: str) -> str:
-    return path.rsplit("/", 2)[-2].removeprefix("day=")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `diffusion-serve usage`."""
     today = dt.datetime.now(dt.UTC).date()
@@ -246,11 +229,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """`diffusion-serve usage`: prints what each caller used of each model on each day."""
     rows = usage(open_store(_settings(args)), args.since, args.until)
-    if args.json:
-        for row in rows:
-            sys.stdout.write(orjson.dumps(asdict(row)).decode() + "\n")
-        return 0
-    sys.stdout.write(_table(rows))
+    lines = "".join(f"{orjson.dumps(row).decode()}\n" for row in rows)
+    sys.stdout.write(lines if args.json else _table(rows))
     return 0
 
 
@@ -276,18 +256,12 @@ def _table(rows: list[Usage]) -> str:
         for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-    lines: list[str] = []
-    for line in (head, *body):
-        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(line, "<<<<>>>>>>", widths, strict=True))
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines) + "\n"
+    form = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<<<<>>>>>>", widths, strict=True))
+    return "".join(f"{form.format(*line).rstrip()}\n" for line in (head, *body))
 
 
-def _by_day(rows: list[Row]) -> dict[str, list[Row]]:
-    days: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        days[dt.datetime.fromtimestamp(row.time, dt.UTC).date().isoformat()].append(row)
-    return days
+def _day_of(row: Row) -> str:
+    return dt.datetime.fromtimestamp(row.time, dt.UTC).date().isoformat()
 
 
 def _new_key(day: str) -> str:

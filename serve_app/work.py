@@ -92,29 +92,25 @@ def leaning(before: float | None, newest: float) -> float:
     return newest if before is None else before + NEWEST * (newest - before)
 
 
-def replicas_wanted(engine_seconds: Iterable[float], target_wait_s: float, lanes: int = 1) -> float:
-    """The replicas, as a fraction, that keep the wait of what is under way at `target_wait_s`; callers may be summed.
-
-    `engine_seconds` holds the cost of each request under way, running or waiting; a replica runs `lanes` at once. With
-    n requests of s seconds on R replicas the last one waits for (n - R lanes) / (R lanes) turns of s seconds. Set that
-    to the target t and solve: R = n s / (s + t) / lanes, so each request asks for s / (s + t) of a lane. A long
-    generation that runs alone asks for no second replica, and many short ones share one.
-    """
-    return sum(seconds / (seconds + target_wait_s) for seconds in engine_seconds) / lanes
-
-
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is under way for one model: engine seconds divided by lanes, and the replicas that this asks for."""
+    """What is under way for one model: engine seconds divided by lanes, and the replicas, as a fraction, that keep the
+    wait at its target.
+    """
 
     replica_s: float = 0.0
     wanted: float = 0.0
 
     @classmethod
     def of(cls, engine_seconds: Iterable[float], target_wait_s: float, lanes: int = 1) -> Demand:
-        """Sums over the requests under way; `lanes` is how many one replica runs at once."""
+        """Sums over the requests under way, running or waiting; `lanes` is how many one replica runs at once.
+
+        With n requests of s seconds on R replicas the last one waits for (n - R lanes) / (R lanes) turns of s seconds.
+        Set that to the target t and solve: R = n s / (s + t) / lanes, so each request asks for s / (s + t) of a lane. A
+        long generation that runs alone asks for no second replica, and many short ones share one.
+        """
         each = list(engine_seconds)
-        return cls(sum(each) / lanes, replicas_wanted(each, target_wait_s, lanes))
+        return cls(sum(each) / lanes, sum(seconds / (seconds + target_wait_s) for seconds in each) / lanes)
 
     def __add__(self, other: Demand) -> Demand:
         return Demand(self.replica_s + other.replica_s, self.wanted + other.wanted)

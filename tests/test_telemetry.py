@@ -32,11 +32,10 @@ metrics.count_request("/v1/images/generations", "POST", 400, 0.1, code="invalid_
 timing = Timing(queue_s=0.1, engine_s=1.0, encode_s=0.1, storage_s=0.1, gpu_s=1.0)
 metrics.observe_generation("text", "m", timing, denoising_steps=4, prompt_tokens=3, completion_tokens=12)
 metrics.observe_generation("video", "m", Timing(), "failed")
-metrics.count_media("image", "image/png", 10)
-metrics.set_jobs({"queued": 0, "completed": 3})
-metrics.count_retry("storage")
-metrics.observe_start("text", "m", 3.0)
-metrics.set_work("text", "m", 0.0)
+metrics.add("media_bytes", 10, kind="image", content_type="image/png")
+metrics.add("retries", what="storage")
+metrics.observe("start_seconds", 3.0, kind="text", model="m")
+metrics.set_gauge("work_under_way_seconds", 0.0, kind="text", model="m")
 try:
     with metrics.timed_storage("put"):
         raise OSError("full")

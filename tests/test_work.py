@@ -9,7 +9,7 @@ import pytest
 from serve_app.errors import QueueFull
 from serve_app.model_settings import ImageSettings, Replicas, TextSettings
 from serve_app.tasks import ImageTask, TextTask, VideoTask
-from serve_app.work import GUESSED, LONGEST_RETRY_S, SHAPES_KEPT, CostModel, Load, Work, replicas_wanted, work_of
+from serve_app.work import GUESSED, LONGEST_RETRY_S, SHAPES_KEPT, CostModel, Demand, Load, Work, work_of
 
 ONE = Work("image", "64x64x4", 2.0)
 
@@ -74,13 +74,13 @@ def test_shapes_end() -> None:
 
 
 def test_one_long_generation_alone_asks_for_no_second_replica() -> None:
-    assert math.ceil(replicas_wanted([10_000.0], target_wait_s=30.0)) == 1
+    assert math.ceil(Demand.of([10_000.0], target_wait_s=30.0).wanted) == 1
 
 
 @pytest.mark.parametrize(("number", "seconds", "lanes"), [(500, 1.0, 1), (40, 20.0, 1), (400, 5.0, 8)])
 def test_the_last_request_waits_no_longer_than_promised(number: int, seconds: float, lanes: int) -> None:
     target_wait_s = 25.0
-    replicas = math.ceil(replicas_wanted([seconds] * number, target_wait_s, lanes))
+    replicas = math.ceil(Demand.of([seconds] * number, target_wait_s, lanes).wanted)
     assert (number - replicas * lanes) / (replicas * lanes) * seconds <= target_wait_s
     fewer = replicas - 1
     assert (number - fewer * lanes) / (fewer * lanes) * seconds > target_wait_s

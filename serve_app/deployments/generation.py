@@ -134,7 +134,8 @@ class Slot(Generic[E]):
                         await self._probe()
                     await self.engine.warm_up()
                     self._warm = True
-                    metrics.observe_start(self.engine.card.kind, self.engine.card.model, time.monotonic() - self._made)
+                    card, took_s = self.engine.card, time.monotonic() - self._made
+                    metrics.observe("start_seconds", took_s, kind=card.kind, model=card.model)
             await self.engine.check_health()
         except EngineDied as error:
             self._note_death(error)
@@ -223,7 +224,7 @@ def _note(deployment: str, task: AnyTask, ledger: Ledger, record: Record, began_
         kind, task.traceparent, record.timing, began_at, model=task.model, outcome=outcome, steps=record.steps
     )
     for stored in record.objects:
-        metrics.count_media(kind, stored.content_type, stored.size)
+        metrics.add("media_bytes", stored.size, kind=kind, content_type=stored.content_type)
 
 
 def _row(deployment: str, task: AnyTask, record: Record, outcome: str) -> Row:

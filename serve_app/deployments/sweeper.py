@@ -61,7 +61,8 @@ class Sweep:
         if self.lease.is_due:
             await self.lease.renew()
         scan = await self._survey.scan(own=self.lease.id, held=self._held.keys())
-        metrics.set_jobs(scan.states)
+        for state, number in scan.states.items():
+            metrics.set_gauge("jobs", number, state=state)
         if self.lease.may_judge:
             orphans = [orphan for orphan in scan.orphans if orphan.model in self._models]
             for owner, job_id, model in orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
@@ -81,7 +82,7 @@ class Sweep:
     async def _have_run(self, run: Run, owner: str, job_id: str) -> None:
         """Runs a job once. If it has not finished by then, the next sweep finds it again."""
         logger.info("sweep: job %s is dispatched again", job_id)
-        metrics.count_retry("dispatch")
+        metrics.add("retries", what="dispatch")
         try:
             await self._survey.take_over(owner, job_id, self.lease.id)
             await run(owner, job_id)

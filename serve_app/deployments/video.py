@@ -95,7 +95,7 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
             if attempt is None:
                 return
             if attempt.number > 1:
-                metrics.count_retry("attempt")
+                metrics.add("retries", what="attempt")
             with generation(self._name, attempt.task, self._ledger) as record:
                 await self._attempt(attempt, record, turn)
 

@@ -47,7 +47,8 @@ class Ingress:
         models = self._services.models.values()
         demands = {model.name: model.load.demand() for model in models}
         for model in models:
-            metrics.set_work(model.settings.kind, model.id, demands[model.name].replica_s)
+            under_way_s = demands[model.name].replica_s
+            metrics.set_gauge("work_under_way_seconds", under_way_s, kind=model.settings.kind, model=model.id)
         return report(demands)
 
     async def drain(self) -> int:

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from serve_app.errors import Cancelled, StorageFailed
 from serve_app.jobs.records import (
@@ -62,31 +62,26 @@ class Attempt:
 
     async def complete(self, result: VideoResult) -> None:
         """Ends with a result. If the job was cancelled or deleted, removes the result and raises Cancelled."""
-        now = time.time()
-        ended = replace(self.record, status="completed", beat_at=now, completed_at=now, progress=100, result=result)
-        async with self._writing:
-            await patiently(lambda: self._write(ended))
-            # after the write: either whoever deletes the job sees our object, or we see that the job is gone
-            if not await patiently(self.is_wanted):
-                await patiently(self._discard)
-                raise Cancelled("The job was cancelled.")
+        if not await self._end(status="completed", progress=100, result=result):
+            raise Cancelled("The job was cancelled.")
 
     async def fail(self, code: str, message: str, *, retry: bool, counted: bool = True) -> None:
-        """Ends without a result. With `retry` another attempt may follow; if not `counted`, this one was no try.
-
-        Does nothing if the attempt has ended already.
-        """
-        now = time.time()
+        """Ends without a result. With `retry` another attempt may follow; if not `counted`, this one was no try."""
         error = JobError(code=code, message=message[:MAX_MESSAGE_CHARS])
+        await self._end(status="failed", error=error, retry=retry, counted=counted)
+
+    async def _end(self, **outcome: Any) -> bool:
+        """Records the end, unless it is recorded. Whether the job is still wanted; if not, its result is removed."""
+        now = time.time()
         async with self._writing:
             if self.record.status != "in_progress":
-                return
-            ended = replace(
-                self.record, status="failed", beat_at=now, completed_at=now, error=error, retry=retry, counted=counted
-            )
+                return True
+            ended = replace(self.record, beat_at=now, completed_at=now, **outcome)
             await patiently(lambda: self._write(ended))
-            if not await patiently(self.is_wanted):
+            # after the write: either whoever deletes the job sees our object, or we see that the job is gone
+            if not (wanted := await patiently(self.is_wanted)):
                 await patiently(self._discard)
+            return wanted
 
     async def is_wanted(self) -> bool:
         """Whether the job is still wanted: neither cancelled nor deleted."""

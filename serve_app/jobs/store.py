@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
@@ -16,18 +16,14 @@ from serve_app.jobs import records
 from serve_app.jobs.clock import StoreClock
 from serve_app.jobs.records import AttemptRecord, Job, Objects, Request, Takeover, cancel_key, folder_of, request_key
 from serve_app.settings import Settings
-from serve_app.storage import ObjectInfo, ObjectStore, is_made_here
+from serve_app.storage import ObjectInfo, ObjectStore, gather, is_made_here
 from serve_app.tasks import VideoTask
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 16
-"""How many jobs are read at the same time."""
 LOOK_EVERY_S = 5.0
 """How often `follow` reads all of a job."""
 
-S = TypeVar("S")
-T = TypeVar("T")
 R = TypeVar("R", bound=records.Record)
 
 
@@ -87,7 +83,7 @@ class JobStore:
         """
         if job.finished or job.attempt_key is None or await self._now_to_show() - job.seen_at >= LOOK_EVERY_S:
             return await self.get(job.owner, job.id)
-        attempt = self._parsed(job.attempt_key, await self._get(job.attempt_key), AttemptRecord)
+        attempt = await self._read(job.attempt_key, AttemptRecord)
         if attempt is None or attempt.status != "in_progress":
             return await self.get(job.owner, job.id)
         return replace(job, progress=max(job.progress, min(attempt.progress, 99)))
@@ -174,14 +170,13 @@ class JobStore:
         if not records.is_job_id(job_id):
             raise JobNotFound(_no_job(job_id))
         folder = folder_of(owner, job_id)
-        infos, data = await asyncio.gather(self.store.list(folder), self._get(request_key(owner, job_id)))
-        request = self._parsed(folder, data, Request)
+        infos, request = await asyncio.gather(self.store.list(folder), self._read(request_key(owner, job_id), Request))
         if request is None:
             raise JobNotFound(_no_job(job_id))
         below = {info.key.removeprefix(f"{folder}/"): info for info in infos}
         attempts, takeovers = await asyncio.gather(
-            self._read([info for name, info in below.items() if name.startswith("attempts/")], AttemptRecord),
-            self._read([info for name, info in below.items() if name.startswith("dispatch/")], Takeover),
+            self._read_all([info for name, info in below.items() if name.startswith("attempts/")], AttemptRecord),
+            self._read_all([info for name, info in below.items() if name.startswith("dispatch/")], Takeover),
         )
         # times are the store's: the clocks of those who wrote need not agree
         taken_over = [replace(each, at=info.modified) for info, each in takeovers]
@@ -199,24 +194,17 @@ class JobStore:
         """The keys of a job's objects. Objects of others are left out."""
         return [info.key for info in await self.store.list(folder) if is_made_here(info.key)]
 
-    async def _read(self, infos: Sequence[ObjectInfo], kind: type[R]) -> list[tuple[ObjectInfo, R]]:
+    async def _read_all(self, infos: Sequence[ObjectInfo], kind: type[R]) -> list[tuple[ObjectInfo, R]]:
         """The objects that can be parsed, in order."""
-        data = await asyncio.gather(*(self._get(info.key) for info in infos))
-        parsed = [(info, self._parsed(info.key, each, kind)) for info, each in zip(infos, data, strict=True)]
-        return [(info, each) for info, each in parsed if each is not None]
+        found = await asyncio.gather(*(self._read(info.key, kind) for info in infos))
+        return [(info, each) for info, each in zip(infos, found, strict=True) if each is not None]
 
-    async def _get(self, key: str) -> bytes | None:
-        """None if the object is gone, which may happen between a listing and a read."""
+    async def _read(self, key: str, kind: type[R]) -> R | None:
+        """None if the object is gone, which may happen between a listing and a read, or cannot be parsed."""
         try:
-            return await self.store.get(key)
+            return records.load(kind, await self.store.get(key))
         except ObjectNotFound:
             return None
-
-    def _parsed(self, key: str, data: bytes | None, kind: type[R]) -> R | None:
-        if data is None:
-            return None
-        try:
-            return records.load(kind, data)
         except ValueError as error:
             logger.error("jobs: %s is no record of ours and is left out: %s", key, error)
             return None
@@ -234,19 +222,3 @@ class JobStore:
 
 def _no_job(job_id: str) -> str:
     return f"There is no video '{job_id[:64]}'."
-
-
-async def gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> Sequence[T]:
-    """Calls `call` for each item, AT_ONCE at a time. Results are in order; the first error cancels the rest."""
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def one(item: S) -> T:
-        async with room:
-            return await call(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(one(item)) for item in items]
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from failed.exceptions[0].__cause__
-    return [task.result() for task in running]

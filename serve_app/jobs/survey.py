@@ -14,7 +14,8 @@ from serve_app.jobs import records
 from serve_app.jobs.expiry import expire_bookkeeping, expire_media
 from serve_app.jobs.lease import read_lease
 from serve_app.jobs.records import Job, Takeover
-from serve_app.jobs.store import JobStore, gather
+from serve_app.jobs.store import JobStore
+from serve_app.storage import gather
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from serve_app.storage.base import (
     ObjectStore,
     check_key,
     content_type_of,
+    gather,
 )
 from serve_app.storage.local import LocalStore
 from serve_app.storage.names import is_made_here
@@ -28,6 +29,7 @@ __all__ = [
     "check_key",
     "check_store",
     "content_type_of",
+    "gather",
     "is_made_here",
     "open_store",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import PurePosixPath
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 CHUNK_BYTES = 256 * 1024
 """How much `open` reads at a time."""
+AT_ONCE = 16
+"""How many objects or jobs are looked at, or deleted, at the same time."""
 
 # `=` is for the ledger's day=YYYY-MM-DD folders. No segment begins with a dot: the stores keep their own files there.
 _SEGMENT = r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,199}"
@@ -146,3 +150,19 @@ class ObjectStore(Protocol):
     def arrow(self) -> tuple[FileSystem, str]:
         """A pyarrow file system and the path of `media.root` in it."""
         ...
+
+
+async def gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> Sequence[T]:
+    """Calls `call` for each item, AT_ONCE at a time. Results are in order; the first error cancels the rest."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: S) -> T:
+        async with room:
+            return await call(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(one(item)) for item in items]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from failed.exceptions[0].__cause__
+    return [task.result() for task in running]

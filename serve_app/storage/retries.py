@@ -72,7 +72,7 @@ async def retried(what: str, call: Callable[[], Awaitable[T]], patience_s: float
         if not isinstance(error, FAILURES) or not passing(error):
             return False
         log.warning("storage: %s failed, again in %.1f s: %s", what, wait_s, error)
-        metrics.count_retry("storage")
+        metrics.add("retries", what="storage")
         return True
 
     try:

@@ -7,15 +7,15 @@ hold up every other request. The methods here wait for that thread; private coro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
-import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 from fsspec.asyn import get_loop
 from s3fs import S3FileSystem
 
@@ -27,6 +27,7 @@ from serve_app.storage.base import (
     check_key,
     content_type_of,
     folder_of,
+    gather,
     is_key,
     is_name,
     timed,
@@ -34,7 +35,6 @@ from serve_app.storage.base import (
 from serve_app.storage.retries import (
     READ_PATIENCE_S,
     WRITE_PATIENCE_S,
-    code_of,
     retried,
     translated,
 )
@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 4 * 1024 * 1024
 """How much `open` asks the server for at a time."""
-_DELETES_AT_ONCE = 16
 _LONGEST_SIGNATURE_S = 7 * 86400  # S3's own limit
 _CONFIG: dict[str, Any] = {
     "signature_version": "s3v4",
@@ -111,9 +110,8 @@ class S3Store:
     @timed
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         check_key(key)
-        content_type = content_type_of(key)
-        await self._on_io_thread(self._put(key, data, {"ContentType": content_type}, if_absent))
-        return StoredObject(key=key, content_type=content_type, size=len(data))
+        await self._on_io_thread(self._put(key, data, if_absent))
+        return StoredObject(key=key, content_type=content_type_of(key), size=len(data))
 
     @timed
     async def get(self, key: str) -> bytes:
@@ -122,15 +120,17 @@ class S3Store:
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         check_key(key)
-        version: dict[str, str] = {}
-        while end is None or start < end:
-            last = start + _PIECE_BYTES - 1 if end is None else min(start + _PIECE_BYTES, end) - 1
-            piece, version = await self._on_io_thread(self._piece(key, start, last, version))
-            for at in range(0, len(piece), CHUNK_BYTES):
-                yield piece[at : at + CHUNK_BYTES]
-            start += len(piece)
-            if start <= last:
-                return
+        head = await self._on_io_thread(self.request("head_object", key, READ_PATIENCE_S))
+        size: int = head["ContentLength"]
+        end = size if end is None else min(end, size)
+        for at in range(start, end, _PIECE_BYTES):
+            part = {"Range": f"bytes={at}-{min(at + _PIECE_BYTES, end) - 1}", "IfMatch": head["ETag"]}
+            try:
+                piece = await self._on_io_thread(self._get(key, **part))
+            except AlreadyExists as exc:
+                raise StorageFailed("The object was replaced while it was read.") from exc
+            for chunk_at in range(0, len(piece), CHUNK_BYTES):
+                yield piece[chunk_at : chunk_at + CHUNK_BYTES]
 
     @timed
     async def stat(self, key: str) -> ObjectInfo:
@@ -160,7 +160,8 @@ class S3Store:
     async def delete(self, *keys: str) -> None:
         for key in keys:
             check_key(key)
-        await self._on_io_thread(self._delete(keys))
+        # one by one: DeleteObjects needs a checksum header on which servers disagree
+        await self._on_io_thread(gather(keys, self._delete))
 
     def url(self, key: str, *, expires_s: float) -> str:
         check_key(key)
@@ -185,60 +186,35 @@ class S3Store:
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._io))
 
     async def request(self, method: str, key: str | None, patience_s: float, **arguments: Any) -> dict[str, Any]:
-        """One call of the S3 client, tried again while its failures may pass; `key` below the root."""
+        """One call of the S3 client, its body read, tried again while failures may pass; `key` below the root."""
         if key is not None:
             arguments["Key"] = self._folder + key
 
         async def once() -> dict[str, Any]:
             client = await self._files.set_session()
-            return await getattr(client, method)(Bucket=self._bucket, **arguments)
+            answer = await getattr(client, method)(Bucket=self._bucket, **arguments)
+            if method == "get_object":
+                async with answer["Body"] as body:
+                    answer["Body"] = await body.read()
+            return answer
 
         return await retried(f"{method} {key or ''}", once, patience_s)
 
-    async def _put(self, key: str, data: bytes, headers: dict[str, Any], if_absent: bool) -> None:
-        if if_absent and not await self._learn_conditional_writes() and await self._present(key):
+    async def _put(self, key: str, data: bytes, if_absent: bool) -> None:
+        arguments: dict[str, Any] = {"Body": data, "ContentType": content_type_of(key)}
+        if if_absent and await self._learn_conditional_writes():
+            arguments["IfNoneMatch"] = "*"
+        elif if_absent and await self._present(key):
             raise AlreadyExists("The key is taken.")
-        if if_absent and self.conditional_writes:
-            headers = headers | {"IfNoneMatch": "*"}
-        attempts: list[float] = []
-
-        async def once() -> None:
-            attempts.append(time.monotonic())
-            client = await self._files.set_session()
-            await client.put_object(Bucket=self._bucket, Key=self._folder + key, Body=data, **headers)
-
         try:
-            await retried(f"put_object {key}", once, WRITE_PATIENCE_S)
+            await self.request("put_object", key, WRITE_PATIENCE_S, **arguments)
         except AlreadyExists:
             # the object may come from an earlier attempt of ours whose answer was lost
-            if len(attempts) == 1 or await self._get(key) != data:
+            if await self._get(key) != data:
                 raise
 
-    async def _get(self, key: str) -> bytes:
-        return (await self._read(key))[0]
-
-    async def _piece(self, key: str, first: int, last: int, version: dict[str, str]) -> tuple[bytes, dict[str, str]]:
-        """The bytes from `first` to `last`, fewer at the end of the object, and the version that the next must have."""
-        try:
-            return await self._read(key, Range=f"bytes={first}-{last}", **version)
-        except AlreadyExists as exc:
-            raise StorageFailed("The object was replaced while it was read.") from exc
-
-    async def _read(self, key: str, **wanted: str) -> tuple[bytes, dict[str, str]]:
-        """The body of a GetObject, none behind the end of the object, and its version."""
-
-        async def once() -> tuple[bytes, dict[str, str]]:
-            client = await self._files.set_session()
-            try:
-                response = await client.get_object(Bucket=self._bucket, Key=self._folder + key, **wanted)
-            except ClientError as exc:
-                if code_of(exc) in ("InvalidRange", "416"):
-                    return b"", {}
-                raise
-            async with response["Body"] as body:
-                return await body.read(), {"IfMatch": response["ETag"]}
-
-        return await retried(f"get_object {key}", once, READ_PATIENCE_S)
+    async def _get(self, key: str, **part: str) -> bytes:
+        return (await self.request("get_object", key, READ_PATIENCE_S, **part))["Body"]
 
     async def _stat(self, key: str) -> ObjectInfo:
         head = await self.request("head_object", key, READ_PATIENCE_S)
@@ -261,31 +237,21 @@ class S3Store:
                 return pages
             arguments["ContinuationToken"] = page["NextContinuationToken"]
 
-    async def _delete(self, keys: tuple[str, ...]) -> None:
-        slots = asyncio.Semaphore(_DELETES_AT_ONCE)
-
-        async def one(key: str) -> None:
-            async with slots:
-                try:
-                    await self.request("delete_object", key, WRITE_PATIENCE_S)
-                except ObjectNotFound:
-                    log.debug("storage: %s was deleted before", key)
-
-        # one by one: DeleteObjects needs a checksum header on which servers disagree
-        await asyncio.gather(*(one(key) for key in keys))
+    async def _delete(self, key: str) -> None:
+        with contextlib.suppress(ObjectNotFound):
+            await self.request("delete_object", key, WRITE_PATIENCE_S)
 
     async def _learn_conditional_writes(self) -> bool:
         """Writes an object twice under `If-None-Match: *`; a server that knows the header refuses the second."""
         if self.conditional_writes is None:
             key = f"probe/{secrets.token_hex(8)}"
-            arguments: dict[str, Any] = {"Body": b"", "IfNoneMatch": "*"}
             try:
-                await self.request("put_object", key, WRITE_PATIENCE_S, **arguments)
-                await self.request("put_object", key, WRITE_PATIENCE_S, **arguments)
+                for _ in range(2):
+                    await self.request("put_object", key, WRITE_PATIENCE_S, Body=b"", IfNoneMatch="*")
                 self.conditional_writes = False
             except AlreadyExists:
                 self.conditional_writes = True
-            await self._delete((key,))
+            await self._delete(key)
             if not self.conditional_writes:
                 log.warning(
                     "storage: this S3 server ignores If-None-Match: * on writes; "

@@ -1,4 +1,4 @@
-"""The metrics, and the small calls by which ingress and deployments count.
+"""The metrics, and the calls by which ingress and deployments count, with a metric's name and its labels.
 
 They go through `ray.serve.metrics`, which adds deployment, replica and application labels; the metrics agent of each
 node exports them for Prometheus as `ray_diffusion_serve_...`. Without a Ray runtime every call is harmless. What is
@@ -74,32 +74,27 @@ METRICS: dict[str, Metric] = {
 
 def count_request(route: str, method: str, status: int, seconds: float, code: str | None = None) -> None:
     """One HTTP request answered. `route` is the template (`/v1/videos/{id}`), never the path; `code` of an error."""
-    _add("requests", 1, route=route, method=method, status=str(status))
-    _observe("request_duration_seconds", seconds, route=route)
+    add("requests", route=route, method=method, status=str(status))
+    observe("request_duration_seconds", seconds, route=route)
     if code is not None:
-        _add("errors", 1, route=route, code=code)
+        add("errors", route=route, code=code)
 
 
 def observe_generation(kind: Kind, model: str, timing: Timing, outcome: str = "completed", **amounts: int) -> None:
     """One generation ended: completed, failed or cancelled. `amounts` are what it made, by the names of counters."""
     of = {"kind": kind, "model": model}
-    _add("generations", 1, outcome=outcome, **of)
-    _observe("queue_seconds", timing.queue_s, **of)
-    _observe("engine_seconds", timing.engine_s, **of)
-    _add("queued_seconds", timing.queue_s, **of)
-    _add("engine_busy_seconds", timing.engine_s, **of)
-    _add("encode_seconds", timing.encode_s, **of)
-    _add("gpu_seconds", timing.gpu_s, **of)
+    add("generations", outcome=outcome, **of)
+    observe("queue_seconds", timing.queue_s, **of)
+    observe("engine_seconds", timing.engine_s, **of)
+    add("queued_seconds", timing.queue_s, **of)
+    add("engine_busy_seconds", timing.engine_s, **of)
+    add("encode_seconds", timing.encode_s, **of)
+    add("gpu_seconds", timing.gpu_s, **of)
     for name, amount in amounts.items():
-        _add(name, amount, **of)
+        add(name, amount, **of)
     steps, tokens = amounts.get("denoising_steps"), amounts.get("completion_tokens")
     if steps and tokens:
-        _observe("tokens_per_step", tokens / steps, **of)
-
-
-def count_media(kind: Kind, content_type: str, size: int) -> None:
-    """Encoded media of `size` bytes was stored or sent."""
-    _add("media_bytes", size, kind=kind, content_type=content_type)
+        observe("tokens_per_step", tokens / steps, **of)
 
 
 @contextmanager
@@ -117,37 +112,23 @@ def timed_storage(operation: str) -> Generator[None]:
         outcome = "ok"
         raise
     finally:
-        _observe("storage_seconds", time.perf_counter() - began, operation=operation, outcome=outcome)
+        observe("storage_seconds", time.perf_counter() - began, operation=operation, outcome=outcome)
 
 
-def set_jobs(states: dict[str, int]) -> None:
-    """How many jobs there are in each state, as one scan of the store found them."""
-    for state, number in states.items():
-        _record("set", "jobs", number, {"state": state})
-
-
-def count_retry(what: str) -> None:
-    """Something was done again: storage, attempt, dispatch."""
-    _add("retries", 1, what=what)
-
-
-def observe_start(kind: Kind, model: str, seconds: float) -> None:
-    """A replica loaded and warmed up its model."""
-    _observe("start_seconds", seconds, kind=kind, model=model)
-
-
-def set_work(kind: Kind, model: str, seconds: float) -> None:
-    """The replica seconds of a model's work that this ingress has under way."""
-    _record("set", "work_under_way_seconds", seconds, {"kind": kind, "model": model})
-
-
-def _add(name: str, value: float, **labels: str) -> None:
+def add(name: str, value: float = 1, /, **labels: str) -> None:
+    """Adds to a counter."""
     if value > 0:  # Ray refuses to add nothing
         _record("inc", name, value, labels)
 
 
-def _observe(name: str, value: float, **labels: str) -> None:
+def observe(name: str, value: float, /, **labels: str) -> None:
+    """Counts a value in its bucket of a histogram."""
     _record("observe", name, value, labels)
+
+
+def set_gauge(name: str, value: float, /, **labels: str) -> None:
+    """Tells what a gauge stands at."""
+    _record("set", name, value, labels)
 
 
 def _record(method: Literal["inc", "set", "observe"], name: str, value: float, labels: dict[str, str]) -> None:
@@ -162,9 +143,5 @@ def _instrument(name: str) -> Any:
     from ray.serve import metrics
 
     metric = METRICS[name]
-    labels: Any = metric.labels  # annotated as a tuple of one by Ray
-    if metric.type == "counter":
-        return metrics.Counter(PREFIX + name, metric.help, labels)
-    if metric.type == "gauge":
-        return metrics.Gauge(PREFIX + name, metric.help, labels)
-    return metrics.Histogram(PREFIX + name, metric.help, list(metric.buckets), labels)
+    buckets: dict[str, Any] = {"boundaries": list(metric.buckets)} if metric.buckets else {}
+    return getattr(metrics, metric.type.capitalize())(PREFIX + name, metric.help, tag_keys=metric.labels, **buckets)
