@@ -12,8 +12,6 @@ import base64
 import re
 import socket
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import cast
 
@@ -33,7 +31,8 @@ _HOST = re.compile(rb"[a-z0-9._-]+|[0-9a-f:.]+")  # a name or an IPv6 address, a
 _DATA = re.compile(r"data:image/(?:png|jpeg|jpg|webp);base64,", re.IGNORECASE)
 _RAW = re.compile(r"[A-Za-z0-9+/_-]{64}")
 """Bare base64, which is no URL."""
-CHECKERS = ThreadPoolExecutor(2, thread_name_prefix="image")
+_CHECKERS = Pool("image", 2)
+"""Few: each holds a whole decoded picture."""
 _HEADERS = [(b"Accept", b"image/png, image/jpeg, image/webp"), (b"Accept-Encoding", b"identity")]
 
 # What Python's `is_global` (IANA's registries) lets through, and no caller should reach.
@@ -55,7 +54,7 @@ _GLOBAL_IPV6 = ip_network("2000::/3")
 async def fetch_image(url: str, settings: FetchSettings, limits: RequestLimits) -> ImageInfo:
     """The checked image behind an https or data URL; raises UnsafeURL or InvalidRequest."""
     if _DATA.match(url):
-        data = await asyncio.get_running_loop().run_in_executor(CHECKERS, _decoded, url, limits.image_bytes)
+        data = await _CHECKERS.run(_decoded, url, limits.image_bytes)
     elif _RAW.match(url):
         raise InvalidRequest("The image is no URL. Base64 is sent as data:image/png;base64,...")
     else:
@@ -68,8 +67,8 @@ async def fetch_image(url: str, settings: FetchSettings, limits: RequestLimits) 
 
 
 async def check_off_loop(data: bytes, limits: RequestLimits) -> ImageInfo:
-    """Runs `check_image` in one of few threads: each holds a whole decoded picture."""
-    return await asyncio.get_running_loop().run_in_executor(CHECKERS, partial(check_image, data, limits))
+    """Runs `check_image` in one of few threads."""
+    return await _CHECKERS.run(check_image, data, limits)
 
 
 def refused(address: IPv4Address | IPv6Address) -> bool:
@@ -79,11 +78,12 @@ def refused(address: IPv4Address | IPv6Address) -> bool:
     return isinstance(address, IPv6Address) and address not in _GLOBAL_IPV6
 
 
-def checked_url(url: str, settings: FetchSettings) -> httpx.URL:
-    """The parsed URL. Raises UnsafeURL for what its form alone rules out."""
+def checked_url(url: str, settings: FetchSettings, base: httpx.URL | None = None) -> httpx.URL:
+    """The parsed URL, below `base` where that redirects. Raises UnsafeURL for what its form alone rules out."""
     allowed = "an https, http or data URL" if settings.allow_http else "an https or data URL"
     try:
         parsed = httpx.URL(url[: _LONGEST_URL + 1])
+        parsed = parsed if base is None else base.join(parsed)
     except httpx.InvalidURL as exc:
         raise UnsafeURL(f"The image must be {allowed}.") from exc
     if parsed.scheme not in (("https", "http") if settings.allow_http else ("https",)):
@@ -138,7 +138,7 @@ async def _downloaded(url: str, settings: FetchSettings, max_bytes: int) -> byte
                 found = await _requested(pool, target, settings.timeout_s, max_bytes)
                 if isinstance(found, bytes):
                     return found
-                target = checked_url(str(_joined(target, found)), settings)
+                target = checked_url(found, settings, target)
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError, UnicodeError) as exc:
         raise InvalidRequest("The image could not be fetched from its URL.") from exc
     raise UnsafeURL(f"The image URL redirects more than {settings.max_redirects} times.")
@@ -163,13 +163,6 @@ async def _requested(
             if len(body) > max_bytes:
                 raise InvalidRequest(f"The image is larger than the limit of {max_bytes} bytes.")
         return bytes(body)
-
-
-def _joined(target: httpx.URL, location: str) -> httpx.URL:
-    try:
-        return target.join(location)
-    except httpx.InvalidURL as exc:
-        raise UnsafeURL("The image URL redirects to something that is not a URL.") from exc
 
 
 def _decoded(url: str, max_bytes: int) -> bytes:

@@ -16,20 +16,19 @@ import logging
 import secrets
 import sys
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.fs as fs
 import pyarrow.parquet as pq
 import yaml
 
 from serve_app.errors import StorageFailed
 from serve_app.settings import LedgerSettings, Settings, resolve
-from serve_app.storage import ObjectStore, is_made_here, open_store
+from serve_app.storage import ObjectStore, gather, is_made_here, open_store
 from serve_app.tasks import Kind
 
 logger = logging.getLogger(__name__)
@@ -167,17 +166,14 @@ class Ledger:
             logger.error("ledger: %d rows are lost; the store takes none", lost)
 
 
-def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:
-    """The sums by day, caller and model of the days from `since` to `until`, both included. Blocking."""
-    filesystem, root = store.arrow()
-    folder = f"{root.rstrip('/')}/{FOLDER}"
-    found = filesystem.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
-    # other files there are not ours
-    ours = [info.path for info in found if is_made_here(f"{FOLDER}/{info.path.removeprefix(folder).strip('/')}")]
-    wanted = [path for path in ours if f"day={since}" <= path.rsplit("/", 2)[1] <= f"day={until}"]
-    if not wanted:
+async def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:
+    """The sums by day, caller and model of the days from `since` to `until`, both included."""
+    ours = [info.key for info in await store.list(FOLDER) if is_made_here(info.key)]  # other files may lie there too
+    wanted = [key for key in ours if f"day={since}" <= key.split("/")[1] <= f"day={until}"]
+    tables = [table for table in await gather(wanted, partial(_read, store)) if table is not None]
+    if not tables:
         return []
-    table = _read(wanted, folder, filesystem)
+    table = pa.concat_tables(tables)
     failed = pa.array([int(outcome != "completed") for outcome in table["outcome"].to_pylist()], pa.int64())
     sums = [("outcome", "count"), ("failed", "sum"), *((name, "sum") for name in SUMMED)]
     keys = ["day", "caller", "model", "kind"]
@@ -189,31 +185,15 @@ def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usage]:
     return [Usage(**row) for row in ordered.to_pylist()]
 
 
-def _read(paths: list[str], folder: str, filesystem: fs.FileSystem) -> pa.Table:
-    """The rows of these files with their day; a file that cannot be read is left out with a warning."""
-
-    def read(some: list[str]) -> pa.Table:
-        dataset = ds.dataset(
-            some,
-            schema=SCHEMA.append(pa.field("day", pa.string())),
-            format="parquet",
-            filesystem=filesystem,
-            partitioning=ds.partitioning(pa.schema([("day", pa.string())]), flavor="hive"),
-            partition_base_dir=folder,
-        )
-        return dataset.to_table(columns=["day", "caller", "model", "kind", "outcome", *SUMMED])
-
+async def _read(store: ObjectStore, key: str) -> pa.Table | None:
+    """The rows of one file with their day; a file that cannot be read is left out with a warning."""
+    data = pa.BufferReader(await store.get(key))
     try:
-        return read(paths)
-    except pa.ArrowException:
-        logger.info("ledger: reading file by file, since one of them cannot be read")
-    tables: list[pa.Table] = []
-    for path in paths:
-        try:
-            tables.append(read([path]))
-        except pa.ArrowException as error:
-            logger.warning("ledger: %s is left out: %s", path, error)
-    return pa.concat_tables(tables) if tables else read([])
+        table = pq.read_table(data, columns=["caller", "model", "kind", "outcome", *SUMMED], schema=SCHEMA)
+    except pa.ArrowException as error:
+        logger.warning("ledger: %s is left out: %s", key, error)
+        return None
+    return table.append_column("day", pa.repeat(key.split("/")[1].removeprefix("day="), len(table)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -228,7 +208,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`diffusion-serve usage`: prints what each caller used of each model on each day."""
-    rows = usage(open_store(_settings(args)), args.since, args.until)
+    rows = asyncio.run(usage(open_store(_settings(args)), args.since, args.until))
     lines = "".join(f"{orjson.dumps(row).decode()}\n" for row in rows)
     sys.stdout.write(lines if args.json else _table(rows))
     return 0

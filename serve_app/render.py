@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +57,7 @@ def made_by(args: argparse.Namespace) -> str:
 
 def merged(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Later files laid over earlier ones: mappings key by key, lists of named items by name, all else replaced."""
-    result: dict[str, Any] = {}
-    for config in configs:
-        result = laid_over(result, config)
-    return result
-
-
-def as_patch(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """A RayService that holds nothing but the config, to be merged into the whole one."""
-    return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayService",
-        "metadata": {"name": name},
-        "spec": {"serveConfigV2": _Literal(dump(config))},
-    }
+    return reduce(laid_over, configs, {})
 
 
 def dump(value: object) -> str:
@@ -78,11 +66,10 @@ def dump(value: object) -> str:
 
 
 def _rendered(args: argparse.Namespace, config: dict[str, Any]) -> str:
-    if args.patch:
-        return dump(as_patch(config, args.patch))
-    if args.rayservice:
-        return dump(laid_over(_read(args.rayservice), {"spec": {"serveConfigV2": _Literal(dump(config))}}))
-    return dump(config)
+    filled = {"spec": {"serveConfigV2": _Literal(dump(config))}}
+    if args.patch:  # a RayService that holds nothing but the config, to be merged into the whole one
+        return dump({"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": {"name": args.patch}, **filled})
+    return dump(laid_over(_read(args.rayservice), filled) if args.rayservice else config)
 
 
 def _read(path: Path) -> dict[str, Any]:

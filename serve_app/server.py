@@ -130,10 +130,7 @@ def drain(name: str) -> None:
         noticed_at = time.monotonic() + NOTICE_S
         while "ingress" in _deployments(name) and (_inside(name) or time.monotonic() < noticed_at):
             time.sleep(POLL_S)
-        serve.delete(name, _blocking=False)
-        read_until = time.monotonic() + READERS_S
-        while _deployments(name) and time.monotonic() < read_until:
-            time.sleep(POLL_S)
+        _delete(name, READERS_S)
     except Stop:
         _say("stopping at once")
 
@@ -148,10 +145,16 @@ def _end(name: str) -> None:
     if not starts_ray():
         serve.shutdown()
         return
-    if name not in serve.status().applications:
-        return
+    if name in serve.status().applications:
+        _delete(name, REPLICAS_S)
+
+
+def _delete(name: str, within_s: float) -> None:
+    """Ends the application's deployments, and waits for that as long as told."""
+    from ray import serve
+
     serve.delete(name, _blocking=False)
-    until = time.monotonic() + REPLICAS_S
+    until = time.monotonic() + within_s
     while _deployments(name) and time.monotonic() < until:
         time.sleep(POLL_S)
 

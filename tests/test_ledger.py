@@ -51,8 +51,8 @@ def files(store: LocalStore) -> list[Path]:
     return sorted(store.root.rglob("*.parquet"))
 
 
-def sums(store: Any, since: str = "2026-11-01", until: str = "2026-11-30") -> list[ledger.Usage]:
-    return usage(store, dt.date.fromisoformat(since), dt.date.fromisoformat(until))
+async def sums(store: Any, since: str = "2026-11-01", until: str = "2026-11-30") -> list[ledger.Usage]:
+    return await usage(store, dt.date.fromisoformat(since), dt.date.fromisoformat(until))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def test_sums_by_day_caller_and_model(any_store: Any) -> None:
     ):
         book.add(each)
     await book.close()
-    found = await asyncio.to_thread(sums, any_store)
+    found = await sums(any_store)
     assert [(each.day, each.caller, each.kind, each.generations, each.failed) for each in found] == [
         ("2026-11-23", "alice", "image", 1, 0),
         ("2026-11-23", "public", "image", 2, 1),
@@ -89,7 +89,7 @@ async def test_sums_by_day_caller_and_model(any_store: Any) -> None:
     ]
     both = found[1]
     assert (both.engine_s, both.gpu_s, both.queue_s, both.bytes) == (4.0, 8.0, 1.0, 1000)
-    only = await asyncio.to_thread(sums, any_store, "2026-11-24", "2026-11-24")
+    only = await sums(any_store, "2026-11-24", "2026-11-24")
     assert [each.day for each in only] == ["2026-11-24"]
 
 
@@ -101,17 +101,17 @@ async def test_other_peoples_files_are_no_usage(store: LocalStore, caplog: pytes
     pq.write_table(pa.table({"time": ["noon"], "caller": [1]}), ours.with_name("theirs.parquet"))
     pq.write_table(pa.table({"x": [1]}), store.root / "ledger" / "export.parquet")
     (ours.parent / "notes.txt").write_text("x")
-    assert [each.generations for each in sums(store)] == [1]
+    assert [each.generations for each in await sums(store)] == [1]
     assert caplog.messages == []
     # a name like ours with something else in it is told and left out
     broken = ours.with_name(ours.name.replace(ours.name[-20:], "0123456789ab.parquet"))
     broken.write_bytes(b"PAR1 and no more")
-    assert [each.generations for each in sums(store)] == [1]
+    assert [each.generations for each in await sums(store)] == [1]
     assert [broken.name in text for text in caplog.messages if "left out" in text] == [True]
 
 
-def test_an_empty_store_has_no_usage(any_store: Any) -> None:
-    assert sums(any_store) == []
+async def test_an_empty_store_has_no_usage(any_store: Any) -> None:
+    assert await sums(any_store) == []
 
 
 async def test_a_row_says_all_but_the_prompt(store: LocalStore) -> None:
@@ -182,7 +182,7 @@ async def test_two_processes_never_write_the_same_file(store: LocalStore) -> Non
     for book in books:
         book.add(row())
     await asyncio.gather(*(book.close() for book in books))
-    assert sums(store)[0].generations == 8
+    assert (await sums(store))[0].generations == 8
 
 
 async def test_rows_wait_for_a_store_that_fails(store: LocalStore) -> None:
@@ -195,7 +195,7 @@ async def test_rows_wait_for_a_store_that_fails(store: LocalStore) -> None:
         await book.flush()
     blocked.unlink()
     await book.close()
-    assert len(sums(store)) == 3
+    assert len(await sums(store)) == 3
 
 
 async def test_a_row_is_written_once_whenever_the_writing_is_cut_off(store: LocalStore) -> None:
@@ -207,7 +207,7 @@ async def test_a_row_is_written_once_whenever_the_writing_is_cut_off(store: Loca
         writing.cancel()
         await asyncio.wait([writing])
         await book.close()
-    assert sums(store)[0].generations == len(books)
+    assert (await sums(store))[0].generations == len(books)
 
 
 async def test_a_row_is_written_once_when_the_ledger_closes_at_that_moment(store: LocalStore) -> None:
@@ -216,7 +216,7 @@ async def test_a_row_is_written_once_when_the_ledger_closes_at_that_moment(store
         book.add(row())
         await asyncio.sleep(number / 2000)
         await book.close()
-    assert sums(store)[0].generations == len(books)
+    assert (await sums(store))[0].generations == len(books)
 
 
 async def test_no_more_rows_are_kept_than_fit(store: LocalStore) -> None:
@@ -243,13 +243,13 @@ class TestCommand:
         path.write_text(json.dumps({"applications": [{"args": {"media": {"root": store.root.as_uri()}}}]}))
         return path
 
-    def run(self, *arguments: str) -> int:
+    async def run(self, *arguments: str) -> int:
         parser = argparse.ArgumentParser()
         ledger.add_arguments(parser)
-        return ledger.run(parser.parse_args(arguments))
+        return await asyncio.to_thread(ledger.run, parser.parse_args(arguments))
 
     async def test_prints_a_table(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert self.run(str(config), "--since", "2026-11-01", "--until", "2026-11-30") == 0
+        assert await self.run(str(config), "--since", "2026-11-01", "--until", "2026-11-30") == 0
         head, line = capsys.readouterr().out.splitlines()
         assert head.split()[:6] == ["day", "caller", "model", "kind", "generations", "failed"]
         assert line.split() == [
@@ -266,6 +266,6 @@ class TestCommand:
         ]
 
     async def test_prints_json(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert self.run(str(config), "--since", "2026-11-01", "--until", "2026-11-30", "--json") == 0
+        assert await self.run(str(config), "--since", "2026-11-01", "--until", "2026-11-30", "--json") == 0
         [line] = capsys.readouterr().out.splitlines()
         assert json.loads(line)["gpu_s"] == 8.0

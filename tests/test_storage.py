@@ -13,8 +13,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from serve_app.environment import s3_access
@@ -185,22 +183,6 @@ async def test_key_tricks(store: ObjectStore, key: str) -> None:
         await store.delete(key)
     with pytest.raises(ObjectNotFound):
         store.url(key, expires_s=60)
-
-
-async def test_parquet_through_arrow(store: ObjectStore) -> None:
-    def write_and_read() -> int:
-        files, base = store.arrow()
-        table = pa.table({"model": ["demo"], "seed": [1]})
-        with files.open_output_stream(f"{base}/ledger/day=2026-01-01/x.parquet") as out:
-            pq.write_table(table, out)
-        with files.open_input_file(f"{base}/ledger/day=2026-01-01/x.parquet") as file:
-            rows: int = pq.read_table(file).num_rows
-        return rows
-
-    if store.local:
-        await store.put("ledger/day=2026-01-01/other.parquet", b"")
-    assert await asyncio.to_thread(write_and_read) == 1
-    assert "ledger/day=2026-01-01/x.parquet" in [info.key for info in await store.list("ledger")]
 
 
 async def test_many_at_once(store: ObjectStore) -> None:

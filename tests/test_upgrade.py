@@ -97,7 +97,7 @@ async def test_a_replica_of_the_release_before_reads_a_new_job(settings: Setting
 
 async def test_usage_sums_rows_of_both_shapes(settings: Settings) -> None:
     store = open_store(settings)
-    before = usage(store, DAY, DAY)
+    before = await usage(store, DAY, DAY)
     told = [(row.model, row.kind, row.generations, row.failed) for row in before]
     assert told == [
         ("demo/flux-tiny", "image", 1, 0),
@@ -112,5 +112,5 @@ async def test_usage_sums_rows_of_both_shapes(settings: Settings) -> None:
     )  # fmt: skip
     ledger.add(row)
     await ledger.close()
-    [images] = [row for row in usage(store, DAY, DAY) if row.kind == "image"]
+    [images] = [row for row in await usage(store, DAY, DAY) if row.kind == "image"]
     assert (images.generations, images.engine_s) == (2, before[0].engine_s + 1.0)

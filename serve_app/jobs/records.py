@@ -198,7 +198,7 @@ def job_of(objects: Objects, now: float, rules: JobSettings) -> Job:
         status, completed_at = "completed", completed.completed_at
     elif last is None:
         status = "queued"
-    elif (error := _final_error(objects, now, rules)) is not None:
+    elif not _is_heard(objects, now, GIVE_UP_LEASE * rules.stale_s) and (error := _error_so_far(objects, rules)):
         status, completed_at = "failed", last.completed_at or last.beat_at
     else:
         # a stale attempt shows as running until the next one replaces it
@@ -222,16 +222,11 @@ def job_of(objects: Objects, now: float, rules: JobSettings) -> Job:
     )
 
 
-def is_live(attempt: AttemptRecord, now: float, rules: JobSettings) -> bool:
-    """Whether its heartbeat says that a replica works on it."""
-    return attempt.status == "in_progress" and now - attempt.beat_at <= rules.stale_s
-
-
 def is_runnable(objects: Objects, now: float, rules: JobSettings) -> bool:
     """Whether another attempt may start: the job is unfinished, has tries left, and no replica works on it."""
     if job_of(objects, now, rules).finished or _error_so_far(objects, rules) is not None:
         return False
-    return not any(is_live(attempt, now, rules) for attempt in objects.attempts)
+    return not _is_heard(objects, now, rules.stale_s)
 
 
 def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: JobSettings) -> bool:
@@ -250,15 +245,9 @@ def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: JobSe
     return silent_since is not None and now - silent_since > GIVE_UP_LEASE * rules.stale_s
 
 
-def _final_error(objects: Objects, now: float, rules: JobSettings) -> JobError | None:
-    """Why the job has failed for good. None if an attempt may still start or end."""
-    if any(_may_return(attempt, now, rules) for attempt in objects.attempts):
-        return None
-    return _error_so_far(objects, rules)
-
-
-def _may_return(attempt: AttemptRecord, now: float, rules: JobSettings) -> bool:
-    return attempt.status == "in_progress" and now - attempt.beat_at <= GIVE_UP_LEASE * rules.stale_s
+def _is_heard(objects: Objects, now: float, within_s: float) -> bool:
+    """Whether the heartbeat of an attempt that has not ended is younger than that."""
+    return any(attempt.status == "in_progress" and now - attempt.beat_at <= within_s for attempt in objects.attempts)
 
 
 def _error_so_far(objects: Objects, rules: JobSettings) -> JobError | None:

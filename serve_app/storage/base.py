@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import PurePosixPath
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from serve_app.errors import ObjectNotFound
 from serve_app.tasks import StoredObject
 from serve_app.telemetry.metrics import timed_storage
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -145,10 +142,6 @@ class ObjectStore(Protocol):
         From a local store without `media.public_url` it is absolute in its path only ("/v1/media/..."): the ingress
         puts before it the address that the caller used.
         """
-        ...
-
-    def arrow(self) -> tuple[FileSystem, str]:
-        """A pyarrow file system and the path of `media.root` in it."""
         ...
 
 

@@ -16,16 +16,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_name, timed
 from serve_app.storage.signer import URLSigner
 from serve_app.tasks import StoredObject
 from serve_app.threads import Pool
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +66,8 @@ class LocalStore:
     @timed
     async def get(self, key: str) -> bytes:
         check_key(key)
-        return await _FILES.run(self._get, key)
+        with _reading(key):
+            return await _FILES.run((self.root / key).read_bytes)
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         check_key(key)
@@ -117,11 +114,6 @@ class LocalStore:
         query = self.signer.sign(key, time.time() + expires_s)
         return f"{self._public_url}/{key}" + (f"?{query}" if query else "")
 
-    def arrow(self) -> tuple[FileSystem, str]:
-        from pyarrow.fs import LocalFileSystem
-
-        return LocalFileSystem(), str(self.root)
-
     def own_secret(self) -> bytes:
         """A random secret kept in the root, so that all replicas and every restart sign with the same one."""
         path = self.root / ".secret"
@@ -161,15 +153,11 @@ class LocalStore:
                 move()
                 break
             except FileNotFoundError:
-                # `_prune` removed the folder in between
+                # a deletion removed the folder in between
                 if attempt == _MAKE_FOLDER_TRIES - 1:
                     raise
         with contextlib.suppress(FileNotFoundError):  # deleted again already
             _sync_folder(target.parent)
-
-    def _get(self, key: str) -> bytes:
-        with _reading(key):
-            return (self.root / key).read_bytes()
 
     def _stat(self, key: str) -> ObjectInfo:
         with _reading(key):
@@ -205,19 +193,9 @@ class LocalStore:
             with _writing(key):
                 with contextlib.suppress(*_ABSENT):
                     (self.root / key).unlink()
-                self._prune((self.root / key).parent)
-
-    def _prune(self, folder: Path) -> None:
-        """Removes folders that have become empty, so that listings show on disk what they would on S3."""
-        while folder != self.root:
-            try:
-                folder.rmdir()
-            except OSError as exc:
-                if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
-                    raise
-                if exc.errno != errno.ENOENT:
-                    return
-            folder = folder.parent
+                # and the folders that this empties, so that listings show what they would on S3; `.tmp` holds the root
+                with contextlib.suppress(OSError):
+                    os.removedirs((self.root / key).parent)
 
     def _sweep(self) -> None:
         """Removes what writers killed more than an hour ago left behind."""

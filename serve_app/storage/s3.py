@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import botocore.session
 from botocore.config import Config
@@ -39,9 +39,6 @@ from serve_app.storage.retries import (
     translated,
 )
 from serve_app.tasks import StoredObject
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -173,11 +170,6 @@ class S3Store:
             return str(self._signer.generate_presigned_url("get_object", Params=named, ExpiresIn=lifetime))
         except BotoCoreError as exc:
             raise translated(exc, f"signing {key}") from exc
-
-    def arrow(self) -> tuple[FileSystem, str]:
-        from pyarrow.fs import FSSpecHandler, PyFileSystem
-
-        return PyFileSystem(FSSpecHandler(self._files)), f"{self._bucket}/{self._folder}".rstrip("/")
 
     # --- on the IO thread ---
 
