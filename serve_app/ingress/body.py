@@ -12,10 +12,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -24,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from serve_app.errors import InvalidRequest, RateLimited, ServeError, TooLarge, UnsupportedMediaType
 from serve_app.fetch import check_off_loop, fetch_image
-from serve_app.ingress.forms import Files, is_data_url, parse_form
+from serve_app.ingress.forms import is_data_url, parse_form
 from serve_app.media.images import ImageInfo
 from serve_app.protocol.common import EXTRAS, Wire, parse
 from serve_app.protocol.errors import SHOWN_CHARS
@@ -58,22 +57,13 @@ class Budget:
     most: int
     held: int = 0
 
-    @contextmanager
-    def share(self) -> Generator[Share]:
-        """What one request holds. It counts until the answer has been sent, because files and texts live that long."""
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            share.give_back()
-
 
 @dataclass(slots=True)
 class Share:
-    """What one request holds of the budget."""
+    """What one request holds of the budget, until its answer has been sent: files and texts live that long."""
 
     budget: Budget
-    bytes: int = field(default=0, init=False)
+    bytes: int = 0
 
     def take(self, size: int) -> bool:
         """Takes `size` more bytes. False if there is no room."""
@@ -88,17 +78,8 @@ class Share:
         self.bytes = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The raw fields of a request. In a form (`is_form`) all values are strings, and `files` holds its uploads."""
-
-    data: dict[str, Any]
-    files: Files = field(default_factory=dict[str, list[bytes]])
-    is_form: bool = False
-
-
-async def read_request(request: Request, model: type[M], limits: RequestLimits) -> tuple[M, Asked]:
-    """The body as a `model`, and its raw fields. Forms are accepted only if the model has files.
+async def read_request(request: Request, model: type[M], limits: RequestLimits) -> M:
+    """The body as a `model`. Forms are accepted only if the model has files.
 
     Raises UnsupportedMediaType, TooLarge, RateLimited while too many bodies are under way, and InvalidRequest that
     names the field.
@@ -113,16 +94,13 @@ async def read_request(request: Request, model: type[M], limits: RequestLimits) 
         raise UnsupportedMediaType(f"The Content-Type must be {allowed}, not '{kind[:64]}'.")
     raw = await _read(request, limits)
 
-    def make() -> tuple[M, Asked]:
-        asked = Asked(parse_json(raw, limits))
-        return parse(model, asked.data), asked
-
-    def make_of_form() -> tuple[M, Asked]:
+    def make() -> M:
+        if not is_form:
+            return parse(model, parse_json(raw, limits))
         data, files = parse_form(content_type, raw, limits)
-        asked = Asked(_read_objects(model, data, limits), files, is_form=True)
-        return parse(model, asked.data, form=True, files=files), asked
+        return parse(model, _read_objects(model, data, limits), form=True, files=files)
 
-    return await off_loop(make_of_form if is_form else make, len(raw))
+    return await off_loop(make, len(raw))
 
 
 def origin_of(request: Request, id: str) -> Origin:
@@ -146,11 +124,12 @@ def read_query(request: Request) -> dict[str, str]:
     return fields
 
 
-async def read_image(param: str, uploads: Sequence[bytes], urls: Sequence[str], settings: Settings) -> ImageInfo | None:
+async def read_image(param: str, asked: Wire, settings: Settings) -> ImageInfo | None:
     """The one image of a field; None where there is none. Raises as `read_images` does."""
-    given = len(uploads) + len(urls)
-    if given > 1 and not (uploads and urls):  # else what is wrong is that it is given in two ways
-        raise InvalidRequest(f"'{param}' must be one image, not {given}.", param=param)
+    uploads, reference = asked.raw.files.get(param, ()), getattr(asked, param)
+    if len(uploads) > 1 and reference is None:  # else what is wrong is that it is given in two ways
+        raise InvalidRequest(f"'{param}' must be one image, not {len(uploads)}.", param=param)
+    urls = [reference.image_url] if reference else []
     return next(iter(await read_images(param, uploads, urls, settings)), None)
 
 
@@ -161,8 +140,6 @@ async def read_images(param: str, uploads: Sequence[bytes], urls: Sequence[str],
     """
     if uploads and urls:
         raise InvalidRequest(f"'{param}' is given twice: as an upload and as a URL.", param=param)
-    if not uploads and not urls:
-        return []
     limits = settings.limits
     try:
         uploaded = [await check_off_loop(upload, limits) for upload in uploads]

@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
 from serve_app.errors import InvalidRequest, TooLarge
+from serve_app.protocol.common import Files
 from serve_app.settings import RequestLimits
 
 NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
@@ -24,10 +25,6 @@ FILE_TYPE = re.compile(r"image/|video/|application/octet-stream", re.IGNORECASE)
 MAX_NAME_CHARS = 256
 MAX_FILES = 17
 """OpenAI's limit of 16 input images, and a mask."""
-
-
-Files = dict[str, list[bytes]]
-"""The uploads of each field. What a caller says of their names and types proves nothing, so it is not kept."""
 
 
 def parse_form(content_type: str, body: bytes, limits: RequestLimits) -> tuple[dict[str, Any], Files]:

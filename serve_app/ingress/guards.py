@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.ingress.auth import Keys, caller_of
-from serve_app.ingress.body import Budget
+from serve_app.ingress.body import Budget, Share
 from serve_app.ingress.origins import Origins
 from serve_app.ingress.quotas import Quotas
 from serve_app.ingress.services import PUBLIC, Services
@@ -44,7 +44,8 @@ class Guards:
             # the quota of all
             if state["caller"] != PUBLIC:
                 held.enter_context(self._quotas.admit(state["caller"].owner))
-            state["bodies"] = held.enter_context(self._bodies.share())
+            state["bodies"] = Share(self._bodies)
+            held.callback(state["bodies"].give_back)
             if method == "POST" and not path.endswith("/cancel"):
                 held.enter_context(self._gate.passed())
             await self._app(scope, receive, send)

@@ -20,13 +20,13 @@ from types import GenericAlias
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from starlette.requests import Request
 
 from serve_app.errors import InvalidRequest, JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.ingress.body import off_loop
-from serve_app.ingress.forms import Files
 from serve_app.jobs import Claim, Claims, Job, JobStore
+from serve_app.protocol.common import Wire
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 
@@ -45,14 +45,14 @@ POLL_S = 0.2
 JSON = "application/json"
 
 
-async def fingerprint(request: Request, fields: BaseModel, files: Files) -> str:
+async def fingerprint(request: Request, asked: Wire) -> str:
     """Equal for equal requests: same path, same parsed fields, same file contents."""
-    return await off_loop(partial(_digest, request.url.path, fields, files), request.state.bodies.bytes)
+    return await off_loop(partial(_digest, request.url.path, asked), request.state.bodies.bytes)
 
 
-def _digest(path: str, fields: BaseModel, files: Files) -> str:
-    parsed = fields.model_dump(mode="json", exclude_none=True)
-    digests = {name: [hashlib.sha256(file).hexdigest() for file in each] for name, each in files.items()}
+def _digest(path: str, asked: Wire) -> str:
+    parsed = asked.model_dump(mode="json", exclude_none=True)
+    digests = {name: [hashlib.sha256(file).hexdigest() for file in each] for name, each in asked.raw.files.items()}
     # orjson cannot: a number in a request may have more than 64 bits
     canonical = json.dumps([path, parsed, digests], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -75,31 +75,18 @@ class Idempotency:
         self._claims = Claims(store, jobs.clock)
         self._settings = settings
 
-    async def job(
-        self,
-        request: Request,
-        fields: BaseModel,
-        files: Files,
-        id: str,
-        make: Callable[[], Awaitable[Job]],
-    ) -> Job:
+    async def job(self, request: Request, asked: Wire, id: str, make: Callable[[], Awaitable[Job]]) -> Job:
         """The job of an earlier equal request, else the new one that `make` stores under this id."""
         owner: str = request.state.caller.owner
         if (key := key_of(request)) is not None:
-            return await self._claimed_job(owner, key, await fingerprint(request, fields, files), id, make)
+            return await self._claimed_job(owner, key, await fingerprint(request, asked), id, make)
         if RETRIES.fullmatch(retries := request.headers.get(RETRY_HEADER, "")):
-            print_ = await fingerprint(request, fields, files)
+            print_ = await fingerprint(request, asked)
             return await self._retried_job(owner, int(retries) > 0, print_, id, make)
         return await make()
 
     async def result(
-        self,
-        request: Request,
-        fields: BaseModel,
-        files: Files,
-        kind: type[T],
-        id: str,
-        make: Callable[[], Awaitable[T]],
+        self, request: Request, asked: Wire, kind: type[T], id: str, make: Callable[[], Awaitable[T]]
     ) -> Made[T]:
         """The result of an earlier equal request, waiting for it if it still runs; else that of `make`.
 
@@ -111,7 +98,7 @@ class Idempotency:
             return Made(id, time.time(), await make())
         owner: str = request.state.caller.owner
         answers = _Answers(self._store, self._jobs, owner, kind, self._settings)
-        print_ = await fingerprint(request, fields, files)
+        print_ = await fingerprint(request, asked)
         while True:
             claim = await self._claim(owner, key, print_, id, answers.has_failed)
             if claim.fresh:

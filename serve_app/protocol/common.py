@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
-from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.model_settings import (
@@ -23,7 +22,7 @@ from serve_app.model_settings import (
     models_in,
 )
 from serve_app.protocol.errors import SHOWN_CHARS, invalid
-from serve_app.tasks import Adapter, Precision, StepCaching
+from serve_app.tasks import Adapter
 
 M = TypeVar("M", bound="Wire")
 
@@ -40,17 +39,6 @@ NULL = "null"
 def _whole(value: Any) -> Any:
     """JSON has one kind of number: 4.0 is 4."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def at_most_items(most: int) -> BeforeValidator:
-    """Limits an object's size before its items are checked: pydantic would collect an error for each item."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, dict) and len(cast("dict[Any, Any]", value)) > most:
-            raise ValueError(f"has {len(cast('dict[Any, Any]', value))} items; at most {most} are allowed.")
-        return value
-
-    return BeforeValidator(check)
 
 
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
@@ -78,12 +66,21 @@ class Bound:
         most, name = getattr(limits, self.most), f"limits.{self.most}"
         if self.least:
             check_side(param, value, str(value), least=getattr(limits, self.least), most=most)
-        elif isinstance(value, str):
-            _check_length(param, len(value), "characters", most, name)
-        elif isinstance(value, list):
-            _check_length(param, len(cast("list[Any]", value)), "items", most, name)
-        else:
-            at_most(param, value, most, name)
+            return
+        counted = {str: "characters", list: "items"}.get(type(value), "")
+        at_most(param, len(value) if counted else value, most, name, counted)
+
+
+Files = dict[str, list[bytes]]
+"""The uploads of each field. What a caller says of their names and types proves nothing, so it is not kept."""
+
+
+class Raw(NamedTuple):
+    """A request's fields as they came. In a form all values are strings, and `files` holds its uploads."""
+
+    data: dict[str, Any]
+    files: Files
+    is_form: bool
 
 
 Annotations = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=16, fail_fast=True)]
@@ -101,8 +98,14 @@ class Wire(BaseModel):
     FILES: ClassVar[tuple[str, ...]] = ()
     ELSEWHERE: ClassVar[Mapping[str, str]] = {}
 
+    _raw: Raw = Raw({}, {}, False)
     _moved: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
     _ignored: list[str] = PrivateAttr(default_factory=list[str])
+
+    @property
+    def raw(self) -> Raw:
+        """What this was parsed from."""
+        return self._raw
 
     def place(self, name: str) -> str:
         """Where the caller wrote the `nvext` field of this name, for the `param` of an error."""
@@ -122,7 +125,10 @@ class Wire(BaseModel):
 
 
 class NvExt(BaseModel):
-    """NVIDIA Dynamo's extension object. Unknown keys are refused: a misspelt one would change the result silently."""
+    """NVIDIA Dynamo's extension object, or one in it.
+
+    Unknown keys are refused: a misspelt one would change the result silently.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -134,15 +140,16 @@ class NvExt(BaseModel):
         return value
 
 
-def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Collection[str] = ()) -> M:
-    """`data` as a `model`; with `form` its strings are coerced. `files` names the uploads beside it.
+def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Files | None = None) -> M:
+    """`data` as a `model`; with `form` its strings are coerced. `files` are the uploads beside it.
 
     Raises InvalidRequest that names the field.
     """
-    for name in (*data, *files):
-        if name in model.ELSEWHERE and (name in files or data[name] is not None):
+    raw = Raw(data, files or {}, form)
+    for name in (*data, *raw.files):
+        if name in model.ELSEWHERE and (name in raw.files or data[name] is not None):
             raise refuse(name, model.ELSEWHERE[name])
-        if name in files and name not in model.FILES:
+        if name in raw.files and name not in model.FILES:
             raise refuse(name[:SHOWN_CHARS], "no file is read in this field.")
     if form and model.FILES:  # a query is coerced too, but has no null
         data = _given(model, data)
@@ -151,7 +158,7 @@ def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Co
         asked = model.__pydantic_validator__.validate_python(fields, strict=not form)
     except ValidationError as error:
         raise invalid(error, model, fields, moved) from None
-    asked._moved, asked._ignored = moved, ignored  # pyright: ignore[reportPrivateUsage]
+    asked._raw, asked._moved, asked._ignored = raw, moved, ignored  # pyright: ignore[reportPrivateUsage]
     return asked
 
 
@@ -184,15 +191,14 @@ def _gather(model: type[Wire], data: dict[str, Any]) -> tuple[dict[str, Any], di
         else:
             ignored.append(place)
     given = fields.get("nvext")
-    own = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
-    if given is not None and not isinstance(given, dict):
-        found = {}  # it will be refused for its type
-    moved = {name: (place, value) for name, (place, value) in found.items() if own.get(name) is None}
-    if moved:
-        fields["nvext"] = {**own, **{name: value for name, (_, value) in moved.items()}}
-    shown = [place[:SHOWN_CHARS] for place in ignored[:MAX_IGNORED_SHOWN]]
+    moved: dict[str, str] = {}
+    if given is None or isinstance(given, dict):  # else it will be refused for its type
+        own = cast("dict[str, Any]", given or {})
+        moved = {name: place for name, (place, _) in found.items() if own.get(name) is None}
+        if moved:
+            fields["nvext"] = {**own, **{name: found[name][1] for name in moved}}
     rest = ["..."] if len(ignored) > MAX_IGNORED_SHOWN else []
-    return fields, {name: place for name, (place, _) in moved.items()}, [*shown, *rest]
+    return fields, moved, [*(place[:SHOWN_CHARS] for place in ignored[:MAX_IGNORED_SHOWN]), *rest]
 
 
 def _places(data: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -213,17 +219,21 @@ def extension_of(model: type[BaseModel]) -> type[NvExt] | None:
     return next((inner for inner in found if issubclass(inner, NvExt)), None)
 
 
-def at_most(param: str, value: int, limit: float, name: str) -> None:
-    """Raises InvalidRequest that names the limit (such as `limits.n`) if `value` is above it."""
+def at_most(param: str, value: int, limit: float, name: str, counted: str = "") -> None:
+    """Raises InvalidRequest that names the limit (such as `limits.n`) if `value` is above it.
+
+    `counted` says of what there are so many, such as characters.
+    """
     if value > limit:
         # not as a float: a whole number in a request may have hundreds of digits
         shown = str(value) if value < 10**15 else "too large"
-        raise InvalidRequest(f"'{param}' is {shown}; at most {limit:.15g} is allowed here ({name}).", param=param)
+        said = f"has {shown} {counted}; at most {limit} are" if counted else f"is {shown}; at most {limit:.15g} is"
+        raise InvalidRequest(f"'{param}' {said} allowed here ({name}).", param=param)
 
 
 def check_text(param: str, texts: Sequence[str], limit: int) -> None:
     """Raises InvalidRequest where the texts are all blank, or together longer than `limit` characters."""
-    _check_length(param, sum(map(len, texts)), "characters", limit, "limits.prompt_chars")
+    at_most(param, sum(map(len, texts)), limit, "limits.prompt_chars", "characters")
     check_not_blank(param, *texts)
 
 
@@ -231,11 +241,6 @@ def check_not_blank(param: str, *texts: str) -> None:
     """Raises InvalidRequest where none of the texts holds more than white space."""
     if not any(text.strip() for text in texts):
         raise InvalidRequest(f"'{param}' holds no text.", param=param)
-
-
-def _check_length(param: str, length: int, what: str, most: int, name: str) -> None:
-    if length > most:
-        raise InvalidRequest(f"'{param}' has {length} {what}; at most {most} are allowed here ({name}).", param=param)
 
 
 def _check_bounds(part: BaseModel, limits: BaseModel, place: Callable[[str], str]) -> None:
@@ -288,19 +293,13 @@ Guidance = Annotated[float, Field(ge=0, le=100)]
 SIDE = Bound("max_side", least="min_side")
 STEPS = Bound("steps", default="num_inference_steps")
 MAX_ADAPTERS = 16
-MAX_CHOICE_KEYS = 8
 
 
-class AdapterChoice(BaseModel):
+class AdapterChoice(NvExt):
     """One of the adapters that the server's settings name; it is applied with their scale where none is given."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1)
     scale: Scale | None = None
-
-
-Choice = Annotated[AdapterChoice, at_most_items(MAX_CHOICE_KEYS)]
 
 
 class DiffusionExtension(NvExt):
@@ -315,22 +314,9 @@ class DiffusionExtension(NvExt):
     guidance_scale: Annotated[Guidance | None, Bound(default="guidance_scale")] = None
     seed: Seed | None = None
     annotations: Annotations | None = Field(default=None, description="Accepted and ignored.")
-    adapters: Annotated[list[Choice], Field(max_length=MAX_ADAPTERS, fail_fast=True)] | None = Field(
+    adapters: Annotated[list[AdapterChoice], Field(max_length=MAX_ADAPTERS, fail_fast=True)] | None = Field(
         default=None, description="Adapters (LoRA) to apply, beside the one that the model id may stand for."
     )
-
-
-class SharedFields(TypedDict):
-    """The fields of a task that the preset and the adapters decide."""
-
-    model: str
-    num_inference_steps: int | None
-    guidance_scale: float | None
-    parameters: dict[str, float]
-    adapters: tuple[Adapter, ...]
-    quality: str | None
-    step_caching: StepCaching | None
-    precision: Precision | None
 
 
 class DiffusionRequest(Wire):
@@ -343,14 +329,13 @@ class DiffusionRequest(Wire):
     user: Label | None = None
     quality: Quality | None = Field(default=None, description=QUALITY)
 
-    def shared_fields(
-        self, settings: ImageSettings | VideoSettings, extension: DiffusionExtension | None
-    ) -> SharedFields:
-        """What the caller says, else the preset of the quality asked for, else the settings' defaults, else None.
+    def shared_fields(self, settings: ImageSettings | VideoSettings, asked: DiffusionExtension) -> dict[str, Any]:
+        """The fields of a task that the preset and the adapters decide.
+
+        Each is what the caller says, else the preset of the quality asked for, else the settings' defaults, else None.
 
         Raises InvalidRequest for an adapter that the model lacks.
         """
-        asked = extension or DiffusionExtension()
         id = self.model if self.model is not None and self.model in settings.ids else settings.id
         found = settings.preset(self.quality)
         preset, defaults = found or PresetSettings(), settings.defaults

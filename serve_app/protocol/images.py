@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -31,6 +32,7 @@ from serve_app.protocol.common import (
 from serve_app.tasks import (
     Adapter,
     GeneratedImage,
+    ImageEvent,
     ImageFormat,
     ImagePreview,
     ImageResult,
@@ -255,10 +257,6 @@ class ImageUsage(TypedDict):
     output_tokens_details: TokenDetails
 
 
-class _WithUsage(TypedDict):
-    usage: NotRequired[ImageUsage]
-
-
 class ImageData(TypedDict):
     url: NotRequired[str]
     b64_json: NotRequired[str]
@@ -280,121 +278,89 @@ class ImageReport(TypedDict):
     ignored: list[str]
 
 
-class Description(TypedDict):
-    """What the answer and each event say about the images."""
+class ImagesResponse(TypedDict):
+    """`usage` is left out where the engine cannot count the prompt."""
 
+    created: int
+    data: list[ImageData]
     size: str
     quality: str
     background: Literal["opaque"]
     output_format: ImageFormat
     safety_identifier: NotRequired[str]
-
-
-class ImagesResponse(Description):
-    """`usage` is left out where the engine cannot count the prompt."""
-
-    created: int
-    data: list[ImageData]
     usage: NotRequired[ImageUsage]
     nvext: ImageReport
 
 
-def from_result(
-    asked: ImageRequest, task: ImageTask, result: ImageResult, url_of: URLOf, created: int
-) -> ImagesResponse:
-    """The answer; `url_of` says where a stored object can be fetched."""
-    return {
-        "created": created,
-        "data": [_data(image, url_of) for image in result.images],
-        **_description(task),
-        **_usage(task, len(result.images), result.prompt_tokens),
-        "nvext": _report(asked, task, result, result.images),
-    }
+@dataclass(frozen=True, kw_only=True)
+class ImageAnswers:
+    """Makes the answer to one request, whole or as events; `url_of` says where a stored object can be fetched."""
 
+    asked: ImageRequest
+    task: ImageTask
+    created: int
+    url_of: URLOf
 
-def partial_event(asked: ImageRequest, task: ImageTask, preview: ImagePreview, created: int) -> dict[str, Any]:
-    """OpenAI's image_generation.partial_image, or image_edit.partial_image."""
-    return {
-        "type": f"{_family(asked)}.partial_image",
-        "b64_json": _base64(preview.data),
-        "partial_image_index": preview.index,
-        "created_at": created,
-        **_description(task),
-    }
+    def whole(self, result: ImageResult) -> dict[str, Any]:
+        """An ImagesResponse."""
+        data = [self._data(image) for image in result.images]
+        return {"created": self.created, "data": data, **self._describe(), **self._report(result, result.images)}
 
+    def events(self, made: ImageEvent) -> list[dict[str, Any]]:
+        """OpenAI's image_generation.partial_image, or one .completed for each image; image_edit of an edit."""
+        family = "image_edit" if isinstance(self.asked, EditRequest) else "image_generation"
+        about = {"created_at": self.created, **self._describe()}
+        if isinstance(made, ImagePreview):
+            shown = {"b64_json": _base64(made.data), "partial_image_index": made.index}
+            return [{"type": f"{family}.partial_image", **shown, **about}]
+        return [
+            {"type": f"{family}.completed", **self._data(image), **about, **self._report(made, (image,))}
+            for image in made.images
+        ]
 
-def completed_events(
-    asked: ImageRequest, task: ImageTask, result: ImageResult, url_of: URLOf, created: int
-) -> list[dict[str, Any]]:
-    """OpenAI's image_generation.completed (or image_edit.completed), one for each image."""
-    return [
-        {
-            "type": f"{_family(asked)}.completed",
-            **_data(image, url_of),
-            "created_at": created,
-            **_description(task),
-            **_usage(task, 1, result.prompt_tokens),
-            "nvext": _report(asked, task, result, (image,)),
+    def _describe(self) -> dict[str, Any]:
+        identifier = self.task.safety_identifier
+        return {
+            "size": f"{self.task.width}x{self.task.height}",
+            "quality": self.task.quality or AUTO,
+            "background": "opaque",
+            "output_format": self.task.output_format,
+            **({} if identifier is None else {"safety_identifier": identifier}),
         }
-        for image in result.images
-    ]
 
+    def _data(self, image: GeneratedImage) -> ImageData:
+        if image.object is not None:
+            return {"url": self.url_of(image.object), "revised_prompt": None}
+        return {"b64_json": _base64(image.data or b""), "revised_prompt": None}
 
-def _family(asked: ImageRequest) -> str:
-    return "image_edit" if isinstance(asked, EditRequest) else "image_generation"
+    def _report(self, result: ImageResult, images: tuple[GeneratedImage, ...]) -> dict[str, Any]:
+        """`usage` and `nvext`."""
+        report: ImageReport = {
+            "id": self.task.id,
+            "seeds": [image.seed for image in images],
+            "num_inference_steps": result.num_inference_steps,
+            "guidance_scale": result.guidance_scale,
+            "step_caching": result.step_caching,
+            "precision": self.task.precision,
+            "adapters": self.task.adapters,
+            "inference_time_s": round(result.timing.engine_s, 4),
+            "queue_time_s": round(result.timing.queue_s, 4),
+            "ignored": self.asked.ignored,
+        }
+        counted = {} if result.prompt_tokens is None else {"usage": self._usage(result.prompt_tokens, len(images))}
+        return {**counted, "nvext": report}
 
-
-def _description(task: ImageTask) -> Description:
-    description: Description = {
-        "size": f"{task.width}x{task.height}",
-        "quality": task.quality or AUTO,
-        "background": "opaque",
-        "output_format": task.output_format,
-    }
-    if task.safety_identifier is not None:
-        description["safety_identifier"] = task.safety_identifier
-    return description
-
-
-def _data(image: GeneratedImage, url_of: URLOf) -> ImageData:
-    if image.object is not None:
-        return {"url": url_of(image.object), "revised_prompt": None}
-    return {"b64_json": _base64(image.data or b""), "revised_prompt": None}
+    def _usage(self, prompt_tokens: int, images: int) -> ImageUsage:
+        patches = math.ceil(self.task.width / PATCH) * math.ceil(self.task.height / PATCH)
+        seen, drawn = patches * len(self.task.input_images), patches * images
+        return {
+            "input_tokens": prompt_tokens + seen,
+            "output_tokens": drawn,
+            "total_tokens": prompt_tokens + seen + drawn,
+            "input_tokens_details": {"text_tokens": prompt_tokens, "image_tokens": seen},
+            "output_tokens_details": {"text_tokens": 0, "image_tokens": drawn},
+        }
 
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-def _usage(task: ImageTask, images: int, prompt_tokens: int | None) -> _WithUsage:
-    if prompt_tokens is None:
-        return {}
-    patches = math.ceil(task.width / PATCH) * math.ceil(task.height / PATCH)
-    seen = patches * len(task.input_images)
-    read = prompt_tokens + seen
-    return {
-        "usage": {
-            "input_tokens": read,
-            "output_tokens": patches * images,
-            "total_tokens": read + patches * images,
-            "input_tokens_details": {"text_tokens": prompt_tokens, "image_tokens": seen},
-            "output_tokens_details": {"text_tokens": 0, "image_tokens": patches * images},
-        }
-    }
-
-
-def _report(
-    asked: ImageRequest, task: ImageTask, result: ImageResult, images: tuple[GeneratedImage, ...]
-) -> ImageReport:
-    return {
-        "id": task.id,
-        "seeds": [image.seed for image in images],
-        "num_inference_steps": result.num_inference_steps,
-        "guidance_scale": result.guidance_scale,
-        "step_caching": result.step_caching,
-        "precision": task.precision,
-        "adapters": task.adapters,
-        "inference_time_s": round(result.timing.engine_s, 4),
-        "queue_time_s": round(result.timing.queue_s, 4),
-        "ignored": asked.ignored,
-    }

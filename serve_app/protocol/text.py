@@ -4,34 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_jsonable_python
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.model_settings import TextSettings
-from serve_app.protocol.common import (
-    Annotations,
-    Bound,
-    Count,
-    Label,
-    NvExt,
-    Whole,
-    Wire,
-    at_most_items,
-    refuse,
-)
+from serve_app.protocol.common import Annotations, Bound, Count, Label, NvExt, Whole, Wire
 from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTask
 
-C = TypeVar("C")
 MAX_STOPS = 4
-MAX_BIASES = 1024
 MAX_PARTS = 1024
 DENOISING = "denoising"
 """The annotation that asks for an event at each block's start and after each denoising step; also the event's name."""
 NO_LOGPROBS = "a diffusion language model has no log probabilities to give."
+NO_BIASES = "token biases have no effect on a diffusion language model."
+NO_GRAMMAR = "blocks follow no grammar; only {'type': 'text'} is allowed."
+NO_PENALTIES = "penalties have no effect on a diffusion language model; only 0 is allowed."
 TEXT_PART = "{'type': 'text', 'text': '...'}"
 OTHER_PARTS = frozenset({"image_url", "input_image", "input_audio", "video_url", "file", "input_file"})
 
@@ -66,15 +57,26 @@ class DynamoHints(NvExt):
 HINTS = tuple(DynamoHints.model_fields)
 
 
-# What no diffusion language model can do is refused. /openapi.json shows only the value that asks for nothing.
-ONLY_TEXT = WithJsonSchema({"type": "string", "enum": ["text"]})
-Penalty = Annotated[float, Field(ge=-2, le=2), WithJsonSchema({"type": "number", "enum": [0]})]
-Biases = Annotated[
-    dict[str, float],
-    Field(max_length=MAX_BIASES),
-    at_most_items(MAX_BIASES),
-    WithJsonSchema({"type": "object", "maxProperties": 0}),
-]
+class Only:
+    """Marks a field of OpenAI's of which only these values, which ask for nothing, can be honoured.
+
+    Others are unsupported, and /openapi.json does not show them.
+    """
+
+    def __init__(self, *values: Any, why: str) -> None:
+        self._values = values
+        self._why = why
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {"enum": to_jsonable_python(self._values)}
+
+    def _check(self, value: Any) -> Any:
+        if value not in self._values:
+            raise PydanticCustomError("unsupported", "is not supported: {why}", {"why": self._why})
+        return value
 
 
 class TextExtension(DynamoHints):
@@ -102,7 +104,7 @@ class StreamOptions(BaseModel):
 class ResponseFormat(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    type: Annotated[Literal["text", "json_object", "json_schema"], ONLY_TEXT]
+    type: Literal["text", "json_object", "json_schema"]
 
 
 def as_list(value: Any) -> Any:
@@ -132,27 +134,22 @@ class TextRequest(Wire):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), Whole] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    logit_bias: Biases | None = None
-    response_format: ResponseFormat | None = None
+    presence_penalty: Annotated[float, Only(0, why=NO_PENALTIES)] | None = None
+    frequency_penalty: Annotated[float, Only(0, why=NO_PENALTIES)] | None = None
+    logit_bias: Annotated[dict[str, Any], Only({}, why=NO_BIASES)] | None = None
+    response_format: Annotated[ResponseFormat, Only(ResponseFormat(type="text"), why=NO_GRAMMAR)] | None = None
     user: Label | None = None
     nvext: TextExtension | None = None
-
-    @property
-    def show_steps(self) -> bool:
-        """Whether the caller asked for the denoising steps."""
-        return DENOISING in ((self.nvext and self.nvext.annotations) or ())
-
-    @property
-    def include_usage(self) -> bool:
-        """Whether a stream ends with a chunk of usage."""
-        return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
     def most_tokens(self) -> int | None:
         """How long the text may get."""
         return self.max_tokens
+
+    @property
+    def prompt_count(self) -> int:
+        """How many texts the model goes on from, each with `n` choices."""
+        return 1
 
     def ignored_hints(self) -> list[str]:
         """Names that were sent and do nothing here: Dynamo's keys and unknown fields."""
@@ -160,32 +157,22 @@ class TextRequest(Wire):
         hints = () if ext is None else (name for name in HINTS if getattr(ext, name) is not None)
         return [*hints, *self.ignored]
 
-    def refuse_unsupported(self) -> None:
-        """Raises UnsupportedParameter for what a diffusion language model cannot do."""
-        for name in ("presence_penalty", "frequency_penalty"):
-            if getattr(self, name):
-                raise refuse(name, "penalties have no effect on a diffusion language model; only 0 is allowed.")
-        if self.logit_bias:
-            raise refuse("logit_bias", "token biases have no effect on a diffusion language model.")
-        if self.response_format is not None and self.response_format.type != "text":
-            raise refuse("response_format", "blocks follow no grammar; only {'type': 'text'} is allowed.")
-
-    def sampled(self, task: TextTask, settings: TextSettings) -> TextTask:
-        """`task` with the sampling fields of this request."""
-        max_tokens = self.most_tokens
+    def make_task(self, settings: TextSettings, **given: Any) -> TextTask:
+        """A task of `given`, with the model and the sampling fields of this request."""
         ext = self.nvext or NO_EXTENSION
-        return replace(
-            task,
-            max_tokens=max_tokens or min(settings.defaults.max_tokens, settings.limits.max_tokens),
-            fewer_tokens=max_tokens is None,
+        greedy = bool(ext.greed_sampling)
+        return TextTask(
+            **given,
+            model=settings.id,
+            max_tokens=self.most_tokens or min(settings.defaults.max_tokens, settings.limits.max_tokens),
+            fewer_tokens=self.most_tokens is None,
             stop=tuple(self.stop or ()),
-            temperature=0.0 if ext.greed_sampling else self.temperature,
-            top_p=None if ext.greed_sampling else self.top_p,
-            top_k=None if ext.greed_sampling or (ext.top_k or 0) < 1 else ext.top_k,
+            temperature=0.0 if greedy else self.temperature,
+            top_p=None if greedy else self.top_p,
+            top_k=None if greedy or (ext.top_k or 0) < 1 else ext.top_k,
             seed=self.seed,
             ignore_eos=bool(ext.ignore_eos),
-            raw_prompt=task.raw_prompt or bool(ext.use_raw_prompt),
-            show_steps=self.show_steps and bool(self.stream),
+            show_steps=bool(self.stream) and DENOISING in (ext.annotations or ()),
         )
 
 
@@ -196,14 +183,9 @@ def fan_out(task: TextTask, n: int) -> list[TextTask]:
     """`n` tasks for `n` choices: choice i has seed + i."""
     if n == 1:
         return [task]
-    return [replace(task, id=f"{task.id}-{i}", seed=_seed(task.seed, i)) for i in range(n)]
-
-
-def _seed(first: int | None, i: int) -> int | None:
-    if first is None:
-        return None
     # seeds are 64-bit signed integers: after the largest follows the smallest
-    return first + i if first + i < 2**63 else first + i - 2**64
+    seeds = [None if task.seed is None else (task.seed + i + 2**63) % 2**64 - 2**63 for i in range(n)]
+    return [replace(task, id=f"{task.id}-{i}", seed=seed) for i, seed in enumerate(seeds)]
 
 
 # --- answers: plain dicts, typed here; building a model for each would cost more than the rest of a handler --------
@@ -239,92 +221,75 @@ def usage(ends: Sequence[TextEnd], prompts: int = 1) -> Usage:
     }
 
 
-def report(ends: Sequence[TextEnd], hints: Sequence[str]) -> TextReport:
-    """How the text was made, over all of `ends`."""
-    steps = sum(end.denoising_steps for end in ends)
-    tokens = sum(end.completion_tokens for end in ends)
-    ignored = dict.fromkeys([*hints, *(name for end in ends for name in end.ignored)])
-    return {
-        "algorithm": ends[0].algorithm,
-        "denoising_steps": steps or None,
-        "tokens_per_step": round(tokens / steps, 3) if steps else None,
-        "ignored": list(ignored),
-    }
-
-
-def denoising(step: TextStep, index: int) -> dict[str, Any]:
-    """The `nvext` of a denoising event: the block under way, masked places shown as U+2591. Step 0 is its start."""
-    return {
-        "denoising": {
-            "index": index,
-            "block": step.block,
-            "step": step.step,
-            "masked": step.masked,
-            "text": step.text,
-        }
-    }
-
-
-class TextAnswers(ABC, Generic[C]):
-    """Makes the answer to one request, whole or in chunks: what chat and completions share.
-
-    `hints` are the request's `ignored_hints`, `prompts` how many texts it goes on from.
-    """
+@dataclass(kw_only=True)
+class TextAnswers(ABC):
+    """Makes the answer to one request, whole or in chunks: what chat and completions share."""
 
     WHOLE: ClassVar[str]
     CHUNK: ClassVar[str]
 
-    def __init__(
-        self,
-        *,
-        id: str,
-        created: int,
-        model: str,
-        hints: Sequence[str] = (),
-        include_usage: bool = False,
-        prompts: int = 1,
-    ) -> None:
-        self._id = id
-        self._rest = {"created": created, "model": model}
-        self._hints = hints
-        self._include_usage = include_usage
-        self._prompts = prompts
-        self._begun: set[int] = set()
+    asked: TextRequest
+    id: str
+    created: int
+    model: str
+    begun: set[int] = field(default_factory=set[int], init=False)
+
+    @abstractmethod
+    def whole_choice(self, index: int, result: TextResult) -> Any:
+        """A choice of the whole answer."""
+
+    @abstractmethod
+    def choice(self, index: int, text: str | None, reason: FinishReason | None) -> Any:
+        """A choice of a chunk; `text` is None in the last one."""
 
     def whole(self, results: Sequence[TextResult]) -> dict[str, Any]:
         """The answer that is no stream."""
         ends = [result.end for result in results]
-        choices = [self._whole_choice(index, result) for index, result in enumerate(results)]
-        about = {"usage": usage(ends, self._prompts), "nvext": report(ends, self._hints)}
-        return {"id": self._id, "object": self.WHOLE, **self._rest, "choices": choices, **about}
+        choices = [self.whole_choice(index, result) for index, result in enumerate(results)]
+        return self._head(self.WHOLE, choices) | {"usage": usage(ends, self.asked.prompt_count), **self._report(ends)}
 
     def block(self, index: int, text: str) -> dict[str, Any]:
         """A finished block."""
-        return self._chunk(self._choice(index, text, None))
+        return self._chunk(self.choice(index, text, None))
 
     def end(self, index: int, end: TextEnd) -> dict[str, Any]:
         """The chunk with the finish reason, and `nvext`."""
-        return self._chunk(self._choice(index, None, end.finish_reason)) | {"nvext": report([end], self._hints)}
+        return self._chunk(self.choice(index, None, end.finish_reason)) | self._report([end])
 
     def step(self, index: int, step: TextStep) -> dict[str, Any]:
-        """The content of a denoising event: a chunk without choices, so that clients that read choices skip it."""
-        return self._chunk() | {"nvext": denoising(step, index)}
+        """The content of a denoising event: a chunk without choices, so that clients that read choices skip it.
 
-    def usage(self, ends: Sequence[TextEnd]) -> dict[str, Any]:
-        """The last chunk, if usage was asked for."""
-        return self._chunk() | {"usage": usage(ends, self._prompts)}
+        Its `nvext` is the block under way, masked places shown as U+2591. Step 0 is its start.
+        """
+        shown = {"index": index, "block": step.block, "step": step.step, "masked": step.masked, "text": step.text}
+        return self._chunk() | {"nvext": {"denoising": shown}}
 
-    @abstractmethod
-    def _whole_choice(self, index: int, result: TextResult) -> Any:
-        """A choice of the whole answer."""
+    def last(self, ends: Sequence[TextEnd]) -> list[dict[str, Any]]:
+        """The chunk of usage that ends a stream, if it was asked for."""
+        return [self._chunk() | {"usage": usage(ends, self.asked.prompt_count)}] if self._shows_usage else []
 
-    @abstractmethod
-    def _choice(self, index: int, text: str | None, reason: FinishReason | None) -> C:
-        """A choice of a chunk; `text` is None in the last one."""
+    @property
+    def _shows_usage(self) -> bool:
+        return bool(self.asked.stream_options and self.asked.stream_options.include_usage)
 
-    def _chunk(self, *choices: C) -> dict[str, Any]:
-        head = {"id": self._id, "object": self.CHUNK, **self._rest, "choices": list(choices)}
-        return head | ({"usage": None} if self._include_usage else {})
+    def _chunk(self, *choices: Any) -> dict[str, Any]:
+        return self._head(self.CHUNK, choices) | ({"usage": None} if self._shows_usage else {})
+
+    def _head(self, kind: str, choices: Sequence[Any]) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": list(choices)}
+
+    def _report(self, ends: Sequence[TextEnd]) -> dict[str, TextReport]:
+        """`nvext`: how the text was made, over all of `ends`."""
+        steps = sum(end.denoising_steps for end in ends)
+        tokens = sum(end.completion_tokens for end in ends)
+        ignored = dict.fromkeys([*self.asked.ignored_hints(), *(name for end in ends for name in end.ignored)])
+        report: TextReport = {
+            "algorithm": ends[0].algorithm,
+            "denoising_steps": steps or None,
+            "tokens_per_step": round(tokens / steps, 3) if steps else None,
+            "ignored": list(ignored),
+        }
+        return {"nvext": report}
 
 
 def text_parts(value: Any) -> Any:

@@ -97,12 +97,6 @@ class VideoRequest(DiffusionRequest):
     stream: bool | None = None
     nvext: VideoNvExt | None = None
 
-    @property
-    def frame_urls(self) -> dict[str, str]:
-        """The URLs of the frames that were given as such, by field."""
-        given = {"input_reference": self.input_reference, "last_frame": self.last_frame}
-        return {field: reference.image_url for field, reference in given.items() if reference}
-
     def to_task(
         self,
         settings: VideoSettings,

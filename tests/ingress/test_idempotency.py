@@ -301,9 +301,9 @@ async def test_who_waits_takes_over_from_a_request_that_was_cancelled(services: 
     async def at_once() -> StoredObject:
         return StoredObject(key="k", content_type="c", size=1)
 
-    gone = asyncio.create_task(once.result(asking(key), body, {}, StoredObject, "answer-1", never))
+    gone = asyncio.create_task(once.result(asking(key), body, StoredObject, "answer-1", never))
     await began.wait()
-    waiting = asyncio.create_task(once.result(asking(key), body, {}, StoredObject, "answer-2", at_once))
+    waiting = asyncio.create_task(once.result(asking(key), body, StoredObject, "answer-2", at_once))
     await asyncio.sleep(0.3)
     assert not waiting.done()
     gone.cancel()
@@ -316,14 +316,14 @@ async def test_who_waits_takes_over_from_an_ingress_that_was_killed(services: Se
     once = Idempotency(services.store, services.jobs, quick)
     body = RemixRequest(prompt="p")
     asked = asking(key)
-    print_ = await fingerprint(asked, body, {})
+    print_ = await fingerprint(asked, body)
     await claim_key(services.jobs, "public", key["Idempotency-Key"], print_, "answer-of-the-dead")
 
     async def make() -> StoredObject:
         await asyncio.sleep(4)  # longer than `stale_s`: only its heartbeats say that it is being made
         return StoredObject(key=secrets.token_hex(4), content_type="c", size=1)
 
-    send = [once.result(asked, body, {}, StoredObject, f"answer-of-{i}", make) for i in range(2)]
+    send = [once.result(asked, body, StoredObject, f"answer-of-{i}", make) for i in range(2)]
     first, second = await asyncio.wait_for(asyncio.gather(*send), 30)
     assert first == second
     assert first.id != "answer-of-the-dead"

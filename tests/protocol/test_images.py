@@ -8,13 +8,7 @@ from serve_app.errors import InvalidRequest
 from serve_app.media.images import ImageInfo
 from serve_app.model_settings import ImageDefaults, ImageLimits, ImageSettings
 from serve_app.protocol.common import MAX_SEED, parse
-from serve_app.protocol.images import (
-    EditRequest,
-    GenerationRequest,
-    completed_events,
-    from_result,
-    partial_event,
-)
+from serve_app.protocol.images import EditRequest, GenerationRequest, ImageAnswers, ImageRequest
 from serve_app.tasks import GeneratedImage, ImagePreview, ImageResult, ImageTask, StoredObject, Timing
 
 SETTINGS = ImageSettings(
@@ -27,6 +21,10 @@ SETTINGS = ImageSettings(
 def task_of(*images: ImageInfo, **fields: Any) -> ImageTask:
     asked = parse(GenerationRequest, {"prompt": "a fox"} | fields)
     return asked.to_task(SETTINGS, id="i", caller="public", submitted_at=1.0, images=images)
+
+
+def answers_to(asked: ImageRequest, task: ImageTask) -> ImageAnswers:
+    return ImageAnswers(asked=asked, task=task, created=7, url_of=lambda stored: f"https://x/{stored.key}")
 
 
 def test_defaults_come_from_the_settings_and_a_seed_is_drawn() -> None:
@@ -134,8 +132,7 @@ def test_answers_say_what_was_made() -> None:
         prompt_tokens=2,
         timing=Timing(queue_s=0.25, engine_s=1.5),
     )
-    answer = from_result(asked, task, result, lambda stored: f"https://x/{stored.key}", 7)
-    assert answer == {
+    assert answers_to(asked, task).whole(result) == {
         "created": 7,
         "data": [{"url": f"https://x/media/{i}.png", "revised_prompt": None} for i in range(2)],
         "size": "256x128",
@@ -172,12 +169,12 @@ def test_events_have_openais_names() -> None:
     )
     for asked, family in ((generation, "image_generation"), (edit, "image_edit")):
         task = asked.to_task(SETTINGS, id="i", caller="public", submitted_at=1.0)
-        preview = partial_event(asked, task, ImagePreview(index=1, step=2, total=8, data=b"p"), 7)
+        [preview] = answers_to(asked, task).events(ImagePreview(index=1, step=2, total=8, data=b"p"))
         assert (preview["type"], preview["partial_image_index"], preview["b64_json"]) == (
             f"{family}.partial_image",
             1,
             "cA==",
         )
-        [done] = completed_events(asked, task, result, lambda stored: stored.key, 7)
+        [done] = answers_to(asked, task).events(result)
         assert (done["type"], done["b64_json"], done["nvext"]["seeds"]) == (f"{family}.completed", "YQ==", [1])
         assert "usage" not in done, "no engine has counted the prompt"

@@ -9,10 +9,9 @@ import pytest
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.model_settings import TextDefaults, TextLimits, TextSettings
-from serve_app.protocol import completions
 from serve_app.protocol.chat import ChatAnswers, ChatRequest
 from serve_app.protocol.common import parse
-from serve_app.protocol.completions import CompletionRequest
+from serve_app.protocol.completions import CompletionAnswers, CompletionRequest
 from serve_app.tasks import Message, TextEnd, TextResult, TextStep, TextTask
 
 SETTINGS = TextSettings(
@@ -178,9 +177,14 @@ def test_dynamos_hints_are_taken_and_named() -> None:
     assert asked.ignored_hints() == ["agent_hints", "backend_instance_id", "cache_salt"]
 
 
+def chat_answers(**fields: Any) -> ChatAnswers:
+    asked = parse(ChatRequest, {"messages": [{"role": "user", "content": "hi"}]} | fields)
+    return ChatAnswers(asked=asked, id="c", created=1, model="m")
+
+
 def test_an_answer_counts_the_prompt_once_and_sums_the_rest() -> None:
     results = [TextResult(text=text, end=END) for text in ("a", "b")]
-    answer = ChatAnswers(id="c", created=1, model="m", hints=["cache_salt"]).whole(results)
+    answer = chat_answers(nvext={"cache_salt": "x"}).whole(results)
     assert [choice["message"]["content"] for choice in answer["choices"]] == ["a", "b"]
     assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 16, "total_tokens": 19}
     assert answer["nvext"] == {
@@ -189,22 +193,23 @@ def test_an_answer_counts_the_prompt_once_and_sums_the_rest() -> None:
         "tokens_per_step": 2.0,
         "ignored": ["cache_salt", "temperature"],
     }
-    several = completions.CompletionAnswers(id="c", created=1, model="m", prompts=2).whole(results)
-    assert several["usage"] == {"prompt_tokens": 6, "completion_tokens": 16, "total_tokens": 22}  # pyright: ignore[reportTypedDictNotRequiredAccess]
+    asked = parse(CompletionRequest, {"prompt": ["a", "b"]})
+    several = CompletionAnswers(asked=asked, id="c", created=1, model="m").whole(results)
+    assert several["usage"] == {"prompt_tokens": 6, "completion_tokens": 16, "total_tokens": 22}
 
 
 def test_steps_that_the_engine_did_not_tell_are_null() -> None:
     result = TextResult(text="a", end=replace(END, denoising_steps=0))
-    told = ChatAnswers(id="c", created=1, model="m").whole([result])["nvext"]
+    told = chat_answers().whole([result])["nvext"]
     assert (told["denoising_steps"], told["tokens_per_step"]) == (None, None)
 
 
 def test_chunks_say_the_role_once_for_each_choice() -> None:
-    chunks = ChatAnswers(id="c", created=1, model="m", hints=[], include_usage=True)
+    chunks = chat_answers(stream_options={"include_usage": True})
     first, again = chunks.block(1, "a"), chunks.block(1, "b")
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": "a"}
     assert again["choices"][0]["delta"] == {"content": "b"}
-    assert first["usage"] is None  # pyright: ignore[reportTypedDictNotRequiredAccess]
+    assert first["usage"] is None
     end = chunks.end(1, END)
     assert end["choices"][0]["finish_reason"] == "stop"
     assert chunks.end(0, END)["choices"][0]["delta"] == {"role": "assistant", "content": ""}

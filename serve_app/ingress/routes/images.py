@@ -14,25 +14,16 @@ from starlette.types import ASGIApp
 from serve_app.abilities import demands_of, refuse_images, refuse_what_it_lacks
 from serve_app.errors import InvalidRequest
 from serve_app.ingress.answers import json_answer, url_of
-from serve_app.ingress.body import Asked, origin_of, read_image, read_images, read_request
+from serve_app.ingress.body import origin_of, read_image, read_images, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.services import ServedModel, Services
 from serve_app.media.images import ImageInfo
 from serve_app.model_settings import ImageSettings
-from serve_app.protocol.images import (
-    EditRequest,
-    GenerationRequest,
-    ImageRequest,
-    ImagesResponse,
-    URLOf,
-    completed_events,
-    from_result,
-    partial_event,
-)
+from serve_app.protocol.images import EditRequest, GenerationRequest, ImageAnswers, ImageRequest, ImagesResponse
 from serve_app.settings import Settings
-from serve_app.tasks import ImageEvent, ImagePreview, ImageResult, ImageTask
+from serve_app.tasks import ImageEvent, ImageResult, ImageTask
 from serve_app.work import work_of
 
 ServedImage = ServedModel[ImageSettings]
@@ -47,17 +38,16 @@ def endpoints(services: Services) -> list[Endpoint]:
     settings = services.settings
 
     async def generate(request: Request) -> ASGIApp:
-        asked, body = await read_request(request, GenerationRequest, settings.limits)
+        asked = await read_request(request, GenerationRequest, settings.limits)
         model = services.choose(ImageSettings, asked.model)
-        urls = [asked.input_reference.image_url] if asked.input_reference else []
-        image = await read_image("input_reference", body.files.get("input_reference", ()), urls, settings)
-        return await _answer(services, model, request, body, asked, [image] if image else [], "input_reference")
+        image = await read_image("input_reference", asked, settings)
+        return await _answer(services, model, request, asked, [image] if image else [], "input_reference")
 
     async def edit(request: Request) -> ASGIApp:
-        asked, body = await read_request(request, EditRequest, settings.limits)
+        asked = await read_request(request, EditRequest, settings.limits)
         model = services.choose(ImageSettings, asked.model)
-        images, mask = await _read_inputs(model, asked, body, settings)
-        return await _answer(services, model, request, body, asked, images, asked.input_urls[0], mask)
+        images, mask = await _read_inputs(model, asked, settings)
+        return await _answer(services, model, request, asked, images, asked.input_urls[0], mask)
 
     return [
         Endpoint(
@@ -84,18 +74,17 @@ def endpoints(services: Services) -> list[Endpoint]:
 
 
 async def _read_inputs(
-    model: ServedImage, asked: EditRequest, body: Asked, settings: Settings
+    model: ServedImage, asked: EditRequest, settings: Settings
 ) -> tuple[list[ImageInfo], ImageInfo | None]:
     """The images and the mask of an edit; a number that the model cannot take is refused before any is fetched."""
     field, urls = asked.input_urls
-    uploads = body.files.get("image", ())
+    uploads = asked.raw.files.get("image", ())
     given = len(urls) + len(uploads)
     if given == 0:
         raise InvalidRequest("'image' is required.", param="image")
     refuse_images(given, await model.client.describe(), field)
     images = await read_images(field, uploads, urls, settings)
-    masks = [asked.mask.image_url] if asked.mask else []
-    mask = await read_image("mask", body.files.get("mask", ()), masks, settings)
+    mask = await read_image("mask", asked, settings)
     width, height = images[0].width, images[0].height
     if mask is not None and (mask.width, mask.height) != (width, height):
         whose = "the first image's" if len(images) > 1 else "the image's"
@@ -109,7 +98,6 @@ async def _answer(
     services: Services,
     model: ServedImage,
     request: Request,
-    body: Asked,
     asked: ImageRequest,
     images: Sequence[ImageInfo],
     image_field: str,
@@ -120,30 +108,35 @@ async def _answer(
     # asking the model wakes it from zero replicas, so only where its answer matters
     if task.parameters or demands_of(task):
         refuse_what_it_lacks(task, await model.client.describe(), image_field=image_field)
-    urls = partial(url_of, services, request)
-    if asked.stream and key_of(request) is None:
-        return EventStream(_events(_run(model, task), asked, task, urls, int(task.submitted_at)))
-    task = replace(task, partial_images=0)
+    once = partial(services.once.result, request, asked, ImageResult, task.id, partial(_generate, model, task))
 
-    async def make() -> ImageResult:
-        work = work_of(task)
-        with model.load.admit(work):
-            result: ImageResult = await model.client.generate(task)
-        model.load.finished(work, result.timing.engine_s)
-        return result
-
-    once = partial(services.once.result, request, asked, body.files, ImageResult, task.id, make)
+    def answers(id: str, created_at: float) -> ImageAnswers:
+        urls = partial(url_of, services, request)
+        return ImageAnswers(asked=asked, task=replace(task, id=id), created=int(created_at), url_of=urls)
 
     async def events() -> AsyncGenerator[bytes, None]:
-        made = await once()
-        for data in completed_events(asked, replace(task, id=made.id), made.result, urls, int(made.created_at)):
-            yield event(data, data["type"])
+        if key_of(request) is None:
+            sent, results = answers(task.id, task.submitted_at), _run(model, task)
+        else:
+            made = await once()
+            sent, results = answers(made.id, made.created_at), _again(made.result)
+        async with aclosing(results):
+            async for result in results:
+                for data in sent.events(result):
+                    yield event(data, data["type"])
 
     if asked.stream:
         return EventStream(events())
     made = await once()
-    answer = from_result(asked, replace(task, id=made.id), made.result, urls, int(made.created_at))
-    return json_answer(answer, timing=made.result.timing)
+    return json_answer(answers(made.id, made.created_at).whole(made.result), timing=made.result.timing)
+
+
+async def _generate(model: ServedImage, task: ImageTask) -> ImageResult:
+    work = work_of(task)
+    with model.load.admit(work):
+        result: ImageResult = await model.client.generate(replace(task, partial_images=0))
+    model.load.finished(work, result.timing.engine_s)
+    return result
 
 
 async def _run(model: ServedImage, task: ImageTask) -> AsyncGenerator[ImageEvent, None]:
@@ -156,14 +149,6 @@ async def _run(model: ServedImage, task: ImageTask) -> AsyncGenerator[ImageEvent
                 yield made
 
 
-async def _events(
-    events: AsyncGenerator[ImageEvent, None], asked: ImageRequest, task: ImageTask, urls: URLOf, created: int
-) -> AsyncGenerator[bytes, None]:
-    async with aclosing(events):
-        async for made in events:
-            if isinstance(made, ImagePreview):
-                data = partial_event(asked, task, made, created)
-                yield event(data, data["type"])
-                continue
-            for data in completed_events(asked, task, made, urls, created):
-                yield event(data, data["type"])
+async def _again(result: ImageResult) -> AsyncGenerator[ImageEvent, None]:
+    """The events of a finished result, which has no previews."""
+    yield result

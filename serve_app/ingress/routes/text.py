@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import fields
 from functools import partial
-from typing import Any
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -20,13 +19,15 @@ from serve_app.ingress.events import DONE, EventStream, event
 from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.services import ServedModel, Services
 from serve_app.model_settings import TextSettings
-from serve_app.protocol.chat import ChatCompletion, ChatRequest
-from serve_app.protocol.completions import Completion, CompletionRequest
+from serve_app.protocol.chat import ChatAnswers, ChatCompletion, ChatRequest
+from serve_app.protocol.completions import Completion, CompletionAnswers, CompletionRequest
 from serve_app.protocol.text import DENOISING, TextAnswers
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, TextTask, Timing
 from serve_app.work import Load, work_of
 
 ServedText = ServedModel[TextSettings]
+TextEvents = AsyncGenerator[tuple[int, TextEvent], None]
+"""Events of several texts, each with the number of its text."""
 
 
 def endpoints(services: Services) -> list[Endpoint]:
@@ -34,7 +35,7 @@ def endpoints(services: Services) -> list[Endpoint]:
         Endpoint(
             "POST",
             "/v1/chat/completions",
-            _handler(services, "chatcmpl", ChatRequest),
+            _handler(services, "chatcmpl", ChatRequest, ChatAnswers),
             "A chat completion, whole or block by block",
             tag="Text",
             body=ChatRequest,
@@ -44,7 +45,7 @@ def endpoints(services: Services) -> list[Endpoint]:
         Endpoint(
             "POST",
             "/v1/completions",
-            _handler(services, "cmpl", CompletionRequest),
+            _handler(services, "cmpl", CompletionRequest, CompletionAnswers),
             "A completion, whole or block by block",
             tag="Text",
             body=CompletionRequest,
@@ -54,33 +55,33 @@ def endpoints(services: Services) -> list[Endpoint]:
     ]
 
 
-def _handler(services: Services, prefix: str, request_model: type[ChatRequest] | type[CompletionRequest]) -> Handler:
+def _handler(
+    services: Services,
+    prefix: str,
+    request_model: type[ChatRequest] | type[CompletionRequest],
+    answers_model: type[TextAnswers],
+) -> Handler:
     """The handler of a text endpoint, whose ids begin with `prefix`."""
-    settings = services.settings
 
     async def create(request: Request) -> ASGIApp:
-        asked, _ = await read_request(request, request_model, settings.limits)
+        asked = await read_request(request, request_model, services.settings.limits)
         model = services.choose(TextSettings, asked.model)
         origin = origin_of(request, f"{prefix}-{uuid.uuid4().hex}")
         tasks = asked.to_tasks(model.settings, **origin)
         make = partial(complete, model, tasks)
-        once = partial(services.once.result, request, asked, {}, list[TextResult], origin["id"], make)
+        once = partial(services.once.result, request, asked, list[TextResult], origin["id"], make)
 
-        def answers(id: str, created_at: float) -> TextAnswers[Any]:
-            return asked.answers(id=id, created=int(created_at), model=model.id)
+        def answers(id: str, created_at: float) -> TextAnswers:
+            return answers_model(asked=asked, id=id, created=int(created_at), model=model.id)
 
-        async def events() -> AsyncGenerator[bytes, None]:
+        async def begin() -> tuple[TextAnswers, TextEvents]:
             if key_of(request) is None:
-                made, texts = answers(origin["id"], origin["submitted_at"]), run(model, tasks)
-            else:
-                earlier = await once()
-                made, texts = answers(earlier.id, earlier.created_at), events_of(earlier.result)
-            async with aclosing(stream(texts, made, include_usage=asked.include_usage)) as sent:
-                async for data in sent:
-                    yield data
+                return answers(origin["id"], origin["submitted_at"]), run(model, tasks)
+            made = await once()
+            return answers(made.id, made.created_at), events_of(made.result)
 
         if asked.stream:
-            return EventStream(events())
+            return EventStream(stream(begin))
         made = await once()
         return json_answer(answers(made.id, made.created_at).whole(made.result), timing=together(made.result))
 
@@ -90,21 +91,18 @@ def _handler(services: Services, prefix: str, request_model: type[ChatRequest] |
 async def complete(model: ServedText, tasks: Sequence[TextTask]) -> list[TextResult]:
     """Runs all tasks at the same time and returns their results. If one fails, the others are cancelled."""
     with admitted(model.load, tasks):
-        if len(tasks) == 1:
-            results = [await model.client.generate(tasks[0])]
-        else:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    running = [group.create_task(model.client.generate(task)) for task in tasks]
-            except ExceptionGroup as failed:
-                raise failed.exceptions[0] from failed
-            results = [task.result() for task in running]
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(model.client.generate(task)) for task in tasks]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+    results = [task.result() for task in running]
     for task, result in zip(tasks, results, strict=True):
         model.load.finished(work_of(task), result.end.timing.engine_s)
     return results
 
 
-async def run(model: ServedText, tasks: Sequence[TextTask]) -> AsyncGenerator[tuple[int, TextEvent], None]:
+async def run(model: ServedText, tasks: Sequence[TextTask]) -> TextEvents:
     """The events of all tasks as they come, each with the number of its task."""
     with admitted(model.load, tasks):
         async with aclosing(merged([model.client.stream(task) for task in tasks])) as events:
@@ -114,10 +112,9 @@ async def run(model: ServedText, tasks: Sequence[TextTask]) -> AsyncGenerator[tu
                 yield index, made
 
 
-async def stream(
-    events: AsyncGenerator[tuple[int, TextEvent], None], answers: TextAnswers[Any], *, include_usage: bool
-) -> AsyncGenerator[bytes, None]:
-    """The server-sent events of a run, then usage where asked for, then [DONE]."""
+async def stream(begin: Callable[[], Awaitable[tuple[TextAnswers, TextEvents]]]) -> AsyncGenerator[bytes, None]:
+    """The server-sent events of what `begin` gives, then usage where asked for, then [DONE]."""
+    answers, events = await begin()
     ends: dict[int, TextEnd] = {}
     async with aclosing(events):
         async for index, made in events:
@@ -128,12 +125,12 @@ async def stream(
             else:
                 ends[index] = made
                 yield event(answers.end(index, made))
-    if include_usage:
-        yield event(answers.usage([ends[index] for index in sorted(ends)]))
+    for chunk in answers.last([ends[index] for index in sorted(ends)]):
+        yield event(chunk)
     yield DONE
 
 
-async def events_of(results: Sequence[TextResult]) -> AsyncGenerator[tuple[int, TextEvent], None]:
+async def events_of(results: Sequence[TextResult]) -> TextEvents:
     """The events of finished results: each text as one block."""
     for index, result in enumerate(results):
         if result.text:
@@ -149,15 +146,8 @@ def admitted(load: Load, tasks: Sequence[TextTask]) -> ExitStack:
         return stack.pop_all()
 
 
-async def merged(
-    streams: Sequence[AsyncGenerator[TextEvent, None]],
-) -> AsyncGenerator[tuple[int, TextEvent], None]:
+async def merged(streams: Sequence[AsyncGenerator[TextEvent, None]]) -> TextEvents:
     """The events of several streams as they come, each with the number of its stream; closing it closes them all."""
-    if len(streams) == 1:
-        async with aclosing(streams[0]) as only:
-            async for made in only:
-                yield 0, made
-        return
     queue: asyncio.Queue[tuple[int, TextEvent] | Exception | None] = asyncio.Queue(maxsize=len(streams))
 
     async def pump(index: int) -> None:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from serve_app.abilities import demands_of, refuse_what_it_lacks
 from serve_app.errors import InvalidRequest, NotFound, ObjectNotFound, TimedOut
 from serve_app.ingress.answers import json_answer, server_timing, url_of
-from serve_app.ingress.body import Asked, origin_of, read_image, read_query, read_request
+from serve_app.ingress.body import origin_of, read_image, read_query, read_request
 from serve_app.ingress.dispatch import Dispatcher
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
@@ -157,8 +157,8 @@ class Videos:
         services.closing.append(self._dispatcher.close)
 
     async def create(self, request: Request) -> ASGIApp:
-        body, asked, mode = await self._parsed(request)
-        job = await self._new_job(request, body, asked)
+        asked, mode = await self._parsed(request)
+        job = await self._new_job(request, asked)
         if mode.kind == "events":
             return EventStream(self._progress(request, job, mode.wait_s, asked.response_format))
         if mode.kind == "wait":
@@ -166,11 +166,11 @@ class Videos:
         return await self._answer(request, job, mode, asked.response_format)
 
     async def create_sync(self, request: Request) -> ASGIApp:
-        body, asked, mode = await self._parsed(request)
+        asked, mode = await self._parsed(request)
         if asked.stream:
             raise InvalidRequest("'stream' is for /v1/videos; this answers with the video itself.", param="stream")
         patience = mode if mode.patient else ReplyMode("wait", self._settings.limits.sync_wait_s)
-        job = await self._ended(await self._new_job(request, body, asked), patience)
+        job = await self._ended(await self._new_job(request, asked), patience)
         if job.result is None:
             return await self._answer(request, job, patience)
         data = await self._services.store.get(job.result.video.key)
@@ -198,7 +198,7 @@ class Videos:
 
     async def remix(self, request: Request) -> Response:
         source = await self._job(request)
-        asked, _ = await read_request(request, RemixRequest, self._settings.limits)
+        asked = await read_request(request, RemixRequest, self._settings.limits)
         model = self._services.choose(VideoSettings, source.task.model)
         check_stored(replace(source.task, prompt=asked.prompt), model.settings)
         id = new_job_id()
@@ -209,7 +209,7 @@ class Videos:
         copied = {new: old for new, old in zip((first, last), old_keys, strict=True) if new and old}
         frames = {new: await self._services.store.get(old) for new, old in copied.items()}
         make = partial(self._dispatcher.create, model, task, frames, remixed_from=source.id, user=source.user)
-        return await self._answer(request, await self._once.job(request, asked, {}, task.id, make))
+        return await self._answer(request, await self._once.job(request, asked, task.id, make))
 
     async def events(self, request: Request) -> ASGIApp:
         job = await self._job(request)
@@ -234,39 +234,36 @@ class Videos:
 
     # --- making jobs ---
 
-    async def _parsed(self, request: Request) -> tuple[Asked, VideoRequest, ReplyMode]:
-        asked, body = await read_request(request, VideoRequest, self._settings.limits)
-        prefer = ", ".join(request.headers.getlist("prefer"))
-        sync_wait_s = self._settings.limits.sync_wait_s
-        streams = bool(asked.stream)
-        mode = choose_reply_mode(prefer, body.data, streams=streams, is_form=body.is_form, sync_wait_s=sync_wait_s)
-        return body, asked, mode
+    async def _parsed(self, request: Request) -> tuple[VideoRequest, ReplyMode]:
+        limits = self._settings.limits
+        asked = await read_request(request, VideoRequest, limits)
+        prefer, streams = ", ".join(request.headers.getlist("prefer")), bool(asked.stream)
+        raw = asked.raw
+        mode = choose_reply_mode(prefer, raw.data, streams=streams, is_form=raw.is_form, sync_wait_s=limits.sync_wait_s)
+        return asked, mode
 
-    async def _new_job(self, request: Request, body: Asked, asked: VideoRequest) -> Job:
+    async def _new_job(self, request: Request, asked: VideoRequest) -> Job:
         """Makes the job. Raises InvalidRequest for all that can be known before: no job is made only to fail."""
         owner, id = _owner(request), new_job_id()
         model = self._services.choose(VideoSettings, asked.model)
-        fields = {*asked.frame_urls, *body.files}
-        if fields == {"last_frame"}:
+        frames = [field for field in asked.FILES if getattr(asked, field) or field in asked.raw.files]
+        if frames == ["last_frame"]:
             raise InvalidRequest("'last_frame' needs a first frame beside it: input_reference.", param="last_frame")
-        keys = dict(zip(("input_reference", "last_frame"), input_keys(owner, id), strict=True))
+        keys = {field: key for field, key in zip(asked.FILES, input_keys(owner, id), strict=True) if field in frames}
         task = asked.to_task(
             model.settings,
             **origin_of(request, id),
-            input_key=keys["input_reference"] if "input_reference" in fields else None,
-            last_frame_key=keys["last_frame"] if "last_frame" in fields else None,
+            input_key=keys.get("input_reference"),
+            last_frame_key=keys.get("last_frame"),
         )
-        await _refuse_what_it_lacks(model, task, images=len(fields))
+        await _refuse_what_it_lacks(model, task, images=len(frames))
 
         async def make() -> Job:
-            frames: dict[str, bytes] = {}
-            for field, key in keys.items():
-                urls = [url for name, url in asked.frame_urls.items() if name == field]
-                if image := await read_image(field, body.files.get(field, ()), urls, self._settings):
-                    frames[key] = image.data
-            return await self._dispatcher.create(model, task, frames, user=asked.user)
+            read = {key: await read_image(field, asked, self._settings) for field, key in keys.items()}
+            images = {key: image.data for key, image in read.items() if image}
+            return await self._dispatcher.create(model, task, images, user=asked.user)
 
-        return await self._once.job(request, asked, body.files, id, make)
+        return await self._once.job(request, asked, id, make)
 
     # --- answering ---
 
