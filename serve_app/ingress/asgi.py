@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from serve_app.ingress.auth import Keys
 from serve_app.ingress.endpoints import Endpoint, routes_of
-from serve_app.ingress.guards import Guards
+from serve_app.ingress.guards import guard
 from serve_app.ingress.middleware import Envelope
 from serve_app.ingress.origins import Origins
 from serve_app.ingress.routes import health, images, media, models, pages, text, videos
@@ -26,7 +26,7 @@ def create_http_app(services: Services, *, behind_serve: bool = False) -> ASGIAp
     # a path with an extra slash is a 404, not a redirect
     app: ASGIApp = Router(routes, redirect_slashes=False, lifespan=_lifespan(services))
     templates = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
-    app = Guards(app, services, keys, origins)
+    app = guard(app, services, keys, origins)
     return Envelope(app, origins, templates=templates, adds_request_id=not behind_serve)
 
 

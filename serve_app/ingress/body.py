@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
-from urllib.parse import parse_qsl
 
 import jiter
 from starlette.requests import ClientDisconnect, Request
@@ -98,7 +97,8 @@ async def read_request(request: Request, model: type[M], limits: RequestLimits) 
         if not is_form:
             return parse(model, parse_json(raw, limits))
         data, files = parse_form(content_type, raw, limits)
-        return parse(model, _read_objects(model, data, limits), form=True, files=files)
+        fields = {name: _read_object(model, name, value, limits) for name, value in data.items()}
+        return parse(model, fields, form=True, files=files)
 
     return await off_loop(make, len(raw))
 
@@ -111,11 +111,9 @@ def origin_of(request: Request, id: str) -> Origin:
 
 def read_query(request: Request) -> dict[str, str]:
     """The fields of the query; InvalidRequest for very many of them, and for a name that stands in it twice."""
-    query: bytes = request.scope["query_string"]
-    try:
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
-    except ValueError:
-        raise InvalidRequest(f"The query has more than {MAX_QUERY_FIELDS} fields.") from None
+    pairs = request.query_params.multi_items()
+    if len(pairs) > MAX_QUERY_FIELDS:
+        raise InvalidRequest(f"The query has more than {MAX_QUERY_FIELDS} fields.")
     fields: dict[str, str] = {}
     for name, value in pairs:
         if name in fields:
@@ -290,12 +288,8 @@ def _too_deep(limits: RequestLimits) -> InvalidRequest:
     return InvalidRequest(f"The body is nested deeper than {limits.json_depth} levels (limits.json_depth).")
 
 
-def _read_objects(model: type[Wire], data: dict[str, Any], limits: RequestLimits) -> dict[str, Any]:
-    """The fields, with the JSON text of those that are objects or lists parsed: `nvext={"seed": 5}`."""
-    return {name: _as_object(model, name, value, limits) for name, value in data.items()}
-
-
-def _as_object(model: type[Wire], name: str, value: Any, limits: RequestLimits) -> Any:
+def _read_object(model: type[Wire], name: str, value: Any, limits: RequestLimits) -> Any:
+    """A form's field; where it may be an object or a list its JSON text is parsed: `nvext={"seed": 5}`."""
     if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")) or _may_be_text(model, name):
         return value
     try:

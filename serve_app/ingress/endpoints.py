@@ -18,6 +18,8 @@ Handler = Callable[[Request], Awaitable[ASGIApp]]
 Tag = Literal["Text", "Images", "Videos", "Models", "Media", "Health"]
 EVENTS = "text/event-stream"
 JSON = "application/json"
+Json = dict[str, Any]
+"""An object of JSON."""
 
 
 @dataclass(frozen=True, slots=True)

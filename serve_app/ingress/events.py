@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from serve_app.errors import ServeError
 from serve_app.ingress.errors import as_serve_error, error_body
 
 DONE = b"data: [DONE]\n\n"
@@ -33,11 +32,6 @@ def event(data: Any, name: str | None = None) -> bytes:
     return b"%bdata: %b\n\n" % (head, orjson.dumps(data))
 
 
-def error_event(error: ServeError) -> bytes:
-    """An error after the status has gone out: an event named `error`, which OpenAI's clients raise."""
-    return b"event: error\ndata: %b\n\n" % error_body(error)
-
-
 class EventStream:
     """A response of events as they come.
 
@@ -45,12 +39,7 @@ class EventStream:
     error status. Comments keep the connection alive in silence. Closes `events` when the client goes away.
     """
 
-    def __init__(
-        self,
-        events: AsyncGenerator[bytes, None],
-        *,
-        keep_alive_s: float = KEEP_ALIVE_S,
-    ) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], *, keep_alive_s: float = KEEP_ALIVE_S) -> None:
         self._events = events
         self._keep_alive_s = keep_alive_s
 
@@ -100,10 +89,8 @@ def _outcome(finished: asyncio.Task[bytes], scope: Scope, started: bool) -> tupl
         return chunk, not chunk
     if not started or not isinstance(error, Exception):
         raise error
-    request_id: str = scope["state"]["request_id"]
-    ours = as_serve_error(error, method=scope["method"], path=scope["path"], request_id=request_id)
-    scope["state"]["error_code"] = ours.code
-    return error_event(ours), True
+    # the status has gone out; OpenAI's clients raise what an event named `error` holds
+    return b"event: error\ndata: %b\n\n" % error_body(as_serve_error(error, scope)), True
 
 
 async def _disconnected(receive: Receive) -> None:

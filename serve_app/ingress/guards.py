@@ -14,38 +14,34 @@ from serve_app.ingress.quotas import Quotas
 from serve_app.ingress.services import PUBLIC, Services
 
 
-class Guards:
+def guard(app: ASGIApp, services: Services, keys: Keys | None, origins: Origins) -> ASGIApp:
     """Sets `caller` and `bodies` in the request's state, and holds its places until the last byte of its answer.
 
     Raises what the envelope around it turns into an answer. It also answers preflights, which bring no key.
     """
+    quotas = Quotas(services.settings.access)
+    budget = Budget(services.settings.limits.bodies_bytes)
 
-    def __init__(self, app: ASGIApp, services: Services, keys: Keys | None, origins: Origins) -> None:
-        self._app = app
-        self._keys = keys
-        self._origins = origins
-        self._quotas = Quotas(services.settings.access)
-        self._bodies = Budget(services.settings.limits.bodies_bytes)
-        self._gate = services.gate
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         method, headers, state = scope["method"], Headers(scope=scope), scope["state"]
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        self._origins.check(method, path, headers)
-        if (preflight := self._origins.preflight(method, headers)) is not None:
+        origins.check(method, path, headers)
+        if (preflight := origins.preflight(method, headers)) is not None:
             await preflight(scope, receive, send)
             return
-        state["caller"] = caller_of(self._keys, path, scope)
+        state["caller"] = caller_of(keys, path, scope)
         with ExitStack() as held:
             # requests without a key reach only open paths and signed URLs; counted together, one client could use up
             # the quota of all
             if state["caller"] != PUBLIC:
-                held.enter_context(self._quotas.admit(state["caller"].owner))
-            state["bodies"] = Share(self._bodies)
+                held.enter_context(quotas.admit(state["caller"].owner))
+            state["bodies"] = Share(budget)
             held.callback(state["bodies"].give_back)
             if method == "POST" and not path.endswith("/cancel"):
-                held.enter_context(self._gate.passed())
-            await self._app(scope, receive, send)
+                held.enter_context(services.gate.passed())
+            await app(scope, receive, send)
+
+    return guarded

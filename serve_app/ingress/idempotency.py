@@ -14,7 +14,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import GenericAlias
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -47,15 +47,15 @@ JSON = "application/json"
 
 async def fingerprint(request: Request, asked: Wire) -> str:
     """Equal for equal requests: same path, same parsed fields, same file contents."""
-    return await off_loop(partial(_digest, request.url.path, asked), request.state.bodies.bytes)
 
+    def digest() -> str:
+        parsed = asked.model_dump(mode="json", exclude_none=True)
+        files = {name: [hashlib.sha256(file).hexdigest() for file in each] for name, each in asked.raw.files.items()}
+        # orjson cannot: a number in a request may have more than 64 bits
+        canonical = json.dumps([request.url.path, parsed, files], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
-def _digest(path: str, asked: Wire) -> str:
-    parsed = asked.model_dump(mode="json", exclude_none=True)
-    digests = {name: [hashlib.sha256(file).hexdigest() for file in each] for name, each in asked.raw.files.items()}
-    # orjson cannot: a number in a request may have more than 64 bits
-    canonical = json.dumps([path, parsed, digests], sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return await off_loop(digest, request.state.bodies.bytes)
 
 
 class Made(NamedTuple, Generic[T]):
@@ -97,17 +97,21 @@ class Idempotency:
         if key is None:
             return Made(id, time.time(), await make())
         owner: str = request.state.caller.owner
-        answers = _Answers(self._store, self._jobs, owner, kind, self._settings)
+        # pydantic accepts this configuration for a tuple but not for a dataclass; it stores bytes as base64
+        config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+        one_tuple: Any = GenericAlias(tuple, (kind,))
+        kept: TypeAdapter[tuple[T]] = TypeAdapter(one_tuple, config=config)
         print_ = await fingerprint(request, asked)
         while True:
-            claim = await self._claim(owner, key, print_, id, answers.has_failed)
+            claim = await self._claim(owner, key, print_, id, partial(self._is_abandoned, owner))
+            name = _name(owner, claim.job_id)
             if claim.fresh:
-                async with self._held(owner, key, claim), answers.being_made(id):
+                async with self._held(owner, key, claim), self._beating(owner, id):
                     result = await make()
-                    await answers.put(id, result)
+                    await self._store.put(name, kept.dump_json((result,)))
                 return Made(id, claim.created_at, result)
-            if (kept := await answers.get(claim.job_id)) is not None:
-                return Made(claim.job_id, claim.created_at, kept)
+            with suppress(ObjectNotFound):
+                return Made(claim.job_id, claim.created_at, kept.validate_json(await self._store.get(name))[0])
             await asyncio.sleep(POLL_S)
 
     @asynccontextmanager
@@ -161,7 +165,7 @@ class Idempotency:
         self, owner: str, is_retry: bool, print_: str, id: str, make: Callable[[], Awaitable[Job]]
     ) -> Job:
         """A first try notes its job by the request's fingerprint; a retry looks it up."""
-        name = f"idempotency/{owner}/{hashlib.sha256(f'retry {print_}'.encode()).hexdigest()}.json"
+        name = _name(owner, hashlib.sha256(f"retry {print_}".encode()).hexdigest())
         if is_retry and (job := await self._remembered(owner, name)) is not None:
             return job
         await self._store.put(name, orjson.dumps({"job_id": id, "created_at": await self._jobs.now()}))
@@ -177,59 +181,39 @@ class Idempotency:
             return None
         return None if job.status == "failed" else job
 
-
-class _Answers(Generic[T]):
-    """Stored results of one type and owner, and heartbeats of those being made."""
-
-    def __init__(self, store: ObjectStore, jobs: JobStore, owner: str, kind: type[T], settings: JobSettings) -> None:
-        self._store = store
-        self._jobs = jobs
-        self._owner = owner
-        self._settings = settings
-        # pydantic accepts this configuration for a tuple but not for a dataclass; it stores bytes as base64
-        config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
-        one_tuple: Any = GenericAlias(tuple, (kind,))
-        self._json: TypeAdapter[tuple[T]] = TypeAdapter(one_tuple, config=config)
-
-    async def put(self, id: str, result: T) -> None:
-        await self._store.put(self._name(id), self._json.dump_json((result,)))
-
-    async def get(self, id: str) -> T | None:
-        try:
-            return self._json.validate_json(await self._store.get(self._name(id)))[0]
-        except ObjectNotFound:
-            return None
+    # --- results that are being made ---
 
     @asynccontextmanager
-    async def being_made(self, id: str) -> AsyncGenerator[None]:
+    async def _beating(self, owner: str, id: str) -> AsyncGenerator[None]:
         """Sends heartbeats while the block makes the result."""
-        beating = asyncio.create_task(self._beat(id))
+        beating = asyncio.create_task(self._beat(owner, id))
         try:
             yield
         finally:
             beating.cancel()
             await asyncio.wait([beating])
 
-    async def _beat(self, id: str) -> None:
+    async def _beat(self, owner: str, id: str) -> None:
         while True:
             await asyncio.sleep(self._settings.heartbeat_s)
             try:
-                await self._store.put(self._name(f"{id}-beat"), b"{}")
+                await self._store.put(_name(owner, f"{id}-beat"), b"{}")
             except StorageFailed as error:
                 logger.warning("no heartbeat for %s: %s", id, error.message)
 
-    async def has_failed(self, claim: Claim) -> bool:
+    async def _is_abandoned(self, owner: str, claim: Claim) -> bool:
         """Whether a claim has no result and nobody is making one any more."""
-        if await self._store.exists(self._name(claim.job_id)):
+        if await self._store.exists(_name(owner, claim.job_id)):
             return False
         try:
-            alive_at = (await self._store.stat(self._name(f"{claim.job_id}-beat"))).modified
+            alive_at = (await self._store.stat(_name(owner, f"{claim.job_id}-beat"))).modified
         except ObjectNotFound:
             alive_at = claim.created_at
         return await self._jobs.now() - alive_at > self._settings.stale_s
 
-    def _name(self, id: str) -> str:
-        return f"idempotency/{self._owner}/{id}.json"
+
+def _name(owner: str, id: str) -> str:
+    return f"idempotency/{owner}/{id}.json"
 
 
 def key_of(request: Request) -> str | None:

@@ -96,12 +96,12 @@ class Envelope:
         except ClientDisconnect:
             pass
         except Exception as raised:
-            error = as_serve_error(raised, method=scope["method"], path=scope["path"], request_id=request_id)
-            state["error_code"] = error.code
+            error = as_serve_error(raised, scope)
             # too late for an error response: the connection must break, or the client takes a part for the whole
             if status:
                 raise
-            await error_response(error, allow=_allow(raised))(scope, receive, send_marked)
+            headers = raised.headers if isinstance(raised, HTTPException) else None  # the Allow of a 405
+            await error_response(error, headers)(scope, receive, send_marked)
         finally:
             self._note(scope, status or CLIENT_CLOSED, time.perf_counter() - began)
             logs.request_id.reset(tokens[0])
@@ -132,9 +132,3 @@ def _ids(scope: Scope) -> tuple[str, str]:
         elif name == b"traceparent":
             traceparent = value.decode("latin-1")
     return request_id, tracing.make_traceparent(traceparent)
-
-
-def _allow(error: Exception) -> str | None:
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        return (error.headers or {}).get("Allow")
-    return None

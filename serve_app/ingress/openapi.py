@@ -13,14 +13,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from serve_app.ingress.endpoints import JSON, Endpoint, Tag
+from serve_app.ingress.endpoints import JSON, Endpoint, Json, Tag
 from serve_app.model_settings import AnyModel, TextSettings
 from serve_app.protocol.common import Bound, extension_of
 from serve_app.protocol.errors import ErrorResponse
 from serve_app.settings import Settings
 from serve_app.tasks import Kind
 
-Json = dict[str, Any]
 BOOLEAN = "^([01tTfFyYnN]|[oO][nN]|[nN][oO]|[oO][fF][fF]|[yY][eE][sS]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"
 """A boolean in a form, as pydantic reads it."""
 BINARY: Json = {"type": "string", "format": "binary"}
@@ -40,6 +39,7 @@ ERRORS = {
     503: "Starting, draining, or storage is away",
     504: "It took too long",
 }
+ERROR_HEADERS = {401: ("WWW-Authenticate", "string"), 429: ("Retry-After", "integer")}
 HEADERS: dict[str, Json] = {
     "Idempotency-Key": {
         "description": "The same key with the same body gives the same result or job; with another body it is a 400. "
@@ -73,11 +73,6 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
     kinds = {model.kind for model in settings.served.values()}
     operations = [endpoint for endpoint in endpoints if KIND_OF.get(endpoint.tag) in (None, *kinds)]
     schemas, refs = _schemas(operations)
-    if "EditRequest" in schemas:
-        # optional in the model, because in a form it is a file
-        schemas["EditRequest"]["anyOf"] = [{"required": ["image"]}, {"required": ["images"]}]
-        for name in ("image", "images"):
-            schemas["EditRequest"]["properties"][name] = _without_null(schemas["EditRequest"]["properties"][name])
     schemas["ModelId"] = {"type": "string", "enum": [id for model in settings.served.values() for id in model.ids]}
     for operation in operations:
         for model in (operation.body, operation.body and extension_of(operation.body)):
@@ -86,8 +81,9 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
     has_keys = bool(settings.access.keys_env or settings.access.keys_file)
     paths: dict[str, Json] = {}
     for operation in operations:
-        methods = paths.setdefault(_path(operation), {})
-        methods[operation.method.lower()] = _operation(operation, schemas, refs, has_keys)
+        made = _operation(operation, schemas, refs, has_keys)
+        paths.setdefault(_path(operation), {})[operation.method.lower()] = made
+    responses = {str(status): _error_response(status, refs) for status in ERRORS}
     made: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -96,7 +92,7 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
             "description": "Text, images and video by diffusion models, with OpenAI's API and Dynamo's `nvext`.",
         },
         "paths": paths,
-        "components": {"schemas": schemas, "responses": _error_responses(refs)},
+        "components": {"schemas": schemas, "responses": responses},
     }
     if has_keys:
         made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -117,12 +113,6 @@ Refs = dict[Any, Json]
 """The schema of each model, most often a reference to its component."""
 
 
-KEYWORDS = {
-    "integer": ("minimum", "maximum"),
-    "number": ("maximum",),
-    "string": ("maxLength", "pattern", "enum"),
-    "array": ("maxItems",),
-}
 LENGTHS = {"prompt_chars": "maxLength", "messages": "maxItems"}
 """Keywords for limits of length. Other limits are maxima."""
 
@@ -142,19 +132,12 @@ def _schemas(operations: Sequence[Endpoint]) -> tuple[dict[str, Json], Refs]:
 
 
 def _narrow(schema: Json, bounds: dict[str, Json]) -> None:
-    """Lays keywords over the properties of an object: bounds over the member that is not null, where one may be."""
+    """Lays keywords over the properties of an object: bounds over their first alternative, where null is another."""
     for name, keywords in bounds.items():
         written = schema["properties"][name]
-        for member in written.get("anyOf", [written]):
-            if member.get("type") != "null":
-                member.update(_applicable(member, keywords))
-        written.update({key: value for key, value in keywords.items() if key in ("default", "description")})
-
-
-def _applicable(member: Json, keywords: Json) -> Json:
-    """The keywords that apply to this member's type."""
-    own = KEYWORDS.get(member.get("type", ""), ())
-    return {key: value for key, value in keywords.items() if key in own}
+        said = {key: keywords.pop(key) for key in ("default", "description") if key in keywords}
+        written.get("anyOf", [written])[0].update(keywords)
+        written.update(said)
 
 
 def _bounds(model: type[BaseModel], kind: Kind, settings: Settings) -> dict[str, Json]:
@@ -299,14 +282,10 @@ def _or_null(schema: Json) -> Json:
 def _without_null(schema: Json) -> Json:
     """An optional field's schema without null."""
     members = [member for member in schema.get("anyOf", ()) if member.get("type") != "null"]
-    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default") or not members}
-    if schema.get("default", "") is not None and "default" in schema:
-        rest["default"] = schema["default"]
-    else:
-        rest.pop("default", None)
-    if len(members) == 1:
-        return {**members[0], **rest}
-    return {**rest, "anyOf": members} if members else rest
+    rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+    if len(members) > 1:
+        return {**rest, "anyOf": members}
+    return {**members[0], **rest} if members else rest
 
 
 def _resolved(schema: Json, schemas: dict[str, Json]) -> Json:
@@ -318,30 +297,21 @@ def _resolved(schema: Json, schemas: dict[str, Json]) -> Json:
 
 
 def _responses(operation: Endpoint, refs: Refs, has_keys: bool) -> Json:
-    content = {
-        content_type: {"schema": refs[model]} if model else {} for content_type, model in operation.answers.items()
-    }
+    content = {kind: {"schema": refs[model]} if model else {} for kind, model in operation.answers.items()}
     made: Json = {"200": {"description": operation.summary, "content": content}}
-    files = {content_type: {} for content_type, model in operation.answers.items() if model is None}
     for status, description in operation.also.items():
-        made[str(status)] = {"description": description, **({"content": files} if status == 206 else {})}
+        made[str(status)] = {"description": description, **({"content": content} if status == 206 else {})}
     errors = {
         *operation.errors,
         *(MAKES if operation.body else ()),
         *((401, 429) if has_keys and operation.path.startswith("/v1/") else ()),
     }
-    for status in sorted(errors):
-        made[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    return made | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(errors)}
+
+
+def _error_response(status: int, refs: Refs) -> Json:
+    made: Json = {"description": ERRORS[status], "content": {JSON: {"schema": refs[ErrorResponse]}}}
+    if (header := ERROR_HEADERS.get(status)) is not None:
+        name, kind = header
+        made["headers"] = {name: {"schema": {"type": kind}}}
     return made
-
-
-def _error_responses(refs: Refs) -> Json:
-    return {
-        str(status): {
-            "description": description,
-            "content": {JSON: {"schema": refs[ErrorResponse]}},
-            **({"headers": {"Retry-After": {"schema": {"type": "integer"}}}} if status == 429 else {}),
-            **({"headers": {"WWW-Authenticate": {"schema": {"type": "string"}}}} if status == 401 else {}),
-        }
-        for status, description in ERRORS.items()
-    }

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.model_settings import (
+    DiffusionLimits,
     DiffusionSettings,
     ImageSettings,
     PresetSettings,
@@ -113,10 +114,10 @@ class Wire(BaseModel):
 
     def check_bounds(self, limits: BaseModel) -> None:
         """Raises InvalidRequest that names the first field beyond its limit, and the limit."""
-        _check_bounds(self, limits, str)
+        check_bounds(type(self), self, limits, str)
         extension = getattr(self, "nvext", None)
         if extension is not None:
-            _check_bounds(extension, limits, self.place)
+            check_bounds(type(extension), extension, limits, self.place)
 
     @property
     def ignored(self) -> list[str]:
@@ -243,9 +244,10 @@ def check_not_blank(param: str, *texts: str) -> None:
         raise InvalidRequest(f"'{param}' holds no text.", param=param)
 
 
-def _check_bounds(part: BaseModel, limits: BaseModel, place: Callable[[str], str]) -> None:
-    for name, field in type(part).model_fields.items():
-        value = getattr(part, name)
+def check_bounds(model: type[BaseModel], values: object, limits: BaseModel, place: Callable[[str], str]) -> None:
+    """Holds the attributes of `values` to the bounds of the model's fields of these names."""
+    for name, field in model.model_fields.items():
+        value = getattr(values, name, None)
         for bound in field.metadata:
             if isinstance(bound, Bound) and value is not None:
                 bound.check(place(name), value, limits)
@@ -328,14 +330,24 @@ class DiffusionRequest(Wire):
     )
     user: Label | None = None
     quality: Quality | None = Field(default=None, description=QUALITY)
+    size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, or auto.")
 
-    def shared_fields(self, settings: ImageSettings | VideoSettings, asked: DiffusionExtension) -> dict[str, Any]:
-        """The fields of a task that the preset and the adapters decide.
+    def asked_size(self, limits: DiffusionLimits) -> tuple[int, int] | None:
+        """Width and height of `size`, where the caller gave one. Raises InvalidRequest."""
+        if self.size is None or self.size == AUTO:
+            return None
+        return parse_size("size", self.size, least=limits.min_side, most=limits.max_side)
+
+    def shared_fields(
+        self, settings: ImageSettings | VideoSettings, asked: DiffusionExtension, size: tuple[int, int]
+    ) -> dict[str, Any]:
+        """The fields that tasks for images and videos share; `size` is for a side that `asked` leaves out.
 
         Each is what the caller says, else the preset of the quality asked for, else the settings' defaults, else None.
-
-        Raises InvalidRequest for an adapter that the model lacks.
+        Raises InvalidRequest that names a limit, and for an adapter that the model lacks.
         """
+        self.check_bounds(settings.limits)
+        check_not_blank("prompt", self.prompt)
         id = self.model if self.model is not None and self.model in settings.ids else settings.id
         found = settings.preset(self.quality)
         preset, defaults = found or PresetSettings(), settings.defaults
@@ -345,6 +357,9 @@ class DiffusionRequest(Wire):
         scales = (asked.guidance_scale, preset.guidance_scale, defaults.guidance_scale)
         return {
             "model": id,
+            "prompt": self.prompt,
+            "width": asked.width or size[0],
+            "height": asked.height or size[1],
             "num_inference_steps": asked.num_inference_steps or usual_steps,
             "guidance_scale": next((scale for scale in scales if scale is not None), None),
             "parameters": {name: value for name in asked.OF_FAMILIES if (value := getattr(asked, name)) is not None},

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict, Unpack  # pydantic wants it before Python 3.12
 
 from serve_app.errors import InvalidRequest
 from serve_app.media.images import ImageInfo
-from serve_app.model_settings import ImageSettings
+from serve_app.model_settings import ImageLimits, ImageSettings
 from serve_app.protocol.common import (
     AUTO,
     MAX_SEED,
@@ -25,9 +26,7 @@ from serve_app.protocol.common import (
     Label,
     Seed,
     Whole,
-    check_not_blank,
     draw_seed,
-    parse_size,
 )
 from serve_app.tasks import (
     Adapter,
@@ -77,16 +76,13 @@ class ImageReference(BaseModel):
 
 
 def _reference(value: Any) -> Any:
-    if isinstance(value, ImageReference):
-        return value
-    if isinstance(value, dict):
-        fields = cast("dict[str, Any]", value)
-        if fields.get("file_id") is not None:
-            raise PydanticCustomError("unsupported", "names a file_id: there are no files here, send image_url.")
-        return fields
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        return {"image_url": value}
+    if not isinstance(value, dict):
         raise ValueError("must be an https or data URL, or an object that holds it as image_url.")
-    return {"image_url": value}
+    if cast("dict[str, Any]", value).get("file_id") is not None:
+        raise PydanticCustomError("unsupported", "names a file_id: there are no files here, send image_url.")
+    return cast("Any", value)
 
 
 Reference = Annotated[ImageReference, BeforeValidator(_reference, json_schema_input_type=str | ImageReference)]
@@ -107,7 +103,6 @@ class ImageRequest(DiffusionRequest):
     """What generations and edits have in common; unknown top-level fields are ignored."""
 
     n: Annotated[Annotated[int, Field(ge=1, le=10), Whole] | None, Bound("n", default=1)] = None
-    size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, or auto.")
     response_format: Literal["url", "b64_json"] | None = Field(
         default=None,
         description="url by default, but b64_json in a stream and in requests that use a field only gpt-image has.",
@@ -151,18 +146,15 @@ class ImageRequest(DiffusionRequest):
         """
         limits, defaults = settings.limits, settings.defaults
         ext = self.nvext or NO_EXTENSION
-        self.check_bounds(limits)
-        check_not_blank("prompt", self.prompt)
+        usual = (defaults.width, defaults.height)
+        size = self.asked_size(limits) or (_fitted(images[0], limits) if images else usual)
+        shared = self.shared_fields(settings, ext, size)
         n = self.n or 1
         negative = ext.negative_prompt or ""
         output_format = self.output_format or defaults.output_format
-        width, height = self._size(settings, images)
         return ImageTask(
             **origin,
-            **self.shared_fields(settings, ext),
-            prompt=self.prompt,
-            width=width,
-            height=height,
+            **shared,
             seed=_seed(ext.seed, n, self.place("seed")),
             n=n,
             negative_prompt=negative if negative.strip() else None,
@@ -174,17 +166,6 @@ class ImageRequest(DiffusionRequest):
             mask=None if mask is None else mask.data,
             safety_identifier=self.safety_identifier,
         )
-
-    def _size(self, settings: ImageSettings, images: Sequence[ImageInfo]) -> tuple[int, int]:
-        limits, defaults = settings.limits, settings.defaults
-        ext = self.nvext or NO_EXTENSION
-        if self.size is not None and self.size != AUTO:
-            width, height = parse_size("size", self.size, least=limits.min_side, most=limits.max_side)
-        elif images:
-            width, height = _fitted(images[0].width, images[0].height, limits.min_side, limits.max_side)
-        else:
-            width, height = defaults.width, defaults.height
-        return ext.width or width, ext.height or height
 
 
 class GenerationRequest(ImageRequest):
@@ -202,11 +183,16 @@ class GenerationRequest(ImageRequest):
 class EditRequest(ImageRequest):
     """In multipart `image` (or `image[]`) and `mask` are uploads; in JSON they are https or data URLs."""
 
+    # one of the two is required in JSON; in a form it is a file
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["image"]}, {"required": ["images"]}]})
+
     FILES = ("image", "mask")
     ELSEWHERE: ClassVar = {"input_reference": "the image to edit is 'image'."}
 
-    image: EditImage | None = None
-    images: References | None = Field(default=None, description="The same as image, as newer clients send it.")
+    image: EditImage | SkipJsonSchema[None] = None
+    images: References | SkipJsonSchema[None] = Field(
+        default=None, description="The same as image, as newer clients send it."
+    )
     mask: Reference | None = Field(default=None, description="Its transparent parts are drawn anew.")
     input_fidelity: Literal["high", "low"] | None = Field(default=None, description="Accepted and ignored.")
 
@@ -232,11 +218,12 @@ def _seed(asked: int | None, n: int, param: str) -> int:
     return asked
 
 
-def _fitted(width: int, height: int, least: int, most: int) -> tuple[int, int]:
+def _fitted(image: ImageInfo, limits: ImageLimits) -> tuple[int, int]:
     """The size of an input image, scaled so that both sides are within the limits. A very long one loses its shape."""
-    scale = min(1.0, most / max(width, height))
-    scale = max(scale, least / min(width, height))
-    return min(round(width * scale), most), min(round(height * scale), most)
+    least, most = limits.min_side, limits.max_side
+    scale = min(1.0, most / max(image.width, image.height))
+    scale = max(scale, least / min(image.width, image.height))
+    return min(round(image.width * scale), most), min(round(image.height * scale), most)
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

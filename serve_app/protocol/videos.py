@@ -25,13 +25,10 @@ from serve_app.protocol.common import (
     DiffusionRequest,
     Guidance,
     Wire,
-    at_most,
     check_adapter,
+    check_bounds,
     check_not_blank,
-    check_side,
-    check_text,
     draw_seed,
-    parse_size,
 )
 from serve_app.protocol.images import Reference, URLOf
 from serve_app.tasks import Adapter, Origin, Precision, VideoTask
@@ -84,7 +81,6 @@ class VideoRequest(DiffusionRequest):
     }
 
     seconds: WholeSeconds = Field(default=None, description="Length in whole seconds, as a number or a string.")
-    size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, both even; or auto.")
     input_reference: Reference | None = Field(
         default=None, description="The first frame: an https or data URL, or in multipart an upload."
     )
@@ -108,18 +104,19 @@ class VideoRequest(DiffusionRequest):
         """A task with every default filled and the seed drawn. Raises InvalidRequest that names the limit."""
         limits, defaults = settings.limits, settings.defaults
         asked = self.nvext or VideoNvExt()
-        self.check_bounds(limits)
-        check_not_blank("prompt", self.prompt)
+        size = self.asked_size(limits)
+        shared = self.shared_fields(settings, asked, size or (defaults.width, defaults.height))
+        if size:
+            _check_even("size", *size, limits)
+        for name, side in (("width", asked.width), ("height", asked.height)):
+            if side is not None:
+                _check_even(self.place(name), side, side, limits)
         if asked.negative_prompt:
             check_not_blank(self.place("negative_prompt"), asked.negative_prompt)
-        width, height = self._size(asked, settings)
         fps = asked.fps or min(defaults.fps, limits.fps)
         return VideoTask(
             **origin,
-            **self.shared_fields(settings, asked),
-            prompt=self.prompt,
-            width=width,
-            height=height,
+            **shared,
             num_frames=self._frames(fps, limits) or min(defaults.num_frames, limits.frames),
             fps=fps,
             seed=draw_seed() if asked.seed is None else asked.seed,
@@ -129,17 +126,6 @@ class VideoRequest(DiffusionRequest):
             input_key=input_key,
             last_frame_key=last_frame_key,
         )
-
-    def _size(self, asked: VideoNvExt, settings: VideoSettings) -> tuple[int, int]:
-        limits, defaults = settings.limits, settings.defaults
-        width, height = defaults.width, defaults.height
-        if self.size is not None and self.size != "auto":
-            width, height = parse_size("size", self.size, least=limits.min_side, most=limits.max_side)
-            _check_even("size", width, height, limits)
-        for name, side in (("width", asked.width), ("height", asked.height)):
-            if side is not None:
-                _check_even(self.place(name), side, side, limits)
-        return asked.width or width, asked.height or height
 
     def _frames(self, fps: int, limits: VideoLimits) -> int:
         """0 where the caller named neither a number of frames nor seconds."""
@@ -179,13 +165,9 @@ class RemixRequest(Wire):
 
 def check_stored(task: VideoTask, settings: VideoSettings) -> None:
     """Raises InvalidRequest if a stored task exceeds today's settings, which may have changed since."""
-    limits = settings.limits
-    for name, side in (("width", task.width), ("height", task.height)):
-        check_side(name, side, str(side), least=limits.min_side, most=limits.max_side)
-    at_most("num_frames", task.num_frames, limits.frames, "limits.frames")
-    at_most("fps", task.fps, limits.fps, "limits.fps")
-    at_most("num_inference_steps", task.num_inference_steps or 0, limits.steps, "limits.steps")
-    check_text("prompt", [task.prompt], limits.prompt_chars)
+    for model in (VideoRequest, VideoNvExt):
+        check_bounds(model, task, settings.limits, str)
+    check_not_blank("prompt", task.prompt)
     for adapter in task.adapters:
         check_adapter(settings, adapter.name, "nvext.adapters")
 
@@ -301,20 +283,6 @@ class Video(BaseModel):
                 queue_time_s=round(result.timing.queue_s, 3) if result else None,
             ),
         )
-
-
-class VideoProgress(BaseModel):
-    """An event on the way of a job; the last event is the Video itself, with its `type`."""
-
-    type: Literal["video.progress"] = "video.progress"
-    id: str
-    object: Literal["video"] = "video"
-    status: Status
-    progress: int
-
-    @classmethod
-    def from_job(cls, job: Job) -> VideoProgress:
-        return cls(id=job.id, status=job.status, progress=job.progress)
 
 
 class VideoList(BaseModel):

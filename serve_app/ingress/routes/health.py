@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app.errors import Unavailable
 from serve_app.ingress.answers import json_answer
-from serve_app.ingress.endpoints import JSON, Endpoint
+from serve_app.ingress.endpoints import JSON, Endpoint, Json
 from serve_app.ingress.errors import error_response
 from serve_app.ingress.services import AnyServed, ModelState, Services
 from serve_app.scrape import CONTENT_TYPE, Metrics
@@ -34,34 +33,21 @@ def endpoints(services: Services) -> list[Endpoint]:
         models = {model.name: _report(model, states.get(model.name, IN_PROCESS)) for model in services.models.values()}
         if waiting := [name for name, state in states.items() if not state.is_ready]:
             request.state.error_code = Unavailable.code
-            return _not_ready(Unavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after_s=RETRY_S), models)
+            return error_response(
+                Unavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after_s=RETRY_S), models=models
+            )
         return json_answer({"status": "ready", "models": models})
 
     async def metrics(request: Request) -> Response:
         del request
         return Response(await scraped(), headers={"content-type": CONTENT_TYPE})
 
+    get = partial(Endpoint, "GET", tag="Health")
     return [
-        Endpoint("GET", "/health", health, "Whether this process lives", tag="Health", answers={JSON: dict[str, Any]}),
-        Endpoint(
-            "GET",
-            "/ready",
-            ready,
-            "Whether the models that should run are warmed up",
-            tag="Health",
-            answers={JSON: dict[str, Any]},
-            errors=(503,),
-        ),
-        Endpoint("GET", "/metrics", metrics, "Prometheus metrics", tag="Health", answers={"text/plain": None}),
+        get("/health", health, "Whether this process lives", answers={JSON: Json}),
+        get("/ready", ready, "Whether the models that should run are warmed up", answers={JSON: Json}, errors=(503,)),
+        get("/metrics", metrics, "Prometheus metrics", answers={"text/plain": None}),
     ]
-
-
-def _not_ready(error: Unavailable, models: dict[str, Report]) -> Response:
-    """The usual error, with the state of the models beside it."""
-    response = error_response(error)
-    response.body = orjson.dumps({**orjson.loads(response.body), "models": models})
-    response.headers["content-length"] = str(len(response.body))
-    return response
 
 
 def _report(model: AnyServed, state: ModelState) -> Report:

@@ -49,26 +49,16 @@ def endpoints(services: Services) -> list[Endpoint]:
         images, mask = await _read_inputs(model, asked, settings)
         return await _answer(services, model, request, asked, images, asked.input_urls[0], mask)
 
+    prompt = {"prompt": "A sunset over the ocean"}
+    image = partial(Endpoint, "POST", tag="Images", answers={JSON: ImagesResponse, EVENTS: None})
     return [
-        Endpoint(
-            "POST",
-            "/v1/images/generations",
-            generate,
-            "Images from a prompt",
-            tag="Images",
-            body=GenerationRequest,
-            example={"prompt": "A sunset over the ocean"},
-            answers={JSON: ImagesResponse, EVENTS: None},
-        ),
-        Endpoint(
-            "POST",
+        image("/v1/images/generations", generate, "Images from a prompt", body=GenerationRequest, example=prompt),
+        image(
             "/v1/images/edits",
             edit,
             "Images from an image and a prompt",
-            tag="Images",
             body=EditRequest,
-            example={"prompt": "A sunset over the ocean", "image": SUNSET},
-            answers={JSON: ImagesResponse, EVENTS: None},
+            example={**prompt, "image": SUNSET},
         ),
     ]
 

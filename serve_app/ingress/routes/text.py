@@ -31,23 +31,20 @@ TextEvents = AsyncGenerator[tuple[int, TextEvent], None]
 
 
 def endpoints(services: Services) -> list[Endpoint]:
+    text = partial(Endpoint, "POST", tag="Text")
     return [
-        Endpoint(
-            "POST",
+        text(
             "/v1/chat/completions",
             _handler(services, "chatcmpl", ChatRequest, ChatAnswers),
             "A chat completion, whole or block by block",
-            tag="Text",
             body=ChatRequest,
             example={"messages": [{"role": "user", "content": "Hello! How are you?"}]},
             answers={JSON: ChatCompletion, EVENTS: None},
         ),
-        Endpoint(
-            "POST",
+        text(
             "/v1/completions",
             _handler(services, "cmpl", CompletionRequest, CompletionAnswers),
             "A completion, whole or block by block",
-            tag="Text",
             body=CompletionRequest,
             example={"prompt": "Once upon a time"},
             answers={JSON: Completion, EVENTS: None},

@@ -36,12 +36,11 @@ from serve_app.protocol.videos import (
     Video,
     VideoDeleted,
     VideoList,
-    VideoProgress,
     VideoRequest,
     check_stored,
     failure_of,
 )
-from serve_app.tasks import VideoResult, VideoTask
+from serve_app.tasks import StoredObject, VideoResult, VideoTask
 
 EVENTS_POLL_S = 0.5
 READS = (400, 404, 500, 503)
@@ -53,88 +52,78 @@ ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 def endpoints(services: Services) -> list[Endpoint]:
     videos = Videos(services)
     one = "/v1/videos/{id}"
+    video = partial(Endpoint, tag="Videos", errors=READS)
+    prompt = {"prompt": "A sunset over the ocean"}
     return [
-        Endpoint(
+        video(
             "POST",
             "/v1/videos",
             videos.create,
             "A video: as a job, or synchronously",
-            tag="Videos",
             body=VideoRequest,
-            example={"prompt": "A sunset over the ocean", "response_format": "url"},
+            example={**prompt, "response_format": "url"},
             answers={JSON: Video, EVENTS: None},
             headers=("Prefer",),
         ),
-        Endpoint(
+        video(
             "POST",
             "/v1/videos/sync",
             videos.create_sync,
             "A video: the MP4 itself",
-            tag="Videos",
             body=VideoRequest,
-            example={"prompt": "A sunset over the ocean"},
+            example=prompt,
             answers={"video/mp4": None, JSON: Video},
             headers=("Prefer",),
         ),
-        Endpoint(
+        video(
             "GET",
             "/v1/videos",
             videos.list,
             "The caller's videos, newest first",
-            tag="Videos",
             query=ListQuery,
             answers={JSON: VideoList},
-            errors=READS,
         ),
-        Endpoint("GET", one, videos.get, "A video's job", tag="Videos", answers={JSON: Video}, errors=READS),
-        Endpoint(
+        video("GET", one, videos.get, "A video's job", answers={JSON: Video}),
+        video(
             "DELETE",
             one,
             videos.delete,
             "Delete a video's job and files; one that still runs is cancelled",
-            tag="Videos",
             answers={JSON: VideoDeleted},
-            errors=READS,
         ),
-        Endpoint(
+        video(
             "GET",
             f"{one}/content",
             videos.content,
             "The file: the video, its thumbnail or its spritesheet",
-            tag="Videos",
             query=ContentQuery,
             answers={"video/mp4": None, "image/webp": None, "image/jpeg": None},
             headers=("Range",),
             errors=(*READS, 416),
             also={206: "A part of the file", 304: "Not modified", 307: "Where the file lies"},
         ),
-        Endpoint(
+        video(
             "POST",
             f"{one}/cancel",
             videos.cancel,
             "Cancel a video; one that has ended stays as it is",
-            tag="Videos",
             answers={JSON: Video},
-            errors=READS,
         ),
-        Endpoint(
+        video(
             "POST",
             f"{one}/remix",
             videos.remix,
             "The same parameters with another prompt",
-            tag="Videos",
             body=RemixRequest,
             example={"prompt": "A sunrise over the ocean"},
             answers={JSON: Video},
         ),
-        Endpoint(
+        video(
             "GET",
             f"{one}/events",
             videos.events,
             "Progress until the end, as server-sent events",
-            tag="Videos",
             answers={EVENTS: None},
-            errors=READS,
         ),
     ]
 
@@ -222,11 +211,7 @@ class Videos:
         job = await self._job(request)
         if job.result is None:
             raise ObjectNotFound(f"Video '{job.id}' is {job.status}: it has no content.")
-        stored = {
-            "video": job.result.video,
-            "thumbnail": job.result.thumbnail,
-            "spritesheet": job.result.spritesheet,
-        }[variant]
+        stored: StoredObject = getattr(job.result, variant)
         store, media = self._services.store, self._settings.media
         if not store.local and media.redirect:
             return RedirectResponse(store.url(stored.key, expires_s=media.url_ttl_s), 307)
@@ -308,7 +293,8 @@ class Videos:
         shown: tuple[str, int] | None = None
         while not job.finished and time.monotonic() < deadline:
             if shown != (shown := (job.status, job.progress)):
-                yield event(VideoProgress.from_job(job).model_dump(), "video.progress")
+                told = {"id": job.id, "object": "video", "status": job.status, "progress": job.progress}
+                yield event({"type": "video.progress", **told}, "video.progress")
             job = await self._dispatcher.look_again(job, EVENTS_POLL_S)
         video = await self._video(request, job, response_format)
         name = f"video.{job.status}"
