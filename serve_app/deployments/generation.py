@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from serve_app import scratch
@@ -37,12 +37,36 @@ _LEFT_OUT = frozenset(
 
 @dataclass(slots=True)
 class Turn:
-    """One use of the engine: when it was taken, by the wall clock and by the monotonic one, and its GPUs."""
+    """One use of the engine, which has worked in it for `engine_s` so far. `taken_at` is by the wall clock."""
 
     taken_at: float
-    began: float
-    gpus: float
+    _model: ModelSettings
     _free: Callable[[], None] | None
+    _note_death: Callable[[EngineDied], None]
+    _began: float | None = None
+    engine_s: float = 0.0
+
+    @asynccontextmanager
+    async def work(self) -> AsyncGenerator[None]:
+        """In the block the engine works. TimedOut stops it at the time limit, which counts from the first such block.
+
+        Do not hold it across a `yield` of a generator: the timeout would hit its reader.
+        """
+        clock, limit_s = asyncio.get_running_loop().time, self._model.time_limit_s
+        began = self._began = clock() if self._began is None else self._began
+        timeout = asyncio.timeout_at(began + limit_s)
+        try:
+            async with timeout:
+                yield
+        except EngineDied as error:
+            self._note_death(error)
+            raise
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            raise TimedOut(f"The generation was stopped at its time limit of {limit_s:g} s.") from error
+        finally:
+            self.engine_s = clock() - began
 
     def end(self) -> None:
         """Lets the next one have the engine, sooner than at the end of the block that holds it."""
@@ -50,13 +74,9 @@ class Turn:
             self._free()
             self._free = None
 
-    def timing(self, submitted_at: float, engine_s: float = 0.0) -> Timing:
+    def timing(self, submitted_at: float) -> Timing:
         queue_s = max(0.0, self.taken_at - submitted_at) if submitted_at else 0.0
-        return Timing(queue_s=queue_s, engine_s=engine_s, gpu_s=engine_s * self.gpus)
-
-    @property
-    def held_s(self) -> float:
-        return time.monotonic() - self.began
+        return Timing(queue_s=queue_s, engine_s=self.engine_s, gpu_s=self.engine_s * self._model.gpus)
 
 
 class Slot(Generic[E]):
@@ -94,35 +114,12 @@ class Slot(Generic[E]):
         """
         self._check_alive()
         await self._free.acquire()
-        turn = Turn(time.time(), time.monotonic(), self._model.gpus, self._free.release)
+        turn = Turn(time.time(), self._model, self._free.release, self._note_death)
         try:
             self._check_alive()
             yield turn
         finally:
             turn.end()
-
-    def deadline(self) -> float:
-        """The end of a generation that begins now, by the event loop's clock."""
-        return asyncio.get_running_loop().time() + self._model.time_limit_s
-
-    @asynccontextmanager
-    async def until(self, deadline: float) -> AsyncGenerator[None]:
-        """Stops the block, in which the engine works, at `deadline` with TimedOut.
-
-        Do not hold it across a `yield` of a generator: the timeout would hit its reader.
-        """
-        timeout = asyncio.timeout_at(deadline)
-        try:
-            async with timeout:
-                yield
-        except EngineDied as error:
-            self._note_death(error)
-            raise
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise
-            limit_s = self._model.time_limit_s
-            raise TimedOut(f"The generation was stopped at its time limit of {limit_s:g} s.") from error
 
     async def check_health(self) -> None:
         """Warms the engine up at the first call. Raises when this replica cannot serve again."""
@@ -160,35 +157,42 @@ class Slot(Generic[E]):
 
 @dataclass(slots=True)
 class Record:
-    """Filled during a generation. If `outcome` is not set, the way the block ends decides it."""
+    """Filled during a generation. If `outcome` is not set, the way the block ends decides it.
 
-    timing: Timing = field(default_factory=Timing)
+    `amounts` are what was made, by the names of metrics.
+    """
+
+    submitted_at: float
+    turn: Turn | None = None
+    encode_s: float = 0.0
+    storage_s: float = 0.0
     steps: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    pixels: int = 0
-    frames: int = 0
+    amounts: dict[str, int] = field(default_factory=dict[str, int])
     size: int = 0
-    key: str | None = None
     objects: tuple[StoredObject, ...] = ()
     outcome: str | None = None
 
     def stored(self, *objects: StoredObject) -> None:
         """Names what was stored; the first is the one that the row points to."""
-        self.key = objects[0].key
         self.size = sum(stored.size for stored in objects)
         self.objects = objects
+
+    @property
+    def timing(self) -> Timing:
+        timing = self.turn.timing(self.submitted_at) if self.turn else Timing()
+        return replace(timing, encode_s=self.encode_s, storage_s=self.storage_s)
 
 
 @contextmanager
 def generation(deployment: str, task: AnyTask, ledger: Ledger) -> Generator[Record]:
     """Records the generation of the block when it ends, unless no engine began it."""
-    record = Record()
+    record = Record(task.submitted_at)
     logs.current_traceparent.set(task.traceparent)  # so that every log line of this task carries it
-    outcome: str | None = COMPLETED
+    outcome: str | None = ServeError.code
     began_at = task.submitted_at or time.time()
     try:
         yield record
+        outcome = COMPLETED
     except ReplicaLeaving:
         outcome = None  # the replica that runs it will record it
         raise
@@ -198,36 +202,22 @@ def generation(deployment: str, task: AnyTask, ledger: Ledger) -> Generator[Reco
     except ServeError as error:
         outcome = error.code
         raise
-    except BaseException:
-        outcome = ServeError.code
-        raise
     finally:
         if outcome is not None:
             _note(deployment, task, ledger, record, began_at, record.outcome or outcome)
 
 
 def _note(deployment: str, task: AnyTask, ledger: Ledger, record: Record, began_at: float, outcome: str) -> None:
-    kind = task.kind
+    kind, steps, timing = task.kind, record.steps, record.timing
     ledger.add(_row(deployment, task, record, outcome))
-    metrics.observe_generation(
-        kind,
-        task.model,
-        record.timing,
-        outcome,
-        denoising_steps=record.steps,
-        prompt_tokens=record.prompt_tokens,
-        completion_tokens=record.completion_tokens,
-        pixels=record.pixels,
-        frames=record.frames,
-    )
-    tracing.trace_generation(
-        kind, task.traceparent, record.timing, began_at, model=task.model, outcome=outcome, steps=record.steps
-    )
+    metrics.observe_generation(kind, task.model, timing, outcome, denoising_steps=steps, **record.amounts)
+    tracing.trace_generation(kind, task.traceparent, timing, began_at, model=task.model, outcome=outcome, steps=steps)
     for stored in record.objects:
         metrics.add("media_bytes", stored.size, kind=kind, content_type=stored.content_type)
 
 
 def _row(deployment: str, task: AnyTask, record: Record, outcome: str) -> Row:
+    timing = record.timing
     return Row(
         time=time.time(),
         id=task.id,
@@ -240,11 +230,11 @@ def _row(deployment: str, task: AnyTask, record: Record, outcome: str) -> Row:
         outcome=outcome,
         seed=task.seed,
         steps=record.steps,
-        queue_s=record.timing.queue_s,
-        engine_s=record.timing.engine_s,
-        gpu_s=record.timing.gpu_s,
+        queue_s=timing.queue_s,
+        engine_s=timing.engine_s,
+        gpu_s=timing.gpu_s,
         bytes=record.size,
-        key=record.key,
+        key=record.objects[0].key if record.objects else None,
     )
 
 

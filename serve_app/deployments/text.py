@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
 
-from serve_app.deployments.generation import COMPLETED, Turn, generation
+from serve_app.deployments.generation import COMPLETED, generation
 from serve_app.deployments.replica import ModelDeployment
 from serve_app.engines.base import TextEngine
 from serve_app.engines.load import load_text
@@ -38,32 +38,17 @@ class TextDeployment(ModelDeployment[TextEngine]):
     async def stream(self, task: TextTask) -> AsyncGenerator[TextEvent]:
         """Blocks as they finish, and a TextEnd last. Closing it stops the engine within a denoising step."""
         with generation(self._name, task, self._ledger) as record:
-            end = None
-            async with self._slot.turn() as turn:
-                record.timing = turn.timing(task.submitted_at)
-                async with aclosing(self._events(task, turn)) as events:
-                    async for event in events:
-                        if isinstance(event, TextEnd):
-                            end = event
-                        else:
-                            record.timing = turn.timing(task.submitted_at, turn.held_s)
-                            yield event
+            # the Protocol says AsyncIterator, its docstring that it is a generator which aclose() cancels
+            generator = cast("AsyncGenerator[TextEvent]", self._slot.engine.generate(task))
+            async with self._slot.turn() as turn, aclosing(generator) as events:
+                record.turn = turn
+                while True:
+                    async with turn.work():
+                        event = await anext(events)
+                    if isinstance(event, TextEnd):
+                        break
+                    yield event
             # after the engine is free, so that a slow reader of the last event blocks nobody
-            if end is not None:
-                record.outcome, record.timing, record.steps = COMPLETED, end.timing, end.denoising_steps
-                record.prompt_tokens, record.completion_tokens = end.prompt_tokens, end.completion_tokens
-                yield end
-
-    async def _events(self, task: TextTask, turn: Turn) -> AsyncGenerator[TextEvent]:
-        # the Protocol says AsyncIterator, its docstring that it is a generator which aclose() cancels
-        generator = cast("AsyncGenerator[TextEvent]", self._slot.engine.generate(task))
-        deadline = self._slot.deadline()
-        async with aclosing(generator) as events:
-            while True:
-                async with self._slot.until(deadline):
-                    event = await anext(events, None)
-                if event is None:
-                    return
-                if isinstance(event, TextEnd):
-                    event = replace(event, timing=turn.timing(task.submitted_at, event.timing.engine_s or turn.held_s))
-                yield event
+            record.outcome, record.steps = COMPLETED, event.denoising_steps
+            record.amounts = {"prompt_tokens": event.prompt_tokens, "completion_tokens": event.completion_tokens}
+            yield replace(event, timing=record.timing)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from serve_app.deployments import provenance
-from serve_app.deployments.generation import COMPLETED, Record, Turn, generation
+from serve_app.deployments.generation import Record, Turn, generation
 from serve_app.deployments.replica import ModelDeployment, application_ends
 from serve_app.deployments.watch import Watch, end
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
@@ -101,20 +101,16 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
 
     async def _attempt(self, attempt: Attempt, record: Record, turn: Turn) -> None:
         task = attempt.task
+        record.turn = turn
         watch = Watch(attempt, self._settings.jobs, self._leaving)
-        engine_s: float | None = None
         try:
             try:
                 frames = await self._read_frames(task)
-                output = await watch.during(self._generate(task, frames, watch.on_step), stoppable=True)
-                engine_s = output.engine_s
+                output = await watch.during(self._generate(task, frames, watch.on_step, turn), stoppable=True)
             finally:
                 turn.end()  # encoding and storing go on beside the next job
-                # cancelled and failed generations used the device too
-                record.timing = turn.timing(task.submitted_at, turn.held_s if engine_s is None else engine_s)
             result = await watch.during(self._deliver(task, frames, output, record), stoppable=False)
             await attempt.complete(result)
-            record.outcome = COMPLETED
         except ServeError as error:
             record.outcome = error.code
             await end(attempt, error)
@@ -123,9 +119,9 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
             record.outcome = ServeError.code
             await end(attempt, ServeError("The server failed."))
 
-    async def _generate(self, task: VideoTask, frames: Frames, on_step: OnStep) -> VideoOutput:
+    async def _generate(self, task: VideoTask, frames: Frames, on_step: OnStep, turn: Turn) -> VideoOutput:
         first, last = frames
-        async with self._slot.until(self._slot.deadline()):
+        async with turn.work():
             return await self._slot.engine.generate(task, first, on_step, last_frame=last)
 
     async def _deliver(self, task: VideoTask, frames: Frames, output: VideoOutput, record: Record) -> VideoResult:
@@ -137,10 +133,10 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
         encoded = time.monotonic()
         named = zip(result_keys(task.caller, task.id), files, strict=True)
         objects = await asyncio.gather(*(self._stored(key, data) for key, data in named))
-        record.timing = replace(record.timing, encode_s=encoded - began, storage_s=time.monotonic() - encoded)
+        record.encode_s, record.storage_s = encoded - began, time.monotonic() - encoded
         record.stored(*objects)
-        record.steps, record.frames = task.num_inference_steps or 0, task.num_frames
-        record.pixels = task.num_frames * task.width * task.height
+        record.steps = output.num_inference_steps
+        record.amounts = {"frames": task.num_frames, "pixels": task.num_frames * task.width * task.height}
         video, small, sheet = objects
         return VideoResult(
             video=video,

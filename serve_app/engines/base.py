@@ -57,7 +57,6 @@ class ImageOutput:
     seeds: list[int]
     num_inference_steps: int
     guidance_scale: float
-    engine_s: float
     step_caching: StepCaching | None = None
     prompt_tokens: int | None = None
 
@@ -66,7 +65,6 @@ class ImageOutput:
 class VideoOutput:
     """Exactly one of `frames` (frames, height, width, 3) and `path` (an H.264 MP4 that the receiver deletes) is set."""
 
-    engine_s: float
     num_inference_steps: int
     guidance_scale: float
     frames: Pixels | None = None

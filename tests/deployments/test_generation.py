@@ -36,7 +36,7 @@ class Mortal:
 
 
 async def die(slot: Slot[Mortal]) -> None:
-    async with slot.turn(), slot.until(slot.deadline()):
+    async with slot.turn() as turn, turn.work():
         raise EngineDied("The worker process is gone.")
 
 
@@ -99,21 +99,26 @@ async def test_the_next_turn_begins_when_the_one_before_ends() -> None:
 
 
 async def test_a_turn_tells_its_time_and_its_gpus() -> None:
-    async with Slot(Mortal(), MODEL).turn() as turn:
-        timing = turn.timing(turn.taken_at - 3, engine_s=5)
-        assert (timing.queue_s, timing.engine_s, timing.gpu_s) == (pytest.approx(3), 5, 10)
+    async with Slot(Mortal(), VideoSettings(gpus=2)).turn() as turn:
+        assert turn.timing(turn.taken_at - 3).engine_s == 0
+        for _ in range(2):
+            async with turn.work():
+                await asyncio.sleep(0.01)
+        timing = turn.timing(turn.taken_at - 3)
+        assert (timing.queue_s, timing.gpu_s) == (pytest.approx(3), 2 * timing.engine_s)
+        assert timing.engine_s > 0.01
         # a caller's clock that is ahead of ours
         assert turn.timing(turn.taken_at + 3).queue_s == 0
 
 
 async def test_the_time_limit_is_told_from_other_time_outs() -> None:
-    slot = Slot(Mortal(), MODEL)
-    with pytest.raises(TimedOut, match=r"0\.1 s"):
-        async with slot.until(slot.deadline()):
-            await asyncio.sleep(5)
-    with pytest.raises(TimeoutError):
-        async with slot.until(slot.deadline()):
-            raise TimeoutError("of the engine's own")
+    async with Slot(Mortal(), MODEL).turn() as turn:
+        with pytest.raises(TimeoutError, match="of the engine's own"):
+            async with turn.work():
+                raise TimeoutError("of the engine's own")
+        with pytest.raises(TimedOut, match=r"0\.1 s"):
+            async with turn.work():
+                await asyncio.sleep(5)
 
 
 async def test_what_serve_wraps_is_closed_by_its_destructor() -> None:

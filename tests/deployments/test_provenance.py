@@ -19,7 +19,7 @@ from tests.deployments.conftest import Configure, open_jobs
 from tests.deployments.test_image import make_task as make_image_task
 from tests.jobs.conftest import make_task as make_video_task
 
-OUTPUT = ImageOutput(pixels=[], seeds=[], num_inference_steps=2, guidance_scale=3.5, engine_s=0.1)
+OUTPUT = ImageOutput(pixels=[], seeds=[], num_inference_steps=2, guidance_scale=3.5)
 
 
 def test_adapters_and_step_caching_are_told_with_the_model_that_they_belong_to() -> None:

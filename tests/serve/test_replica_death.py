@@ -53,7 +53,7 @@ class Replica:
         yield END
 
     async def _answer(self, task: TextTask) -> str:
-        async with self._slot.turn(), self._slot.until(self._slot.deadline()):
+        async with self._slot.turn() as turn, turn.work():
             if task.prompt == "die":
                 raise EngineDied("The worker process is gone.")
             return str(os.getpid())

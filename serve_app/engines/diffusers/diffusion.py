@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Generic, TypeVar
@@ -94,7 +93,6 @@ class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
             await self.generate(task, lambda _: None)
 
     def _generate(self, task: ImageTask, run: Run, on_step: OnStep) -> ImageOutput:
-        clock = time.perf_counter()
         self._adapters.apply(task.adapters)
         drawing = _Drawing(self._family, task, self._size(task))
         total = drawing.steps * task.n
@@ -116,7 +114,6 @@ class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
             seeds=seeds,
             num_inference_steps=task.num_inference_steps or 0,
             guidance_scale=task.guidance_scale,
-            engine_s=time.perf_counter() - clock,
             step_caching=drawing.step_caching,
             prompt_tokens=self._prompts.count(task.prompt),
         )
@@ -161,7 +158,6 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
             await self.generate(task, image, lambda _: None, last_frame=last)
 
     def _generate(self, task: VideoTask, images: list[bytes], run: Run, on_step: OnStep) -> VideoOutput:
-        clock = time.perf_counter()
         family = self._family
         self._adapters.apply(task.adapters)
         size = self._size(task)
@@ -184,7 +180,6 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
         assert task.guidance_scale is not None, "guidance is filled"
         pixels = pictures.to_pixels(frames[0][: task.num_frames, : task.height, : task.width])
         return VideoOutput(
-            engine_s=time.perf_counter() - clock,
             frames=np.ascontiguousarray(pixels),
             num_inference_steps=call.steps,
             guidance_scale=task.guidance_scale,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from serve_app.engines.diffusers.families.text import TextFamily
 from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.engines.prompts import fitted, name_ignored, read_prompt
 from serve_app.model_settings import TextSettings
-from serve_app.tasks import FinishReason, ModelCard, TextBlock, TextEnd, TextEvent, TextStep, TextTask, Timing
+from serve_app.tasks import FinishReason, ModelCard, TextBlock, TextEnd, TextEvent, TextStep, TextTask
 
 MASKED = "\u2591"
 Emit = Callable[[TextEvent], None]
@@ -31,7 +30,6 @@ class DiffusersTextEngine:
         family, class_name = find_family(TextFamily, source, "text")
         self._algorithm = parse_algorithm(settings, family.algorithms)
         self._family = family(source, class_name)
-        self._gpus = settings.gpus
         self._warm_up_tokens = min(2 * self._family.block_length, settings.limits.max_tokens)
         self._worker = Worker("text-engine", source.threads(self._family.model))
         sampling = {"sampling"} if "temperature" in family.samples else set[str]()
@@ -47,7 +45,7 @@ class DiffusersTextEngine:
         task = fitted(task, len(prompt), self._family.context)
 
         def work(run: Run, emit: Emit) -> None:
-            _Generation(self._family, self._algorithm, task, prompt, run, emit).run(self._gpus)
+            _Generation(self._family, self._algorithm, task, prompt, run, emit).run()
 
         async with aclosing(self._worker.stream(work)) as events:
             async for event in events:
@@ -95,13 +93,10 @@ class _Generation:
         self._steps = 0
         self._finish: FinishReason | None = None
 
-    def run(self, gpus: float) -> None:
-        started = time.time()
-        clock = time.perf_counter()
+    def run(self) -> None:
         with suppress(_Finished):
             self._family.generate(self._task, self._prompt, self._algorithm, self)
         self._send(self._detokenizer.finish())
-        engine_s = time.perf_counter() - clock
         self._emit(
             TextEnd(
                 finish_reason=self._finish or "length",
@@ -110,11 +105,6 @@ class _Generation:
                 algorithm=self._algorithm.name,
                 denoising_steps=self._steps,
                 ignored=name_ignored(self._task, self._family.samples),
-                timing=Timing(
-                    queue_s=max(0.0, started - self._task.submitted_at) if self._task.submitted_at else 0.0,
-                    engine_s=engine_s,
-                    gpu_s=engine_s * gpus,
-                ),
             )
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections.abc
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -199,7 +198,6 @@ class SGLangImageEngine(SGLangDiffusion):
         await self._adapters.apply(task.adapters, self._generator.control)
         progress = Progress(task.n * steps, parts=task.n)
         seeds = [task.seed + i for i in range(task.n)]
-        started = time.monotonic()
         images = (pictures.read(data) for data in task.input_images)
         with self._as_files(task.id, images) as files:
             pixels = [await self._draw(task, seed, files, progress, on_step) for seed in seeds]
@@ -209,7 +207,6 @@ class SGLangImageEngine(SGLangDiffusion):
             seeds=seeds,
             num_inference_steps=steps,
             guidance_scale=self._guidance_used(task, guidance),
-            engine_s=time.monotonic() - started,
             step_caching=task.step_caching,
             prompt_tokens=self._prompts.count(task.prompt) if self._prompts else None,
         )
@@ -278,19 +275,15 @@ class SGLangVideoEngine(SGLangDiffusion):
             if first_frame is not None and not files:
                 # handed over as a tensor it keeps the asked size; as a file SGLang makes 704x1280 pixels of any image
                 request.condition_image = _as_tensor(first_frame)
-            started = time.monotonic()
             progress = Progress(steps)
             output = await self._run(request, progress, on_step)
-            engine_s = time.monotonic() - started
             on_step(progress.finish())
         path, frames = None, None
         if arguments["save_output"]:
             path = _path(output)
         else:
             frames = np.ascontiguousarray(_frames(output)[: task.num_frames, : task.height, : task.width])
-        return VideoOutput(
-            engine_s=engine_s, path=path, frames=frames, num_inference_steps=steps, guidance_scale=guidance
-        )
+        return VideoOutput(path=path, frames=frames, num_inference_steps=steps, guidance_scale=guidance)
 
     @property
     def _two_experts(self) -> bool:

@@ -33,7 +33,7 @@ from serve_app.engines.sglang.processes import WATCH_S, Processes
 from serve_app.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest
 from serve_app.model_settings import TextSettings
 from serve_app.scratch import Scratch
-from serve_app.tasks import FinishReason, ModelCard, TextEnd, TextEvent, TextTask, Timing
+from serve_app.tasks import FinishReason, ModelCard, TextEnd, TextEvent, TextTask
 from serve_app.waiting import follow, wait_out
 
 ABORT_S = 5.0
@@ -80,7 +80,7 @@ class SGLangTextEngine:
         self._processes.check()
         prompt = read_prompt(task, self._tokenizer)
         task = fitted(task, len(prompt), self._context)
-        blocks, started = Blocks(task.stop), time.monotonic()
+        blocks = Blocks(task.stop)
         async with aclosing(follow(lambda emit: self._ask(task, prompt, emit))) as chunks:
             async for chunk in chunks:
                 finish = _finish_reason(chunk)
@@ -97,7 +97,6 @@ class SGLangTextEngine:
                         completion_tokens=tokens,
                         algorithm=self._algorithm,
                         ignored=name_ignored(task),
-                        timing=Timing(engine_s=time.monotonic() - started),
                     )
                     return
         raise GenerationFailed("The text engine ended the request without an answer.")
