@@ -78,12 +78,9 @@ def test_an_open_server_without_keys_deserves_a_warning(http: dict[str, Any]) ->
 
 
 def test_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serve_app.media import videos
 
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
-    videos._program.cache_clear()  # pyright: ignore[reportPrivateUsage]
     found = problems({"home": str(tmp_path)})
-    videos._program.cache_clear()  # pyright: ignore[reportPrivateUsage]
     assert len(found) == 1, found
     assert "args.models.video: ffmpeg cannot be run" in found[0]
     assert problems({"home": str(tmp_path), "models": {"video": None}}) == []

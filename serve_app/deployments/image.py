@@ -14,7 +14,7 @@ from serve_app.deployments import provenance
 from serve_app.deployments.generation import Record, generation
 from serve_app.deployments.replica import ModelDeployment
 from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Step
-from serve_app.engines.load import load_image
+from serve_app.engines.load import load
 from serve_app.media.images import check_encoders, encode_image
 from serve_app.model_settings import ImageSettings
 from serve_app.settings import Settings
@@ -27,7 +27,7 @@ class ImageDeployment(ModelDeployment[ImageEngine]):
     """One generation at a time."""
 
     def __init__(self, settings: Settings, name: str = "image") -> None:
-        super().__init__(settings, name, ImageSettings, load_image)
+        super().__init__(settings, name, ImageSettings, load)
 
     async def generate(self, task: ImageTask) -> ImageResult:
         """Draws, encodes and stores. Cancelling it stops the engine within a denoising step."""

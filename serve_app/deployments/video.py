@@ -17,7 +17,7 @@ from serve_app.deployments.generation import Record, Turn, generation
 from serve_app.deployments.replica import ModelDeployment, application_ends
 from serve_app.deployments.watch import Watch, end
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
-from serve_app.engines.load import load_video
+from serve_app.engines.load import load
 from serve_app.errors import (
     InvalidRequest,
     ObjectNotFound,
@@ -44,7 +44,7 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
     """One generation at a time."""
 
     def __init__(self, settings: Settings, name: str = "video") -> None:
-        super().__init__(settings, name, VideoSettings, load_video)
+        super().__init__(settings, name, VideoSettings, load)
         self._jobs = JobStore(self._store, settings)
         self._leaving = asyncio.Event()
         self._runs: dict[tuple[str, str], asyncio.Task[None]] = {}

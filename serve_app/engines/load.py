@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Literal
+from typing import Any, Literal
 
 from serve_app.engines import parallel, presets
-from serve_app.engines.base import ImageEngine, TextEngine, VideoEngine
-from serve_app.model_settings import AnyModel, ImageSettings, ModelSettings, TextSettings, VideoSettings
+from serve_app.model_settings import AnyModel, ModelSettings
+from serve_app.tasks import Kind
 
 
 def choose(settings: ModelSettings) -> Literal["diffusers", "sglang"]:
@@ -17,36 +17,20 @@ def choose(settings: ModelSettings) -> Literal["diffusers", "sglang"]:
     return "sglang" if settings.gpus > 0 and importlib.util.find_spec("sglang") else "diffusers"
 
 
-def _checked(model: AnyModel) -> Literal["diffusers", "sglang"]:
-    """The engine's name; raises ValueError where it cannot do what the settings say, before anything is loaded."""
+def load(model: AnyModel) -> Any:
+    """The engine of the model's kind with its weights loaded (blocking); ValueError for a model it can't load."""
     engine = choose(model)
     parallel.check(model, engine)
-    presets.check(model, engine)
-    return engine
+    for key, why in presets.find_problems(model, engine):
+        raise ValueError(f"{key}: {why}")
+    if engine == "sglang":
+        from serve_app.engines.sglang.diffusion import SGLangImageEngine, SGLangVideoEngine
+        from serve_app.engines.sglang.text import SGLangTextEngine
 
-
-def load_text(settings: TextSettings) -> TextEngine:
-    """The text engine with its weights loaded (blocking); ValueError for a model it can't load."""
-    if _checked(settings) == "sglang":
-        from serve_app.engines.sglang.text import SGLangTextEngine as Engine
+        engines: dict[Kind, Any] = {"text": SGLangTextEngine, "image": SGLangImageEngine, "video": SGLangVideoEngine}
     else:
-        from serve_app.engines.diffusers.text import DiffusersTextEngine as Engine
-    return Engine(settings)
+        from serve_app.engines.diffusers.diffusion import DiffusersImageEngine, DiffusersVideoEngine
+        from serve_app.engines.diffusers.text import DiffusersTextEngine
 
-
-def load_image(settings: ImageSettings) -> ImageEngine:
-    """The image engine with its weights loaded (blocking); ValueError for a model it can't load."""
-    if _checked(settings) == "sglang":
-        from serve_app.engines.sglang.diffusion import SGLangImageEngine as Engine
-    else:
-        from serve_app.engines.diffusers.diffusion import DiffusersImageEngine as Engine
-    return Engine(settings)
-
-
-def load_video(settings: VideoSettings) -> VideoEngine:
-    """The video engine with its weights loaded (blocking); ValueError for a model it can't load."""
-    if _checked(settings) == "sglang":
-        from serve_app.engines.sglang.diffusion import SGLangVideoEngine as Engine
-    else:
-        from serve_app.engines.diffusers.diffusion import DiffusersVideoEngine as Engine
-    return Engine(settings)
+        engines = {"text": DiffusersTextEngine, "image": DiffusersImageEngine, "video": DiffusersVideoEngine}
+    return engines[model.kind](model)

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from serve_app.engines.families import look_up
-from serve_app.model_settings import AnyModel, Parallel, TextSettings
-from serve_app.tasks import Kind
+from serve_app.model_settings import AnyModel, TextSettings
 
 Chosen = Literal["single", "tensor", "cfg", "sequence"]
 
@@ -24,27 +22,10 @@ class Impossible(ValueError):
         self.why = why
 
 
-@dataclass(frozen=True, slots=True)
-class Guidance:
-    """How a model is guided, as far as it is known before it is loaded.
-
-    `scale` is the default of the settings, None where it is the family's. `halves`: whether a step runs the model
-    twice, with and without the prompt. `family` names it in a refusal.
-    """
-
-    scale: float | None = None
-    halves: bool | None = None
-    family: str = "this model"
-
-    @property
-    def may_have_halves(self) -> bool:
-        return self.halves is not False and (self.scale is None or self.scale > 1)
-
-
 def check(model: AnyModel, engine: Literal["diffusers", "sglang"]) -> None:
     """Raises Impossible where this engine cannot run this model on its GPUs as the settings say."""
     if engine == "sglang":
-        choose(model.kind, model.gpus, model.parallel, guidance_of(model))
+        choose(model)
     elif model.gpus > 1:
         raise Impossible("gpus", f"the diffusers engine uses one GPU at most, not {model.gpus:g}")
     elif model.parallel != "auto":
@@ -53,59 +34,41 @@ def check(model: AnyModel, engine: Literal["diffusers", "sglang"]) -> None:
         )
 
 
-def guidance_of(model: AnyModel) -> Guidance:
-    """By the family of the checkpoint, where that is known before it is loaded."""
-    if isinstance(model, TextSettings):
-        return Guidance(halves=False)
-    found, scale = look_up(model), model.defaults.guidance_scale
-    return Guidance(scale) if found is None else Guidance(scale, found.guided, found.name)
-
-
-def whole_gpus(gpus: float) -> int:
-    """GPUs that the engine sees: a fraction of one is one that others use too."""
-    if gpus <= 0:
-        raise Impossible("gpus", "the sglang engine needs a GPU: 1, 2 ... or a fraction of one")
-    return max(1, int(gpus))
-
-
-def choose(kind: Kind, gpus: float, parallel: Parallel, guidance: Guidance) -> Chosen:
+def choose(model: AnyModel) -> Chosen:
     """What `auto` comes to; raises Impossible for what cannot work.
 
     Where a step runs the model twice, each half on its own GPUs needs no exchange within a step, so that `auto` takes
     it. The two have not been timed side by side yet: see benchmarks/README.md.
     """
-    count = whole_gpus(gpus)
+    count, parallel = _whole_gpus(model.gpus), model.parallel
     if count == 1:
         if parallel != "auto":
-            raise Impossible("parallel", f"{parallel} needs 2 GPUs or more, but gpus is {gpus:g}")
+            raise Impossible("parallel", f"{parallel} needs 2 GPUs or more, but gpus is {model.gpus:g}")
         return "single"
-    if kind == "text":
+    if isinstance(model, TextSettings):
         if parallel not in ("auto", "tensor"):
             raise Impossible("parallel", f"text models run on several GPUs by tensor parallelism only, not {parallel}")
         return "tensor"
-    if parallel == "cfg":
-        _check_halves(count, guidance)
+    family, scale = look_up(model), model.defaults.guidance_scale
+    one_half = (family is not None and not family.guided) or (scale is not None and scale <= 1)
+    if parallel == "cfg" and family is not None and not family.guided:
+        why = f"cfg: {family.name} runs once a step, without a second half of guidance to split off"
+        raise Impossible("parallel", why)
+    if parallel == "cfg" and count % 2:
+        raise Impossible("gpus", f"parallel: cfg halves the GPUs, so it needs an even count, not {count}")
+    if parallel == "cfg" and one_half:
+        raise Impossible("parallel", f"cfg needs a guidance_scale above 1, but the default is {scale:g}")
     if parallel != "auto":
         return parallel
     # every known family of videos is guided
-    halves = guidance.may_have_halves and (guidance.halves or kind == "video")
-    return "cfg" if halves and count % 2 == 0 else "sequence"
+    known = family is not None or model.kind == "video"
+    return "cfg" if known and not one_half and count % 2 == 0 else "sequence"
 
 
-def _check_halves(count: int, guidance: Guidance) -> None:
-    if guidance.halves is False:
-        why = f"cfg: {guidance.family} runs once a step, without a second half of guidance to split off"
-        raise Impossible("parallel", why)
-    if count % 2:
-        raise Impossible("gpus", f"parallel: cfg halves the GPUs, so it needs an even count, not {count}")
-    if not guidance.may_have_halves:
-        raise Impossible("parallel", f"cfg needs a guidance_scale above 1, but the default is {guidance.scale:g}")
-
-
-def sglang_arguments(kind: Kind, gpus: float, parallel: Parallel, guidance: Guidance) -> dict[str, Any]:
+def sglang_arguments(model: AnyModel) -> dict[str, Any]:
     """The keyword arguments of `sgl.Engine` (text) or `DiffGenerator` (image, video)."""
-    count, chosen = whole_gpus(gpus), choose(kind, gpus, parallel, guidance)
-    if kind == "text":
+    count, chosen = _whole_gpus(model.gpus), choose(model)
+    if model.kind == "text":
         return {"tp_size": count}
     if chosen == "tensor":
         return {"num_gpus": count, "tp_size": count, "enable_cfg_parallel": False}
@@ -115,3 +78,10 @@ def sglang_arguments(kind: Kind, gpus: float, parallel: Parallel, guidance: Guid
     if chosen == "sequence":
         return {"num_gpus": count, "enable_cfg_parallel": False, "ulysses_degree": count, "ring_degree": 1}
     return {"num_gpus": 1}
+
+
+def _whole_gpus(gpus: float) -> int:
+    """GPUs that the engine sees: a fraction of one is one that others use too."""
+    if gpus <= 0:
+        raise Impossible("gpus", "the sglang engine needs a GPU: 1, 2 ... or a fraction of one")
+    return max(1, int(gpus))

@@ -10,15 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from serve_app.model_settings import (
-    DiffusionSettings,
-    ModelSettings,
-    Positive,
-    PresetSettings,
-    StepCachingSettings,
-    Strict,
-    parse,
-)
+from serve_app.model_settings import DiffusionSettings, ModelSettings, Positive, Strict, parse
 from serve_app.tasks import StepCaching
 
 Engine = Literal["diffusers", "sglang"]
@@ -71,10 +63,20 @@ METHODS: Mapping[Engine, Mapping[str, type[Strict]]] = {
 
 def find_problems(model: ModelSettings, engine: Engine) -> Iterator[tuple[str, str]]:
     """(path of a key of the model's settings, what is wrong) for all that this engine does not know."""
-    presets = model.quality if isinstance(model, DiffusionSettings) else {}
-    for name, preset in presets.items():
-        if preset is not None:
-            yield from ((f"quality.{name}.{key}", why) for key, why in _problems_of(preset, engine))
+    if not isinstance(model, DiffusionSettings):
+        return
+    for name, preset in model.quality.items():
+        if engine == "diffusers" and preset is not None and preset.precision not in (None, "exact"):
+            yield f"quality.{name}.precision", f"{preset.precision}: the diffusers engine is always exact"
+    methods = METHODS[engine]
+    for key, caching in find_step_caching(model):
+        if caching.method not in methods:
+            yield key, f"the {engine} engine has no method '{caching.method}'; it has {', '.join(methods)}"
+            continue
+        try:
+            parse(methods[caching.method], caching.parameters, caching.method)
+        except ValueError as error:
+            yield key, str(error)
 
 
 def find_step_caching(settings: DiffusionSettings) -> Iterator[tuple[str, StepCaching]]:
@@ -82,27 +84,3 @@ def find_step_caching(settings: DiffusionSettings) -> Iterator[tuple[str, StepCa
     for name, preset in settings.quality.items():
         if preset is not None and preset.step_caching is not None:
             yield f"quality.{name}.step_caching", preset.step_caching.to_task()
-
-
-def check(model: ModelSettings, engine: Engine) -> None:
-    """Raises ValueError with the first of these problems."""
-    for key, why in find_problems(model, engine):
-        raise ValueError(f"{key}: {why}")
-
-
-def _problems_of(preset: PresetSettings, engine: Engine) -> Iterator[tuple[str, str]]:
-    if engine == "diffusers" and preset.precision not in (None, "exact"):
-        yield "precision", f"{preset.precision}: the diffusers engine is always exact"
-    if preset.step_caching is not None:
-        yield from (("step_caching", why) for why in _problems_of_caching(preset.step_caching, engine))
-
-
-def _problems_of_caching(caching: StepCachingSettings, engine: Engine) -> Iterator[str]:
-    methods = METHODS[engine]
-    if caching.method not in methods:
-        yield f"the {engine} engine has no method '{caching.method}'; it has {', '.join(methods)}"
-        return
-    try:
-        parse(methods[caching.method], caching.model_extra, caching.method)
-    except ValueError as error:
-        yield str(error)

@@ -6,7 +6,6 @@ read: every user of the machine sees its arguments. It ends with the call: when 
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import re
@@ -63,7 +62,7 @@ def remux(path: Path, provenance: dict[str, str] | None = None) -> bytes:
 
 def thumbnail(video: Frames | Path) -> bytes:
     """A WebP of the first frame, at most 512 pixels a side."""
-    image = _first_frame(video) if isinstance(video, Path) else Image.fromarray(video[0])
+    image = _read(video, "-frames:v", "1")[0] if isinstance(video, Path) else Image.fromarray(video[0])
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     out = io.BytesIO()
     image.save(out, "WEBP", quality=85, method=2)
@@ -73,7 +72,9 @@ def thumbnail(video: Frames | Path) -> bytes:
 def spritesheet(video: Frames | Path) -> bytes:
     """A JPEG contact sheet of up to 16 frames spread evenly, first and last among them, row by row."""
     if isinstance(video, Path):
-        small = _small_frames(video)
+        # read small: a file may hold many frames
+        scale = f"scale={_TILE_SIDE}:{_TILE_SIDE}:force_original_aspect_ratio=decrease"
+        small = _read(video, "-vf", scale, "-fps_mode", "passthrough")
         tiles = [small[place] for place in _spread(len(small))]
     else:
         tiles = [Image.fromarray(video[place]) for place in _spread(len(video))]
@@ -89,23 +90,20 @@ def spritesheet(video: Frames | Path) -> bytes:
     return out.getvalue()
 
 
-@functools.cache
-def _program() -> str:
-    try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as exc:
-        raise GenerationFailed(f"There is no ffmpeg: {exc}") from exc
-
-
-def _ffmpeg(loglevel: str, *arguments: str, pixels: memoryview | bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def _ffmpeg(doing: str, *arguments: str, pixels: memoryview | bytes = b"") -> bytes:
+    """What ffmpeg writes to its standard output; GenerationFailed where it cannot do it."""
     threads = ["-threads", str(_THREADS), "-filter_threads", str(_THREADS)]
-    command = [_program(), "-hide_banner", "-nostdin", "-y", "-loglevel", loglevel, *threads, *arguments]
     try:
-        return subprocess.run(command, input=pixels, capture_output=True, timeout=_TIME_LIMIT_S, check=False)  # noqa: S603
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-y", "-loglevel", "error", *threads]
+        done = subprocess.run([*command, *arguments], input=pixels, capture_output=True, timeout=_TIME_LIMIT_S)  # noqa: S603
     except subprocess.TimeoutExpired as exc:
         raise GenerationFailed(f"ffmpeg took more than {_TIME_LIMIT_S} s.") from exc
-    except OSError as exc:
+    except (OSError, RuntimeError) as exc:
         raise GenerationFailed(f"ffmpeg cannot be run: {exc}") from exc
+    if done.returncode:
+        reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        raise GenerationFailed(f"The video could not be {doing}: {reason}")
+    return done.stdout
 
 
 def _written(
@@ -119,9 +117,7 @@ def _written(
             facts.write_text(_as_metadata(as_json(provenance)), encoding="utf-8")
             source, comment = [*source, "-f", "ffmetadata", "-i", str(facts)], ["-map_metadata", "1"]
         form = ["-an", *comment, "-fflags", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
-        done = _ffmpeg("error", *source, *encoding, *form, str(path), pixels=pixels)
-        if done.returncode:
-            raise GenerationFailed(f"The video could not be encoded: {_last_line(done.stderr)}")
+        _ffmpeg("encoded", *source, *encoding, *form, str(path), pixels=pixels)
         return path.read_bytes()
 
 
@@ -131,43 +127,27 @@ def _as_metadata(comment: str) -> str:
     return f";FFMETADATA1\ncomment={escaped}\n"
 
 
-def _first_frame(path: Path) -> Image.Image:
-    done = _ffmpeg(
-        "error", "-i", _local(path), "-map", "0:v:0", "-frames:v", "1", "-f", "image2pipe", "-c:v", "ppm", "-"
-    )
-    if done.returncode or not done.stdout:
-        raise GenerationFailed(f"The video has no first frame: {_last_line(done.stderr)}")
-    return Image.open(io.BytesIO(done.stdout), formats=["PPM"])
-
-
 def _spread(count: int) -> list[int]:
     """Up to _TILES of the places 0..count-1, evenly, first and last among them."""
     places: list[int] = np.linspace(0, count - 1, min(count, _TILES)).round().astype(int).tolist()
     return places
 
 
-def _small_frames(path: Path) -> list[Image.Image]:
-    """Every frame, scaled into a square of the tiles' side."""
-    scale = f"scale={_TILE_SIDE}:{_TILE_SIDE}:force_original_aspect_ratio=decrease"
-    done = _ffmpeg(
-        "error", "-i", _local(path), "-map", "0:v:0", "-vf", scale, "-fps_mode", "passthrough",
-        "-f", "image2pipe", "-c:v", "ppm", "-",
-    )  # fmt: skip
-    if done.returncode or not done.stdout:
-        raise GenerationFailed(f"The video has no frames: {_last_line(done.stderr)}")
-    stream = io.BytesIO(done.stdout)
+def _read(path: Path, *options: str) -> list[Image.Image]:
+    """The frames of a file that ffmpeg's `options` leave."""
+    source = ["-i", _local(path), "-map", "0:v:0"]
+    pixels = _ffmpeg("decoded", *source, *options, "-f", "image2pipe", "-c:v", "ppm", "-")
+    stream = io.BytesIO(pixels)
     frames: list[Image.Image] = []
-    while header := re.match(rb"P6\s+(\d+)\s+(\d+)\s+255\s", done.stdout[stream.tell() : stream.tell() + 32]):
+    while header := re.match(rb"P6\s+(\d+)\s+(\d+)\s+255\s", pixels[stream.tell() : stream.tell() + 32]):
         width, height = int(header[1]), int(header[2])
         stream.seek(header.end(), io.SEEK_CUR)
         frames.append(Image.frombytes("RGB", (width, height), stream.read(width * height * 3)))
+    if not frames:
+        raise GenerationFailed("The video could not be decoded: it has no frames.")
     return frames
 
 
 def _local(path: Path) -> str:
     """`path` so that ffmpeg takes it for a file, whatever it is called."""
     return f"file:{path}"
-
-
-def _last_line(stderr: bytes) -> str:
-    return (stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]

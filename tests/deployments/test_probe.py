@@ -9,7 +9,6 @@ import pytest
 from serve_app.deployments.image import ImageDeployment
 from serve_app.deployments.video import VideoDeployment
 from serve_app.errors import GenerationFailed, StorageFailed
-from serve_app.media import videos
 from serve_app.settings import Settings
 from serve_app.storage import check_store, open_store
 from tests.deployments.conftest import Configure
@@ -50,11 +49,9 @@ async def test_without_ffmpeg_there_are_no_videos(
     replica = VideoDeployment(configure())
     for program in ("/nowhere/ffmpeg", str(broken)):
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", program)
-        videos._program.cache_clear()  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(GenerationFailed):
             await replica.check_health()
         broken.chmod(0o755)
     monkeypatch.undo()
-    videos._program.cache_clear()  # pyright: ignore[reportPrivateUsage]
     await replica.check_health()
     await replica.close()

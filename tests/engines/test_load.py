@@ -12,8 +12,8 @@ import pytest
 
 from serve_app import demo
 from serve_app.engines.diffusers.loading import source
-from serve_app.engines.load import choose, load_image, load_text, load_video
-from serve_app.model_settings import EngineName, ImageSettings, TextSettings, VideoSettings
+from serve_app.engines.load import choose, load
+from serve_app.model_settings import AnyModel, EngineName, ImageSettings, TextSettings, VideoSettings
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,13 @@ def test_choosing_imports_no_engine() -> None:
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./no-such-folder", "~/no/such/folder", "a/b/c"])
 def test_a_missing_folder(model: str) -> None:
-    for load, settings in _loaders(model):
+    for settings in of_each_kind(model):
         with pytest.raises(ValueError, match="does not exist"):
             load(settings)
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
-    for load, settings in _loaders(str(tmp_path)):
+    for settings in of_each_kind(str(tmp_path)):
         with pytest.raises(ValueError, match=r"is no (text|image|video) model"):
             load(settings)
 
@@ -48,23 +48,23 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
 def test_a_model_of_another_kind(tmp_path: Path) -> None:
     video = str(demo.find("demo/wan-tiny"))
     with pytest.raises(ValueError, match="is a WanPipeline, no image model"):
-        load_image(ImageSettings(model=video))
+        load(ImageSettings(model=video))
     with pytest.raises(ValueError, match="is no text model"):
-        load_text(TextSettings(model=video))
+        load(TextSettings(model=video))
 
 
 def test_a_broken_checkpoint(tmp_path: Path) -> None:
     index = {"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]}
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="could not be loaded as FluxPipeline"):
-        load_image(ImageSettings(model=str(tmp_path)))
+        load(ImageSettings(model=str(tmp_path)))
 
 
 @pytest.mark.parametrize("args", [{"thread": 2}, {"threads": 0}, {"dtype": "int8"}])
 def test_engine_args_are_strict(args: dict[str, Any], tmp_path: Path) -> None:
     model = str(demo.find("demo/flux-tiny"))
     with pytest.raises(ValueError, match=r"Allowed: threads, device, dtype$"):
-        load_image(ImageSettings(model=model, engine_args=args))
+        load(ImageSettings(model=model, engine_args=args))
 
 
 def test_of_the_hub_only_what_the_settings_name() -> None:
@@ -75,9 +75,5 @@ def test_of_the_hub_only_what_the_settings_name() -> None:
     assert (named.trust_remote_code, named.hub_arguments) == (True, {"revision": "v1"})
 
 
-def _loaders(model: str) -> list[tuple[Any, Any]]:
-    return [
-        (load_text, TextSettings(model=model)),
-        (load_image, ImageSettings(model=model)),
-        (load_video, VideoSettings(model=model)),
-    ]
+def of_each_kind(model: str) -> list[AnyModel]:
+    return [TextSettings(model=model), ImageSettings(model=model), VideoSettings(model=model)]

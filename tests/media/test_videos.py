@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from serve_app.errors import GenerationFailed, InvalidRequest
-from serve_app.media import videos
 from serve_app.media.videos import Frames, encode_video, remux, spritesheet, thumbnail
 from tests.probing import probe
 
@@ -171,14 +170,12 @@ def test_no_prompt_is_among_ffmpegs_arguments(tmp_path: Path, monkeypatch: pytes
     program.chmod(0o755)
     plain = encode_video(moving(2), 8, FACTS)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
-    videos._program.cache_clear()  # pyright: ignore[reportPrivateUsage]
     try:
         facts = {"prompt": "a secret; it = #1 \\ here\nsecond line", "seed": "7"}
         data = encode_video(moving(2), 8, facts)
         assert encode_video(moving(2), 8, FACTS) == plain
     finally:
         monkeypatch.undo()
-        videos._program.cache_clear()  # pyright: ignore[reportPrivateUsage]
     assert "libx264" in seen.read_text()
     assert "secret" not in seen.read_text()
     assert json.loads(comment_of(data, tmp_path)) == facts

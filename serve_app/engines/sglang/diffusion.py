@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines import pictures
 from serve_app.engines.base import ImageOutput, OnStep, Pixels, VideoOutput
-from serve_app.engines.parallel import guidance_of, sglang_arguments
+from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.presets import find_step_caching
 from serve_app.engines.prompts import PromptCounter
 from serve_app.engines.sglang.adapters import Adapters
@@ -52,7 +52,7 @@ class SGLangDiffusion:
             shared["revision"] = settings.revision
         if settings.model_id is not None:
             shared["model_id"] = settings.model_id
-        parallel = sglang_arguments(self.kind, settings.gpus, settings.parallel, guidance_of(settings))
+        parallel = sglang_arguments(settings)
         self._generator = Generator(
             shared | parallel | arguments | settings.engine_args, allow_fallback=settings.allow_fallback
         )

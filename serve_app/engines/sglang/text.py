@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from serve_app.engines.families import algorithms_of
-from serve_app.engines.parallel import guidance_of, sglang_arguments
+from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.prompts import fitted, name_ignored, read_prompt
 from serve_app.engines.sglang import algorithms
 from serve_app.engines.sglang.blocks import Blocks, first_end
@@ -187,7 +187,7 @@ def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
         "skip_server_warmup": True,
         "port": free_ports(1)[0],
         "log_level": "warning",
-        **sglang_arguments("text", settings.gpus, settings.parallel, guidance_of(settings)),
+        **sglang_arguments(settings),
     }
     if settings.revision is not None:
         arguments["revision"] = settings.revision

@@ -24,7 +24,7 @@ from serve_app.demo.training.muon import make_optimizers, set_rate
 from serve_app.demo.training.optimize import Clock, step_together
 from serve_app.demo.training.scenes import Maker
 from serve_app.demo.training.session import FINISHED, Session
-from serve_app.engines.load import load_image
+from serve_app.engines.load import load
 from serve_app.model_settings import AdapterSettings, ImageDefaults, ImageSettings
 from serve_app.tasks import Adapter, ImageTask
 
@@ -205,7 +205,7 @@ async def test_an_adapter_is_written_as_the_engine_loads_it(session: Session, da
     task = ImageTask(
         id="i", model="tiny", prompt="a dog", width=64, height=64, num_inference_steps=2, guidance_scale=3.5, seed=1
     )
-    engine = load_image(settings)
+    engine = load(settings)
     plain = await engine.generate(task, lambda _: None)
     adapted = await engine.generate(replace(task, adapters=(Adapter(name="pixel-art", scale=1.0),)), lambda _: None)
     engine.close()

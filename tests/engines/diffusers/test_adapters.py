@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from serve_app import demo
 from serve_app.engines import pictures
 from serve_app.engines.diffusers.diffusion import DiffusersImageEngine
-from serve_app.engines.load import load_image, load_video
+from serve_app.engines.load import load
 from serve_app.errors import UnsupportedParameter
 from serve_app.model_settings import AdapterSettings, ImageSettings, VideoSettings
 from serve_app.tasks import Adapter, ImageTask
@@ -48,7 +48,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, transformer: torch.nn.Module
 
 @pytest.fixture(scope="module")
 def engine(flux: str, files: dict[str, AdapterSettings]) -> Iterator[DiffusersImageEngine]:
-    engine = load_image(ImageSettings(model=flux, served_name="flux", adapters=files))
+    engine = load(ImageSettings(model=flux, served_name="flux", adapters=files))
     assert isinstance(engine, DiffusersImageEngine)
     yield engine
     engine.close()
@@ -66,7 +66,7 @@ async def test_each_request_has_its_own_adapters_in_turn_and_at_once(engine: Dif
     wanted: list[tuple[Adapter, ...]] = [(), (A,), (B,), (A, B), (A, HALF)]
     alone = [await draw(engine, *adapters) for adapters in wanted]
     assert len(set(alone)) == len(wanted)
-    bare = load_image(ImageSettings(model=flux, served_name="flux"))
+    bare = load(ImageSettings(model=flux, served_name="flux"))
     assert isinstance(bare, DiffusersImageEngine)
     assert alone[0] == await draw(bare)  # an engine that has adapters draws without them what one draws that has none
     bare.close()
@@ -117,7 +117,7 @@ def test_a_file_that_does_not_fit_stops_the_start(
     save_file(spoil(load_file(files[A.name].path)), path)
     settings = ImageSettings(model=flux, adapters={"spoiled": AdapterSettings(path=str(path))})
     with pytest.raises(ValueError, match=r"adapter 'spoiled' \(.*spoiled.safetensors\)") as raised:
-        load_image(settings)
+        load(settings)
     assert reason in str(raised.value)
 
 
@@ -125,10 +125,10 @@ def test_a_file_that_is_missing_or_no_safetensors_stops_the_start(flux: str, tmp
     path = tmp_path / "a.safetensors"
     settings = ImageSettings(model=flux, adapters={"a": AdapterSettings(path=str(path))})
     with pytest.raises(ValueError, match=r"the file '.*a.safetensors' does not exist"):
-        load_image(settings)
+        load(settings)
     path.write_bytes(b"\x80\x04pickle")
     with pytest.raises(ValueError, match="it is no safetensors file"):
-        load_image(settings)
+        load(settings)
 
 
 async def test_videos_have_adapters_too(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_videos_have_adapters_too(tmp_path: Path) -> None:
     model = diffusers.WanTransformer3DModel.from_pretrained(folder, subfolder="transformer")
     path = write_adapter(tmp_path / "a.safetensors", model, 1)
     settings = VideoSettings(model=str(folder), adapters={"a": AdapterSettings(path=str(path))})
-    engine = load_video(settings)
+    engine = load(settings)
     few: dict[str, Any] = {"num_inference_steps": 1, "guidance_scale": 1.0}
     bare, adapted = [await film(engine, adapters=adapters, **few) for adapters in ((), (Adapter(name="a", scale=1.0),))]
     assert bare != adapted

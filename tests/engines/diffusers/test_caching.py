@@ -16,7 +16,7 @@ from serve_app.engines import pictures
 from serve_app.engines.base import ImageOutput
 from serve_app.engines.diffusers.caching import check_presets
 from serve_app.engines.diffusers.diffusion import DiffusersImageEngine
-from serve_app.engines.load import load_image, load_video
+from serve_app.engines.load import load
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import StepCaching
 from tests.engines.diffusers.small import IMAGE, film
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 async def engine(folder: str) -> AsyncIterator[DiffusersImageEngine]:
     settings = ImageSettings.model_validate({"model": folder, **presets(method="first_block")})
-    engine = load_image(settings)
+    engine = load(settings)
     assert isinstance(engine, DiffusersImageEngine)
     yield engine
     engine.close()
@@ -98,7 +98,7 @@ async def test_an_edit_whose_pipeline_cannot_is_made_without(engine: DiffusersIm
 )
 def test_what_the_engine_does_not_know_stops_the_start(caching: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        load_image(ImageSettings.model_validate({"model": "/nowhere", **presets(**caching)}))
+        load(ImageSettings.model_validate({"model": "/nowhere", **presets(**caching)}))
 
 
 def test_a_pipeline_that_sets_no_context_stops_the_start() -> None:
@@ -113,7 +113,7 @@ def test_a_pipeline_that_sets_no_context_stops_the_start() -> None:
 
 async def test_videos_know_it_too(tmp_path: Path) -> None:
     folder = stir(demo.find("demo/wan-tiny"), diffusers.WanPipeline, tmp_path)
-    engine = load_video(VideoSettings.model_validate({"model": folder, **presets(method="taylorseer")}))
+    engine = load(VideoSettings.model_validate({"model": folder, **presets(method="taylorseer")}))
     exact = await film(engine)
     assert await film(engine, step_caching=SEER) != exact
     assert await film(engine) == exact

@@ -14,7 +14,7 @@ from PIL import Image
 from serve_app import demo
 from serve_app.engines.base import ImageOutput, Pixels, Step
 from serve_app.engines.diffusers.diffusion import DiffusersImageEngine
-from serve_app.engines.load import load_image
+from serve_app.engines.load import load
 from serve_app.model_settings import ImageDefaults, ImageSettings
 from serve_app.tasks import ImageTask
 
@@ -25,7 +25,7 @@ async def engine() -> AsyncIterator[DiffusersImageEngine]:
     settings = ImageSettings(
         model=str(folder), served_name="demo/flux-tiny", defaults=ImageDefaults(width=64, height=64)
     )
-    engine = load_image(settings)
+    engine = load(settings)
     assert isinstance(engine, DiffusersImageEngine)
     yield engine
     engine.close()

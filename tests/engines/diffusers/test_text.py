@@ -12,7 +12,7 @@ import pytest
 
 from serve_app import demo
 from serve_app.engines.diffusers.text import DiffusersTextEngine
-from serve_app.engines.load import load_text
+from serve_app.engines.load import load
 from serve_app.errors import InvalidRequest
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import Message, TextBlock, TextEnd, TextEvent, TextStep, TextTask
@@ -28,22 +28,22 @@ def folder() -> Path:
     return demo.find("demo/llada2-tiny")
 
 
-def load(folder: Path, **settings: Any) -> DiffusersTextEngine:
-    engine = load_text(TextSettings(model=str(folder), served_name="demo/llada2-tiny", **settings))
+def load_small(folder: Path, **settings: Any) -> DiffusersTextEngine:
+    engine = load(TextSettings(model=str(folder), served_name="demo/llada2-tiny", **settings))
     assert isinstance(engine, DiffusersTextEngine)
     return engine
 
 
 @pytest.fixture
 async def engine(folder: Path) -> AsyncIterator[DiffusersTextEngine]:
-    engine = load(folder)
+    engine = load_small(folder)
     yield engine
     engine.close()
 
 
 @pytest.fixture
 async def editing(folder: Path) -> AsyncIterator[DiffusersTextEngine]:
-    engine = load(folder, algorithm="JointThreshold", algorithm_config={"threshold": 0.05, "edit_threshold": 0.2})
+    engine = load_small(folder, algorithm="JointThreshold", algorithm_config={"threshold": 0.05, "edit_threshold": 0.2})
     yield engine
     engine.close()
 
@@ -221,7 +221,7 @@ async def test_joint_threshold_edits_and_streams(editing: DiffusersTextEngine) -
 
 async def test_a_wrong_algorithm_is_said_before_loading(folder: Path) -> None:
     with pytest.raises(ValueError, match="LowConfidence, JointThreshold"):
-        load(folder, algorithm="Greedy")
+        load_small(folder, algorithm="Greedy")
 
 
 def _generator(engine: DiffusersTextEngine, task: TextTask) -> AsyncGenerator[TextEvent]:

@@ -17,7 +17,7 @@ from PIL import Image
 from serve_app import demo
 from serve_app.engines.base import Pixels, Step
 from serve_app.engines.diffusers.diffusion import DiffusersVideoEngine
-from serve_app.engines.load import load_video
+from serve_app.engines.load import load
 from serve_app.errors import UnsupportedParameter
 from serve_app.model_settings import VideoDefaults, VideoSettings
 from serve_app.tasks import VideoTask
@@ -28,18 +28,18 @@ def folder() -> Path:
     return demo.find("demo/wan-tiny")
 
 
-def load(folder: Path) -> DiffusersVideoEngine:
+def load_small(folder: Path) -> DiffusersVideoEngine:
     settings = VideoSettings(
         model=str(folder), served_name="demo/wan-tiny", defaults=VideoDefaults(width=64, height=64, num_frames=5)
     )
-    engine = load_video(settings)
+    engine = load(settings)
     assert isinstance(engine, DiffusersVideoEngine)
     return engine
 
 
 @pytest.fixture
 async def engine(folder: Path) -> AsyncIterator[DiffusersVideoEngine]:
-    engine = load(folder)
+    engine = load_small(folder)
     yield engine
     engine.close()
 
@@ -53,7 +53,7 @@ async def two_experts(folder: Path, tmp_path: Path) -> AsyncIterator[DiffusersVi
     _change_index(
         changed, transformer_2=["diffusers", "WanTransformer3DModel"], boundary_ratio=0.9, expand_timesteps=False
     )
-    engine = load(changed)
+    engine = load_small(changed)
     yield engine
     engine.close()
 
@@ -62,7 +62,7 @@ async def two_experts(folder: Path, tmp_path: Path) -> AsyncIterator[DiffusersVi
 async def text_only(folder: Path, tmp_path: Path) -> AsyncIterator[DiffusersVideoEngine]:
     changed = shutil.copytree(folder, tmp_path / "text-only")
     _change_index(changed, expand_timesteps=False)
-    engine = load(changed)
+    engine = load_small(changed)
     yield engine
     engine.close()
 

@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel, WanTransformer3DModel
 
 from serve_app.engines import pictures
 from serve_app.engines.diffusers.diffusion import DiffusersImageEngine, DiffusersVideoEngine
-from serve_app.engines.load import load_image, load_video
+from serve_app.engines.load import load
 from serve_app.model_settings import AdapterSettings, ImageSettings, VideoSettings
 from serve_app.tasks import Adapter, ImageTask, VideoTask
 from tests.engines.diffusers.adapters import write_adapter
@@ -29,7 +29,7 @@ async def test_a_unet(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     test_stable_diffusion_xl.make(folder)
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
-    engine = load_image(ImageSettings(model=str(folder), adapters=adapters(tmp_path, unet, "unet")))
+    engine = load(ImageSettings(model=str(folder), adapters=adapters(tmp_path, unet, "unet")))
     assert isinstance(engine, DiffusersImageEngine)
     tasks = [ImageTask(id="i", num_inference_steps=2, adapters=chosen, **SHARED) for chosen in CHOICES]
     drawn = [(await engine.generate(task, lambda _: None)).pixels[0] for task in tasks]
@@ -42,7 +42,7 @@ async def test_both_experts(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     test_wan.make_two_experts(folder)
     expert = WanTransformer3DModel.from_pretrained(folder, subfolder="transformer")
-    engine = load_video(VideoSettings(model=str(folder), adapters=adapters(tmp_path, expert)))
+    engine = load(VideoSettings(model=str(folder), adapters=adapters(tmp_path, expert)))
     assert isinstance(engine, DiffusersVideoEngine)
 
     async def film(chosen: tuple[Adapter, ...], boundary: float) -> bytes:

@@ -15,7 +15,7 @@ from transformers import (
     GemmaTokenizer,
 )
 
-from serve_app.engines.load import load_text
+from serve_app.engines.load import load
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import TextBlock, TextEnd, TextTask
 from tests.engines.diffusers.families.parts import TextCheckpoint
@@ -74,7 +74,7 @@ async def write(
 ) -> tuple[str, TextEnd]:
     """The text of one request, and its end."""
     algorithm_config = {"max_denoising_steps": 4} | algorithm_config
-    engine = load_text(TextSettings(model=str(folder), served_name="tiny", algorithm_config=algorithm_config))
+    engine = load(TextSettings(model=str(folder), served_name="tiny", algorithm_config=algorithm_config))
     task = TextTask(id="t", model="tiny", prompt="abc", max_tokens=24, seed=7, ignore_eos=ignore_eos)
     events = [event async for event in engine.generate(task)]
     engine.close()
@@ -104,4 +104,4 @@ async def test_a_sure_canvas_is_finished_early(tmp_path: Path) -> None:
 def test_the_algorithms_of_other_families_are_refused(tmp_path: Path) -> None:
     make(tmp_path)
     with pytest.raises(ValueError, match="'LowConfidence': the diffusers engine has Gemma4Renoise for this model"):
-        load_text(TextSettings(model=str(tmp_path), algorithm="LowConfidence"))
+        load(TextSettings(model=str(tmp_path), algorithm="LowConfidence"))

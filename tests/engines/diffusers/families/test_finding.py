@@ -9,14 +9,14 @@ import pytest
 
 from serve_app.engines.diffusers.loading import check_release
 from serve_app.engines.families import algorithms_of
-from serve_app.engines.load import load_text
+from serve_app.engines.load import load
 from serve_app.model_settings import TextSettings
 
 
 def test_an_unknown_architecture_lists_the_known(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}))
     with pytest.raises(ValueError, match=r"is a GPT2LMHeadModel, no text model this engine knows: .*LLaDA2MoeModelLM"):
-        load_text(TextSettings(model=str(tmp_path)))
+        load(TextSettings(model=str(tmp_path)))
 
 
 def test_a_family_names_the_release_that_it_needs() -> None:

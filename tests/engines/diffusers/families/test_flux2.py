@@ -14,7 +14,7 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Pipeline, Flu
 from PIL import Image
 from transformers import Mistral3Config, Mistral3ForConditionalGeneration, Qwen3Config, Qwen3ForCausalLM
 
-from serve_app.engines.load import load_image
+from serve_app.engines.load import load
 from serve_app.errors import InvalidRequest
 from serve_app.model_settings import ImageSettings
 from serve_app.tasks import ImageTask
@@ -121,7 +121,7 @@ CHECKPOINTS = {
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 async def test_a_mask_keeps_what_is_outside_and_a_second_image_is_looked_at(tmp_path: Path) -> None:
     make_klein(tmp_path, is_distilled=True)
-    engine = load_image(ImageSettings(model=str(tmp_path)))
+    engine = load(ImageSettings(model=str(tmp_path)))
     mask = Image.new("L", (64, 64), "black")
     mask.paste("white", (0, 0, 32, 64))
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from serve_app.engines.base import ImageEngine, ImageOutput, Step
 from serve_app.engines.diffusers.families.base import ImageFamily
-from serve_app.engines.load import load_image
+from serve_app.engines.load import load
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.model_settings import ImageSettings
 from serve_app.tasks import ImageTask
@@ -56,7 +56,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     expected = CHECKPOINTS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     expected.make(folder)
-    engine = load_image(ImageSettings(model=str(folder), served_name="tiny"))
+    engine = load(ImageSettings(model=str(folder), served_name="tiny"))
     yield Loaded(engine, expected, needs_image=request.param.startswith("qwen-image-edit"))
     engine.close()
 

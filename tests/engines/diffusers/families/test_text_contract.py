@@ -12,7 +12,7 @@ import pytest
 
 from serve_app.engines.base import TextEngine
 from serve_app.engines.diffusers.families.text import TextFamily
-from serve_app.engines.load import load_text
+from serve_app.engines.load import load
 from serve_app.errors import ContextLengthExceeded
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import Message, TextBlock, TextEnd, TextEvent, TextStep, TextTask
@@ -44,7 +44,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     expected = CHECKPOINTS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     expected.make(folder)
-    engine = load_text(TextSettings(model=str(folder), served_name="tiny", algorithm_config=expected.algorithm_config))
+    engine = load(TextSettings(model=str(folder), served_name="tiny", algorithm_config=expected.algorithm_config))
     yield Loaded(engine, expected)
     engine.close()
 

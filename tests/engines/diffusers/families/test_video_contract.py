@@ -13,7 +13,7 @@ from PIL import Image
 
 from serve_app.engines.base import VideoEngine, VideoOutput
 from serve_app.engines.diffusers.families.base import VideoFamily
-from serve_app.engines.load import load_video
+from serve_app.engines.load import load
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.model_settings import VideoSettings
 from serve_app.tasks import VideoTask
@@ -62,7 +62,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     expected = CHECKPOINTS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     expected.make(folder)
-    engine = load_video(VideoSettings(model=str(folder), served_name="tiny"))
+    engine = load(VideoSettings(model=str(folder), served_name="tiny"))
     yield Loaded(request.param, engine, expected)
     engine.close()
 
