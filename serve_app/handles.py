@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from ray.serve.exceptions import (
     RayServeException,
     ReplicaUnavailableError,
 )
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.serve.handle import DeploymentHandle
 
 from serve_app.errors import GenerationFailed, QueueFull, ReplicaLeaving, ServeError, Unavailable
 from serve_app.tasks import ImageTask, ModelCard, TextTask
@@ -133,13 +133,13 @@ async def _stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
     response = handle.remote(*args)
     ended = False
     try:
-        if isinstance(response, DeploymentResponse):
+        if isinstance(response, AsyncIterable):
+            async for result in response:
+                yield result
+        else:
             result = await response
             ended = True
             yield result
-        else:
-            async for result in response:
-                yield result
         ended = True
     except Exception as error:
         ended = True

@@ -12,12 +12,12 @@ from serve_app.storage.base import (
     ObjectInfo,
     ObjectStore,
     check_key,
+    check_store,
     content_type_of,
     gather,
 )
 from serve_app.storage.local import LocalStore
 from serve_app.storage.names import is_made_here
-from serve_app.storage.probe import check_store
 from serve_app.storage.signer import URLSigner
 
 __all__ = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -11,9 +13,9 @@ from pathlib import PurePosixPath
 from types import CoroutineType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from serve_app.errors import ObjectNotFound
+from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.tasks import StoredObject
-from serve_app.telemetry.metrics import timed_storage
+from serve_app.telemetry import metrics
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -42,12 +44,22 @@ _CONTENT_TYPES = {
 
 
 def timed(operation: Callable[P, Awaitable[T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
-    """Decorates a store's operation so that telemetry times it under its name."""
+    """Decorates a store's operation so that telemetry times it under its name, and notes whether it failed.
+
+    That there is no such object, or one already, is an answer.
+    """
 
     @wraps(operation)
     async def timing(*args: P.args, **kwargs: P.kwargs) -> T:
-        with timed_storage(operation.__name__):
+        began, outcome = time.perf_counter(), "ok"
+        try:
             return await operation(*args, **kwargs)
+        except BaseException as error:
+            outcome = "ok" if isinstance(error, ObjectNotFound | AlreadyExists) else "failed"
+            raise
+        finally:
+            took_s = time.perf_counter() - began
+            metrics.observe("storage_seconds", took_s, operation=operation.__name__, outcome=outcome)
 
     return timing
 
@@ -159,3 +171,20 @@ async def gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> Seque
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from failed.exceptions[0].__cause__
     return [task.result() for task in running]
+
+
+async def check_store(store: ObjectStore, root: str) -> None:
+    """Writes, reads and deletes a small object. Raises StorageFailed that names `root` and the cause, for operators.
+
+    Called before a replica counts as healthy: with a wrong key each request would fail at its end.
+    """
+    key, data = f"probe/{secrets.token_hex(8)}", secrets.token_bytes(8)
+    try:
+        await store.put(key, data)
+        read = await store.get(key)
+        await store.delete(key)
+    except (StorageFailed, ObjectNotFound) as error:
+        cause = f" {error.__cause__}" if error.__cause__ else ""
+        raise StorageFailed(f"media.root '{root}' does not work: {error.message}{cause}") from error
+    if read != data:
+        raise StorageFailed(f"media.root '{root}' does not work: it gives back other bytes than were written.")

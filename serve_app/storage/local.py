@@ -65,14 +65,12 @@ class LocalStore:
 
     @timed
     async def get(self, key: str) -> bytes:
-        check_key(key)
         with _reading(key):
-            return await _FILES.run((self.root / key).read_bytes)
+            return await _FILES.run(self._path(key).read_bytes)
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        check_key(key)
         with _reading(key):
-            file = await _FILES.run((self.root / key).open, "rb", buffering=0)
+            file = await _FILES.run(self._path(key).open, "rb", buffering=0)
             try:
                 position = start
                 while end is None or position < end:
@@ -88,12 +86,14 @@ class LocalStore:
 
     @timed
     async def stat(self, key: str) -> ObjectInfo:
-        check_key(key)
-        return await _FILES.run(self._stat, key)
+        with _reading(key):
+            status = await _FILES.run(self._path(key).stat)
+        if not stat.S_ISREG(status.st_mode):
+            raise ObjectNotFound("There is no such object.")
+        return _info(key, status)
 
     async def exists(self, key: str) -> bool:
-        check_key(key)
-        return await _FILES.run((self.root / key).is_file)
+        return await _FILES.run(self._path(key).is_file)
 
     @timed
     async def list(self, prefix: str) -> list[ObjectInfo]:
@@ -105,9 +105,7 @@ class LocalStore:
 
     @timed
     async def delete(self, *keys: str) -> None:
-        for key in keys:
-            check_key(key)
-        await _FILES.run(self._delete, keys)
+        await _FILES.run(self._delete, {key: self._path(key) for key in keys})
 
     def url(self, key: str, *, expires_s: float) -> str:
         check_key(key)
@@ -122,6 +120,10 @@ class LocalStore:
                 with self._written(secrets.token_bytes(32)) as temporary, contextlib.suppress(AlreadyExists):
                     self._install(lambda: _link(temporary, path), path)
             return path.read_bytes()
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        return self.root / key
 
     # --- blocking halves, run in threads ---
 
@@ -159,13 +161,6 @@ class LocalStore:
         with contextlib.suppress(FileNotFoundError):  # deleted again already
             _sync_folder(target.parent)
 
-    def _stat(self, key: str) -> ObjectInfo:
-        with _reading(key):
-            status = (self.root / key).stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise ObjectNotFound("There is no such object.")
-            return _info(key, status)
-
     def _walk(self, folder: str) -> Iterator[ObjectInfo]:
         """Objects below `folder`; what is deleted meanwhile is left out."""
         with _reading(folder):
@@ -188,28 +183,23 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def _delete(self, keys: tuple[str, ...]) -> None:
-        for key in keys:
+    def _delete(self, paths: dict[str, Path]) -> None:
+        for key, path in paths.items():
             with _writing(key):
                 with contextlib.suppress(*_ABSENT):
-                    (self.root / key).unlink()
+                    path.unlink()
                 # and the folders that this empties, so that listings show what they would on S3; `.tmp` holds the root
                 with contextlib.suppress(OSError):
-                    os.removedirs((self.root / key).parent)
+                    os.removedirs(path.parent)
 
     def _sweep(self) -> None:
         """Removes what writers killed more than an hour ago left behind."""
         with _writing(".tmp"), os.scandir(self._temporary) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    if _is_left(entry):
+                    ours = _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                    if ours and entry.stat().st_mtime < time.time() - _LEFTOVER_S:
                         Path(entry.path).unlink()
-
-
-def _is_left(entry: os.DirEntry[str]) -> bool:
-    """Whether it is an old temporary file of ours, by name and age."""
-    ours = _TEMPORARY.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
-    return ours and entry.stat().st_mtime < time.time() - _LEFTOVER_S
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:

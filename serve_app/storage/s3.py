@@ -1,7 +1,7 @@
 """The object store on S3 and what speaks like it. Knows s3fs and botocore, no HTTP server.
 
 All traffic runs on fsspec's own IO thread: on the server's event loop the hashing and copying of large bodies would
-hold up every other request. The methods here wait for that thread; private coroutines run on it.
+hold up every other request. `_request` waits for that thread.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 import botocore.session
 from botocore.config import Config
@@ -40,7 +40,6 @@ from serve_app.storage.retries import (
 )
 from serve_app.tasks import StoredObject
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -102,28 +101,36 @@ class S3Store:
         )
 
     async def warm_up(self) -> None:
-        await self._on_io_thread(self._learn_conditional_writes())
+        await self._learn_conditional_writes()
 
     @timed
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
-        check_key(key)
-        await self._on_io_thread(self._put(key, data, if_absent))
-        return StoredObject(key=key, content_type=content_type_of(key), size=len(data))
+        content_type = content_type_of(key)
+        arguments: dict[str, Any] = {"Body": data, "ContentType": content_type}
+        if if_absent and await self._learn_conditional_writes():
+            arguments["IfNoneMatch"] = "*"
+        elif if_absent and await self.exists(key):
+            raise AlreadyExists("The key is taken.")
+        try:
+            await self._request("put_object", key, WRITE_PATIENCE_S, **arguments)
+        except AlreadyExists:
+            # the object may come from an earlier attempt of ours whose answer was lost
+            if await self.get(key) != data:
+                raise
+        return StoredObject(key=key, content_type=content_type, size=len(data))
 
     @timed
     async def get(self, key: str) -> bytes:
-        check_key(key)
-        return await self._on_io_thread(self._get(key))
+        return (await self._request("get_object", key, READ_PATIENCE_S))["Body"]
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        check_key(key)
-        head = await self._on_io_thread(self.request("head_object", key, READ_PATIENCE_S))
+        head = await self._request("head_object", key, READ_PATIENCE_S)
         size: int = head["ContentLength"]
         end = size if end is None else min(end, size)
         for at in range(start, end, _PIECE_BYTES):
             part = {"Range": f"bytes={at}-{min(at + _PIECE_BYTES, end) - 1}", "IfMatch": head["ETag"]}
             try:
-                piece = await self._on_io_thread(self._get(key, **part))
+                piece: bytes = (await self._request("get_object", key, READ_PATIENCE_S, **part))["Body"]
             except AlreadyExists as exc:
                 raise StorageFailed("The object was replaced while it was read.") from exc
             for chunk_at in range(0, len(piece), CHUNK_BYTES):
@@ -131,23 +138,29 @@ class S3Store:
 
     @timed
     async def stat(self, key: str) -> ObjectInfo:
-        check_key(key)
-        return await self._on_io_thread(self._stat(key))
+        head = await self._request("head_object", key, READ_PATIENCE_S)
+        return ObjectInfo(key=key, size=head["ContentLength"], modified=head["LastModified"].timestamp())
 
     async def exists(self, key: str) -> bool:
         check_key(key)
-        return await self._on_io_thread(self._present(key))
+        try:
+            await self._request("head_object", key, READ_PATIENCE_S)
+        except ObjectNotFound:
+            return False
+        return True
 
     @timed
     async def list(self, prefix: str) -> list[ObjectInfo]:
-        folder = folder_of(prefix)
-        pages = await self._on_io_thread(self._pages(folder))
-        infos = [self._info(item) for page in pages for item in page.get("Contents", [])]
-        return sorted((info for info in infos if is_key(info.key)), key=lambda info: info.key)
+        found: list[ObjectInfo] = []
+        for page in await self._pages(folder_of(prefix)):
+            for item in page.get("Contents", []):
+                key, modified = item["Key"].removeprefix(self._folder), item["LastModified"].timestamp()
+                found.append(ObjectInfo(key=key, size=item["Size"], modified=modified))
+        return sorted((info for info in found if is_key(info.key)), key=lambda info: info.key)
 
     async def list_names(self, prefix: str) -> list[str]:
         folder = folder_of(prefix)
-        pages = await self._on_io_thread(self._pages(folder, Delimiter="/"))
+        pages = await self._pages(folder, Delimiter="/")
         paths = [item["Key"] for page in pages for item in page.get("Contents", [])]
         paths += [item["Prefix"].removesuffix("/") for page in pages for item in page.get("CommonPrefixes", [])]
         names = {path.removeprefix(self._folder + folder) for path in paths}
@@ -157,8 +170,13 @@ class S3Store:
     async def delete(self, *keys: str) -> None:
         for key in keys:
             check_key(key)
+
+        async def delete_one(key: str) -> None:
+            with contextlib.suppress(ObjectNotFound):
+                await self._request("delete_object", key, WRITE_PATIENCE_S)
+
         # one by one: DeleteObjects needs a checksum header on which servers disagree
-        await self._on_io_thread(gather(keys, self._delete))
+        await gather(keys, delete_one)
 
     def url(self, key: str, *, expires_s: float) -> str:
         check_key(key)
@@ -171,15 +189,10 @@ class S3Store:
         except BotoCoreError as exc:
             raise translated(exc, f"signing {key}") from exc
 
-    # --- on the IO thread ---
-
-    def _on_io_thread(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
-        """What `work` gives, run on the IO thread; cancelling this cancels it there, where it still cleans up."""
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._io))
-
-    async def request(self, method: str, key: str | None, patience_s: float, **arguments: Any) -> dict[str, Any]:
+    async def _request(self, method: str, key: str | None, patience_s: float, **arguments: Any) -> dict[str, Any]:
         """One call of the S3 client, its body read, tried again while failures may pass; `key` below the root."""
         if key is not None:
+            check_key(key)
             arguments["Key"] = self._folder + key
 
         async def once() -> dict[str, Any]:
@@ -190,48 +203,21 @@ class S3Store:
                     answer["Body"] = await body.read()
             return answer
 
-        return await retried(f"{method} {key or ''}", once, patience_s)
+        def start() -> asyncio.Future[dict[str, Any]]:
+            # cancelling the future cancels the call on the IO thread, where it still cleans up
+            return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(once(), self._io))
 
-    async def _put(self, key: str, data: bytes, if_absent: bool) -> None:
-        arguments: dict[str, Any] = {"Body": data, "ContentType": content_type_of(key)}
-        if if_absent and await self._learn_conditional_writes():
-            arguments["IfNoneMatch"] = "*"
-        elif if_absent and await self._present(key):
-            raise AlreadyExists("The key is taken.")
-        try:
-            await self.request("put_object", key, WRITE_PATIENCE_S, **arguments)
-        except AlreadyExists:
-            # the object may come from an earlier attempt of ours whose answer was lost
-            if await self._get(key) != data:
-                raise
-
-    async def _get(self, key: str, **part: str) -> bytes:
-        return (await self.request("get_object", key, READ_PATIENCE_S, **part))["Body"]
-
-    async def _stat(self, key: str) -> ObjectInfo:
-        head = await self.request("head_object", key, READ_PATIENCE_S)
-        return ObjectInfo(key=key, size=head["ContentLength"], modified=head["LastModified"].timestamp())
-
-    async def _present(self, key: str) -> bool:
-        try:
-            await self._stat(key)
-        except ObjectNotFound:
-            return False
-        return True
+        return await retried(f"{method} {key or ''}", start, patience_s)
 
     async def _pages(self, folder: str, **arguments: Any) -> list[dict[str, Any]]:
         pages: list[dict[str, Any]] = []
         arguments["Prefix"] = self._folder + folder
         while True:
-            page = await self.request("list_objects_v2", None, READ_PATIENCE_S, **arguments)
+            page = await self._request("list_objects_v2", None, READ_PATIENCE_S, **arguments)
             pages.append(page)
             if not page.get("IsTruncated"):
                 return pages
             arguments["ContinuationToken"] = page["NextContinuationToken"]
-
-    async def _delete(self, key: str) -> None:
-        with contextlib.suppress(ObjectNotFound):
-            await self.request("delete_object", key, WRITE_PATIENCE_S)
 
     async def _learn_conditional_writes(self) -> bool:
         """Writes an object twice under `If-None-Match: *`; a server that knows the header refuses the second."""
@@ -239,18 +225,14 @@ class S3Store:
             key = f"probe/{secrets.token_hex(8)}"
             try:
                 for _ in range(2):
-                    await self.request("put_object", key, WRITE_PATIENCE_S, Body=b"", IfNoneMatch="*")
+                    await self._request("put_object", key, WRITE_PATIENCE_S, Body=b"", IfNoneMatch="*")
                 self.conditional_writes = False
             except AlreadyExists:
                 self.conditional_writes = True
-            await self._delete(key)
+            await self.delete(key)
             if not self.conditional_writes:
                 log.warning(
                     "storage: this S3 server ignores If-None-Match: * on writes; "
                     "two equal requests at the same moment may both run (de-duplication is best effort)"
                 )
         return self.conditional_writes
-
-    def _info(self, item: dict[str, Any]) -> ObjectInfo:
-        key = item["Key"].removeprefix(self._folder)
-        return ObjectInfo(key=key, size=item["Size"], modified=item["LastModified"].timestamp())

@@ -8,14 +8,10 @@ summed has a counter of its own, because the agent guesses a histogram's `_sum` 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from serve_app.errors import AlreadyExists, ObjectNotFound
 from serve_app.tasks import Kind, Timing
 
 PREFIX = "diffusion_serve_"
@@ -95,24 +91,6 @@ def observe_generation(kind: Kind, model: str, timing: Timing, outcome: str = "c
     steps, tokens = amounts.get("denoising_steps"), amounts.get("completion_tokens")
     if steps and tokens:
         observe("tokens_per_step", tokens / steps, **of)
-
-
-@contextmanager
-def timed_storage(operation: str) -> Generator[None]:
-    """Times one object store operation (put, get, stat, list, delete) and notes whether it failed.
-
-    That there is no such object, or one already, is an answer.
-    """
-    began = time.perf_counter()
-    outcome = "failed"
-    try:
-        yield
-        outcome = "ok"
-    except (ObjectNotFound, AlreadyExists):
-        outcome = "ok"
-        raise
-    finally:
-        observe("storage_seconds", time.perf_counter() - began, operation=operation, outcome=outcome)
 
 
 def add(name: str, value: float = 1, /, **labels: str) -> None:
