@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from serve_app.tasks import Adapter, ImageFormat, Precision, StepCaching
+from serve_app.tasks import Adapter, ImageFormat, ImageTask, Precision, StepCaching, VideoTask
 
 EngineName = Literal["auto", "diffusers", "sglang"]
 Parallel = Literal["auto", "tensor", "cfg", "sequence"]
@@ -253,6 +253,23 @@ class ImageSettings(DiffusionSettings):
     warm_up_sizes: tuple[tuple[Positive, Positive], ...] = ()
     """[width, height] pairs that run once before a replica is ready; empty: the default size"""
 
+    def warm_up_tasks(self, steps: int) -> list[ImageTask]:
+        """One for each of these sizes."""
+        default = self.defaults
+        return [
+            ImageTask(
+                id="warm-up",
+                model=self.id,
+                prompt="warm up",
+                width=width,
+                height=height,
+                num_inference_steps=steps,
+                guidance_scale=default.guidance_scale,
+                seed=0,
+            )
+            for width, height in self.warm_up_sizes or ((default.width, default.height),)
+        ]
+
 
 class VideoLimits(DiffusionLimits):
     max_side: Positive = 1280
@@ -281,6 +298,26 @@ class VideoSettings(DiffusionSettings):
     """[width, height, frames] triples; empty: the default size"""
     time_limit_s: Seconds = 1800.0
     """of one generation"""
+
+    def warm_up_tasks(self, steps: int) -> list[VideoTask]:
+        """One for each of these sizes."""
+        default = self.defaults
+        return [
+            VideoTask(
+                id="warm-up",
+                model=self.id,
+                prompt="warm up",
+                width=width,
+                height=height,
+                num_frames=frames,
+                fps=default.fps,
+                num_inference_steps=steps,
+                guidance_scale=default.guidance_scale,
+                negative_prompt=default.negative_prompt,
+                seed=0,
+            )
+            for width, height, frames in self.warm_up_sizes or ((default.width, default.height, default.num_frames),)
+        ]
 
 
 def _kind_of(model: Any) -> Any:

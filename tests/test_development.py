@@ -8,8 +8,7 @@ from pathlib import Path
 import serve_app
 from serve_app.engines.diffusers.families import families_of
 from serve_app.engines.diffusers.families.base import Family
-from serve_app.engines.families import FAMILIES
-from serve_app.engines.sglang.families import SINCE
+from serve_app.engines.families import FAMILIES, SINCE
 
 PACKAGE = Path(serve_app.__file__).parent
 README = (PACKAGE / "README.md").read_text()

@@ -60,7 +60,7 @@ class BareDiffusion:
     def __init__(self, kind: str, model: str) -> None:
         from sglang.multimodal_gen.runtime.entrypoints.diffusion_generator import DiffGenerator
 
-        from serve_app.engines.sglang.ports import free_ports
+        from serve_app.engines.sglang.processes import free_ports
 
         http, scheduler, master = free_ports(3)
         self._folder = Path(tempfile.mkdtemp(prefix="bare-", dir="/dev/shm"))

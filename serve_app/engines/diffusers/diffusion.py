@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -69,7 +70,7 @@ class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
         super().__init__(settings, ImageFamily)
         parts: dict[str, Any] = self._family.pipeline.components
         self._prompts = PromptCounter([part for name, part in parts.items() if name.startswith("tokenizer")])
-        self._sizes = settings.warm_up_sizes or ((settings.defaults.width, settings.defaults.height),)
+        self._warm_up_tasks = settings.warm_up_tasks(1)
 
     async def generate(self, task: ImageTask, on_step: OnStep) -> ImageOutput:
         refuse_what_it_lacks(task, self.card)
@@ -79,18 +80,9 @@ class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
         return await self._worker.run(lambda run: self._generate(filled, run, on_step))
 
     async def warm_up(self) -> None:
-        for width, height in self._sizes:
-            task = ImageTask(
-                id="warm-up",
-                model=self.card.model,
-                prompt="warm up",
-                width=width,
-                height=height,
-                num_inference_steps=1,
-                seed=0,
-                input_images=(pictures.blank(),) if self._family.needs_image else (),
-            )
-            await self.generate(task, lambda _: None)
+        images = (pictures.blank(),) if self._family.needs_image else ()
+        for task in self._warm_up_tasks:
+            await self.generate(replace(task, input_images=images), lambda _: None)
 
     def _generate(self, task: ImageTask, run: Run, on_step: OnStep) -> ImageOutput:
         self._adapters.apply(task.adapters)
@@ -124,8 +116,7 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
 
     def __init__(self, settings: VideoSettings) -> None:
         super().__init__(settings, VideoFamily)
-        default = settings.defaults
-        self._shapes = settings.warm_up_sizes or ((default.width, default.height, default.num_frames),)
+        self._warm_up_tasks = settings.warm_up_tasks(1)
 
     async def generate(
         self, task: VideoTask, image: bytes | None, on_step: OnStep, *, last_frame: bytes | None = None
@@ -140,21 +131,9 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
         return await self._worker.run(lambda run: self._generate(filled, images, run, on_step))
 
     async def warm_up(self) -> None:
-        for width, height, frames in self._shapes:
-            task = VideoTask(
-                id="warm-up",
-                model=self.card.model,
-                prompt="warm up",
-                width=width,
-                height=height,
-                num_frames=frames,
-                fps=8,
-                num_inference_steps=1,
-                guidance_scale=1.0,
-                seed=0,
-            )
-            image = None if self._family.from_text is not None else pictures.blank()
-            last = pictures.blank() if self._family.needs_last_frame else None
+        image = None if self._family.from_text is not None else pictures.blank()
+        last = pictures.blank() if self._family.needs_last_frame else None
+        for task in self._warm_up_tasks:
             await self.generate(task, image, lambda _: None, last_frame=last)
 
     def _generate(self, task: VideoTask, images: list[bytes], run: Run, on_step: OnStep) -> VideoOutput:

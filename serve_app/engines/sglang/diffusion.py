@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -21,10 +21,9 @@ from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.presets import find_step_caching
 from serve_app.engines.prompts import PromptCounter
 from serve_app.engines.sglang.adapters import Adapters
-from serve_app.engines.sglang.families import INPUT_IMAGES
 from serve_app.engines.sglang.generator import Generator
 from serve_app.engines.sglang.progress import Progress
-from serve_app.engines.sglang.requests import image_arguments, video_arguments
+from serve_app.engines.sglang.requests import image_arguments, video_arguments, without_none
 from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import Adapter, ImageTask, Kind, ModelCard, Precision, StepCaching, VideoTask
@@ -37,6 +36,13 @@ WARM_UP_STEPS = 2
 """Each step runs the same kernels; a multistep scheduler has a first and a later kind."""
 CACHED_STEPS = 8
 """Enough for a step cache to fill and be used."""
+INPUT_IMAGES = {
+    "Flux2PipelineConfig": 10,
+    "Flux2KleinPipelineConfig": 4,
+    "QwenImageEditPipelineConfig": 1,
+    "QwenImageEditPlusPipelineConfig": 3,
+}
+"""How many images an edit takes, by the class of a pipeline's configuration in SGLang 0.5.23, which does not say it."""
 
 
 class SGLangDiffusion:
@@ -47,14 +53,15 @@ class SGLangDiffusion:
     def __init__(self, settings: ImageSettings | VideoSettings, arguments: dict[str, Any]) -> None:
         self._settings = settings
         self._adapters = Adapters(settings.adapters)
-        shared: dict[str, Any] = {"model_path": settings.model, "trust_remote_code": settings.trust_remote_code}
-        if settings.revision is not None:
-            shared["revision"] = settings.revision
-        if settings.model_id is not None:
-            shared["model_id"] = settings.model_id
-        parallel = sglang_arguments(settings)
+        model = {
+            "model_path": settings.model,
+            "trust_remote_code": settings.trust_remote_code,
+            "revision": settings.revision,
+            "model_id": settings.model_id,
+        }
         self._generator = Generator(
-            shared | parallel | arguments | settings.engine_args, allow_fallback=settings.allow_fallback
+            without_none(model) | sglang_arguments(settings) | without_none(arguments) | settings.engine_args,
+            allow_fallback=settings.allow_fallback,
         )
         self._config = self._generator.config
         try:
@@ -78,7 +85,13 @@ class SGLangDiffusion:
         self._generator.close()
 
     def _capabilities(self) -> set[str]:
-        return {"progress", "cancel", "negative_prompt"}
+        # SGLang takes a mask and never looks at it
+        of_image = "edit" if self.kind == "image" else "image_to_video"
+        can = {
+            of_image: self._config.task_type.accepts_image_input(),
+            "two_experts": self._config.boundary_ratio is not None,
+        }
+        return {"progress", "cancel", "negative_prompt"} | {name for name, does in can.items() if does}
 
     @property
     def _needs_image(self) -> bool:
@@ -118,11 +131,15 @@ class SGLangDiffusion:
             if caching.method == "cache_dit" and self._generator.args.enable_breakable_cuda_graph:
                 raise ValueError(f"{key}: SGLang caches no steps with enable_breakable_cuda_graph")
 
-    async def _warm_up(self, tasks: Sequence[T], warm: Callable[[T], Awaitable[None]]) -> None:
-        """Loads the adapters, makes each task, and the first also by each adapter and preset: what is unfit shows."""
+    async def warm_up(self) -> None:
+        """Loads the adapters, makes each size, and the first also by each adapter and preset: what is unfit shows."""
         await self._adapters.load(self._generator.control)
+        tasks: list[Any] = list(self._settings.warm_up_tasks(WARM_UP_STEPS))
         for task in (*tasks, *self._variants(tasks[0])):
-            await warm(task)
+            await self._warm(task)
+
+    async def _warm(self, task: Any) -> None:
+        raise NotImplementedError
 
     def _variants(self, task: T) -> Iterator[T]:
         for name, adapter in self._settings.adapters.items():
@@ -143,15 +160,6 @@ class SGLangDiffusion:
         guidance = self._own.guidance_scale if task.guidance_scale is None else task.guidance_scale
         return replace(task, num_inference_steps=steps, guidance_scale=guidance)
 
-    async def _run(self, request: Any, progress: Progress, on_step: OnStep) -> Any:
-        def tell(fraction: float) -> None:
-            if (step := progress.at(fraction)) is not None:
-                on_step(step)
-
-        output = await self._generator.ask(request, tell)
-        progress.part_done()
-        return output
-
 
 class SGLangImageEngine(SGLangDiffusion):
     """FLUX. Its guidance is an input of the model, set once by `defaults.guidance_scale`; with a negative prompt
@@ -162,31 +170,8 @@ class SGLangImageEngine(SGLangDiffusion):
 
     def __init__(self, settings: ImageSettings) -> None:
         # the guidance that the model takes as an input is fixed per engine
-        guidance = settings.defaults.guidance_scale
-        super().__init__(settings, {} if guidance is None else {"embedded_cfg_scale": guidance})
+        super().__init__(settings, {"embedded_cfg_scale": settings.defaults.guidance_scale})
         self._prompts = _prompt_counter(settings)
-        self._sizes = settings.warm_up_sizes or ((settings.defaults.width, settings.defaults.height),)
-
-    def _capabilities(self) -> set[str]:
-        # SGLang takes a mask and never looks at it
-        return super()._capabilities() | ({"edit"} if self._config.task_type.accepts_image_input() else set())
-
-    async def warm_up(self) -> None:
-        tasks = [
-            ImageTask(
-                id="warm-up",
-                model=self.card.model,
-                prompt="warm-up",
-                width=width,
-                height=height,
-                num_inference_steps=WARM_UP_STEPS,
-                guidance_scale=self._settings.defaults.guidance_scale,
-                seed=0,
-                input_images=(pictures.blank(width, height),) if self._needs_image else (),
-            )
-            for width, height in self._sizes
-        ]
-        await self._warm_up(tasks, self._warm)
 
     async def generate(self, task: ImageTask, on_step: OnStep) -> ImageOutput:
         """Draws the images one after another, so that each is what n=1 with its seed gives."""
@@ -196,12 +181,12 @@ class SGLangImageEngine(SGLangDiffusion):
         task = self._fill(task)
         steps, guidance = task.num_inference_steps or 0, task.guidance_scale or 0.0
         await self._adapters.apply(task.adapters, self._generator.control)
-        progress = Progress(task.n * steps, parts=task.n)
+        progress = Progress(on_step, task.n * steps, parts=task.n)
         seeds = [task.seed + i for i in range(task.n)]
         images = (pictures.read(data) for data in task.input_images)
         with self._as_files(task.id, images) as files:
-            pixels = [await self._draw(task, seed, files, progress, on_step) for seed in seeds]
-        on_step(progress.finish())
+            pixels = [await self._draw(task, seed, files, progress) for seed in seeds]
+        progress.finish()
         return ImageOutput(
             pixels=pixels,
             seeds=seeds,
@@ -212,11 +197,13 @@ class SGLangImageEngine(SGLangDiffusion):
         )
 
     async def _warm(self, task: ImageTask) -> None:
-        await self.generate(task, lambda _: None)
+        images = (pictures.blank(task.width, task.height),) if self._needs_image else ()
+        await self.generate(replace(task, input_images=images), lambda _: None)
 
-    async def _draw(self, task: ImageTask, seed: int, files: list[Path], progress: Progress, on_step: OnStep) -> Pixels:
+    async def _draw(self, task: ImageTask, seed: int, files: list[Path], progress: Progress) -> Pixels:
         arguments = image_arguments(task, seed=seed, multiple=PATCH, image_paths=files)
-        output = await self._run(self._generator.request(arguments), progress, on_step)
+        output = await self._generator.ask(self._generator.request(arguments), progress.look)
+        progress.finish_part()
         return _frames(output)[0, : task.height, : task.width]
 
     def _guidance_used(self, task: ImageTask, guidance: float) -> float:
@@ -231,30 +218,8 @@ class SGLangVideoEngine(SGLangDiffusion):
 
     def __init__(self, settings: VideoSettings) -> None:
         super().__init__(settings, {})
-        default = settings.defaults
-        self._default = default
-        self._shapes = settings.warm_up_sizes or ((default.width, default.height, default.num_frames),)
         # the VAE of Wan2.2's 5B model shrinks 16-fold; the others have no vae_stride and shrink 8-fold
         self._multiple = 2 * int(self._config.vae_stride[1]) if hasattr(self._config, "vae_stride") else PATCH
-
-    async def warm_up(self) -> None:
-        tasks = [
-            VideoTask(
-                id="warm-up",
-                model=self.card.model,
-                prompt="warm-up",
-                width=width,
-                height=height,
-                num_frames=frames,
-                fps=self._default.fps,
-                num_inference_steps=WARM_UP_STEPS,
-                guidance_scale=self._default.guidance_scale,
-                negative_prompt=self._default.negative_prompt,
-                seed=0,
-            )
-            for width, height, frames in self._shapes
-        ]
-        await self._warm_up(tasks, self._warm)
 
     async def generate(
         self, task: VideoTask, image: bytes | None, on_step: OnStep, *, last_frame: bytes | None = None
@@ -275,27 +240,15 @@ class SGLangVideoEngine(SGLangDiffusion):
             if first_frame is not None and not files:
                 # handed over as a tensor it keeps the asked size; as a file SGLang makes 704x1280 pixels of any image
                 request.condition_image = _as_tensor(first_frame)
-            progress = Progress(steps)
-            output = await self._run(request, progress, on_step)
-            on_step(progress.finish())
+            progress = Progress(on_step, steps)
+            output = await self._generator.ask(request, progress.look)
+            progress.finish()
         path, frames = None, None
         if arguments["save_output"]:
             path = _path(output)
         else:
             frames = np.ascontiguousarray(_frames(output)[: task.num_frames, : task.height, : task.width])
         return VideoOutput(path=path, frames=frames, num_inference_steps=steps, guidance_scale=guidance)
-
-    @property
-    def _two_experts(self) -> bool:
-        return getattr(self._config, "boundary_ratio", None) is not None
-
-    def _capabilities(self) -> set[str]:
-        found = super()._capabilities()
-        if self._config.task_type.accepts_image_input():
-            found.add("image_to_video")
-        if self._two_experts:
-            found.add("two_experts")
-        return found
 
     def _check(self, task: VideoTask, image: bytes | None, guidance: float) -> None:
         if image is None and self._needs_image:

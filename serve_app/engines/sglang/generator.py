@@ -14,8 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from serve_app.engines.sglang import stopping
-from serve_app.engines.sglang.ports import free_ports
-from serve_app.engines.sglang.processes import Processes
+from serve_app.engines.sglang.processes import Processes, free_ports
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
 from serve_app.scratch import Scratch, memory
 from serve_app.waiting import finish, wait_out

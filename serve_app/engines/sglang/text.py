@@ -28,8 +28,7 @@ from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.prompts import fitted, name_ignored, read_prompt
 from serve_app.engines.sglang import algorithms
 from serve_app.engines.sglang.blocks import Blocks, first_end
-from serve_app.engines.sglang.ports import free_ports
-from serve_app.engines.sglang.processes import WATCH_S, Processes
+from serve_app.engines.sglang.processes import WATCH_S, Processes, free_ports
 from serve_app.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest
 from serve_app.model_settings import TextSettings
 from serve_app.scratch import Scratch

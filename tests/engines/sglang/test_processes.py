@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.engines.sglang.ports import FIRST, LAST, free_ports
-from serve_app.engines.sglang.processes import Processes, descendants
+from serve_app.engines.sglang.processes import FIRST, LAST, Processes, descendants, free_ports
 from serve_app.errors import EngineDied
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pidfd and /proc are Linux's")

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import pytest
+
 from serve_app.engines.base import Step
 from serve_app.engines.sglang.progress import Progress
 
 
+def steps_of(total: int, *fractions: float, parts: int = 1) -> list[int]:
+    """The steps that are told of `fractions`, each row of `parts` with the same ones."""
+    told: list[Step] = []
+    progress = Progress(told.append, total, parts)
+    for _ in range(parts):
+        for fraction in fractions:
+            progress.look(fraction)
+        progress.finish_part()
+    progress.finish()
+    assert {step.total for step in told} == {total}
+    return [step.step for step in told]
+
+
 def test_it_never_falls_nor_repeats() -> None:
-    progress = Progress(10)
-    assert progress.at(0.0) is None
-    assert progress.at(0.35) == Step(3, 10)
-    assert progress.at(0.2) is None
-    assert progress.at(0.39) is None
-    assert progress.at(0.5) == Step(5, 10)
+    assert steps_of(10, 0.0, 0.35, 0.2, 0.39, 0.5) == [3, 5, 10]
 
 
-def test_it_stays_below_the_end_however_long_it_takes() -> None:
-    for total in (1, 4, 50, 200):
-        progress = Progress(total)
-        last = progress.at(9.0)
-        assert last is None or last.step / last.total <= 0.99
-        assert progress.finish() == Step(total, total)
+@pytest.mark.parametrize("total", [1, 4, 50, 200])
+def test_it_stays_below_the_end_however_long_it_takes(total: int) -> None:
+    *before, end = steps_of(total, 9.0)
+    assert end == total
+    assert all(step / total <= 0.99 for step in before)
 
 
 def test_images_in_turn_share_one_count() -> None:
-    progress = Progress(20, parts=2)
-    assert progress.at(0.5) == Step(5, 20)
-    progress.part_done()
-    assert progress.at(0.0) == Step(10, 20)
-    assert progress.at(0.5) == Step(15, 20)
+    assert steps_of(20, 0.0, 0.5, parts=2) == [5, 10, 15, 20]
