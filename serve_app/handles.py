@@ -84,18 +84,14 @@ class _Tries:
 
     def __init__(self) -> None:
         self._deadline: float | None = None
-        self._sent = time.monotonic()
         self._saw_death = False
 
-    def sent(self) -> None:
-        self._sent = time.monotonic()
-
-    async def after(self, error: Exception) -> None:
-        """Waits a moment if another try makes sense, else raises `error`."""
+    async def after(self, error: Exception, sent: float) -> None:
+        """Waits a moment if another try makes sense, else raises `error`, which ended the one sent at `sent`."""
         now = time.monotonic()
         if isinstance(error.__cause__, ActorDiedError):
             # either the replica was about to end, or this request killed it: a second try tells which
-            again = now - self._sent < BEGUN_S and not self._saw_death
+            again = now - sent < BEGUN_S and not self._saw_death
             self._saw_death = True
         else:
             self._deadline = self._deadline or now + LEAVING_S
@@ -115,7 +111,7 @@ async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
     """The results of a streaming call, the only one of a unary call; closing this cancels the call."""
     tries, begun = _Tries(), False
     while True:
-        tries.sent()
+        sent = time.monotonic()
         try:
             async with aclosing(_stream(handle, *args)) as results:
                 async for result in results:
@@ -124,7 +120,7 @@ async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
         except ServeError as error:
             if begun:
                 raise
-            await tries.after(error)
+            await tries.after(error, sent)
         else:
             return
 

@@ -60,7 +60,8 @@ def _lines(demo: BaseModel, gpu: BaseModel, indent: str) -> Iterator[str]:
                 yield from _section(key, type(value).__doc__, f"{indent}  ")
                 yield from _lines(value, second[key], f"{indent}    ")
         else:
-            yield f"{indent}{name}: {_values(first, second)}{_meaning(field)}"
+            values = _yaml(first) if first == second else f"{_yaml(first)} | {_yaml(second)}"
+            yield f"{indent}{name}: {values}{_meaning(field)}"
             for model in models_in(field.annotation):
                 yield from _keys(model, f"{indent}#   ")
 
@@ -75,10 +76,6 @@ def _keys(model: type[BaseModel], indent: str) -> Iterator[str]:
 def _section(name: str, description: str | None, indent: str) -> Iterator[str]:
     first_sentence = (description or "").strip().split("\n")[0]
     yield f"{indent}{name}:" + (f"  # {first_sentence}" if first_sentence else "")
-
-
-def _values(demo: Any, gpu: Any) -> str:
-    return _yaml(demo) if demo == gpu else f"{_yaml(demo)} | {_yaml(gpu)}"
 
 
 def _yaml(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import orjson
@@ -51,11 +52,8 @@ class Claims:
         jumped = False
         while True:
             name = _name(owner, link)
-            try:
+            with suppress(AlreadyExists):
                 await self._store.put(name, orjson.dumps(mine), if_absent=True)
-            except AlreadyExists:
-                pass
-            else:
                 if link != key:
                     await self._note_newest(owner, key, link)
                 return replace(mine, fresh=True, link=link)

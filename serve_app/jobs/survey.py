@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from serve_app.errors import JobNotFound, StorageFailed
 from serve_app.jobs import records
 from serve_app.jobs.expiry import expire_bookkeeping, expire_media
 from serve_app.jobs.lease import read_lease
-from serve_app.jobs.records import Job, Takeover
+from serve_app.jobs.records import Takeover
 from serve_app.jobs.store import JobStore
 from serve_app.storage import gather
 
@@ -65,47 +67,40 @@ class Survey:
         `own` is the asking dispatcher and `held` the jobs that it is running. Those are no orphans, but
         other jobs in its name are.
         """
-        leases: dict[str, asyncio.Task[float | None]] = {}
 
+        @cache
         def lease(dispatcher: str) -> asyncio.Task[float | None]:
-            if dispatcher not in leases:
-                leases[dispatcher] = asyncio.ensure_future(read_lease(self._store, dispatcher))
-            return leases[dispatcher]
+            return asyncio.ensure_future(read_lease(self._store, dispatcher))
 
         # taken before anything is read: a job that is read late in a long scan must not look silent
         now = await self._jobs.now()
         failures: list[str] = []
+        every = [key async for key in self._every_job()]
+        open_ = [key for key in every if key not in self._expires_at]
+        states = Counter(finished=len(every) - len(open_))
+        orphans: list[Orphan] = []
 
-        async def look(key: tuple[str, str]) -> tuple[Job, bool] | None:
+        async def look(key: tuple[str, str]) -> None:
             try:
                 objects = await self._jobs.find(*key)
             except StorageFailed as error:
                 self._pass_over(key, error, failures)
-                return None
+                return
             if objects is None:
-                return None
+                return
             job = self._jobs.show(objects, now)
+            states["finished" if job.finished else job.status] += 1
             if job.finished:
                 self._expires_at[key] = job.expires_at
             if job.finished or key in held:
-                return job, False
+                return
             mine = bool(own) and objects.dispatcher == own
             lease_at = await lease(objects.dispatcher) if objects.dispatcher and not mine else now
             orphan = records.is_orphan(objects, lease_at, now, self._jobs.rules)
-            return job, orphan or (mine and records.is_runnable(objects, now, self._jobs.rules))
-
-        every = [key async for key in self._every_job()]
-        open_ = [key for key in every if key not in self._expires_at]
-        states = {"finished": len(every) - len(open_)}
-        orphans: list[Orphan] = []
-        for seen in await gather(open_, look):
-            if seen is None:
-                continue
-            job, orphan = seen
-            state = "finished" if job.finished else job.status
-            states[state] = states.get(state, 0) + 1
-            if orphan:
+            if orphan or (mine and records.is_runnable(objects, now, self._jobs.rules)):
                 orphans.append(Orphan(job.owner, job.id, job.task.model))
+
+        await gather(open_, look)
         for gone in self._expires_at.keys() - set(every):
             del self._expires_at[gone]
         return Scan(states=states, orphans=sorted(orphans, key=lambda orphan: orphan.job_id))

@@ -101,7 +101,8 @@ class LocalStore:
         return await _FILES.run(lambda: sorted(self._walk(folder), key=lambda info: info.key))
 
     async def list_names(self, prefix: str) -> list[str]:
-        return await _FILES.run(self._names, folder_of(prefix))
+        with _reading(prefix):
+            return sorted(entry.name for entry in await _FILES.run(self._entries, folder_of(prefix)))
 
     @timed
     async def delete(self, *keys: str) -> None:
@@ -171,10 +172,6 @@ class LocalStore:
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     yield _info(key, entry.stat())
-
-    def _names(self, folder: str) -> list[str]:
-        with _reading(folder):
-            return sorted(entry.name for entry in self._entries(folder))
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:

@@ -16,6 +16,8 @@ current_traceparent: ContextVar[str] = ContextVar("current_traceparent", default
 """The trace that the running task belongs to; each JSON log line of ours carries its id."""
 PRIVATE = frozenset({"prompt", "negative_prompt", "messages", "text", "authorization", "api_key"})
 """Extra fields that a JSON log line never shows."""
+OURS = "diffusion-serve"
+"""The name of the handler that `set_up` makes, by which a second call replaces it."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -64,16 +66,13 @@ class _Refusals(logging.Filter):
         return True
 
 
-class _OurHandler(logging.StreamHandler[Any]):
-    """Marks the handler that `set_up` made, so that a second call replaces it."""
-
-
 def set_up(level: str, form: Literal["text", "json"]) -> None:
     """Sets up the loggers below `serve_app`. What Serve logs of a request that was refused becomes one line."""
     ours = logging.getLogger("serve_app")
-    for handler in [handler for handler in ours.handlers if isinstance(handler, _OurHandler)]:
+    for handler in [handler for handler in ours.handlers if handler.name == OURS]:
         ours.removeHandler(handler)
-    handler = _OurHandler()
+    handler = logging.StreamHandler()
+    handler.name = OURS
     handler.setFormatter(JSONFormatter() if form == "json" else TextFormatter())
     ours.addHandler(handler)
     ours.setLevel(level)
