@@ -8,6 +8,7 @@ laptop, so GPUs and SGLang that are missing are warnings, which only a start on 
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -84,6 +85,23 @@ class Report:
     def can_start(self) -> bool:
         """Whether this machine has what the file asks for; known where it was checked for `here`."""
         return self.ok and not any(problem.level == "missing" for problem in self.problems)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `diffusion-serve check`."""
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the file, such as deployments.yaml")
+    parser.add_argument(
+        "--elsewhere", action="store_true", help="it is served on another machine: leave out this one's folders, keys"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """`diffusion-serve check`: prints the problems, or in one line what the file would serve."""
+    report = check_file(args.config, here=not args.elsewhere)
+    if not report.tell():
+        return 1
+    print(f"{args.config}: {report.summary}")
+    return 0
 
 
 def check_file(path: Path, *, here: bool = False) -> Report:

@@ -9,10 +9,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
-# subcommands with a module of their own: add_arguments(parser) and run(args) -> exit status
+# the subcommands' modules have add_arguments(parser) and run(args) -> exit status
 MODULES = {
+    "check": ("serve_app.check", "validate a deployments file strictly"),
     "usage": ("serve_app.ledger", "sum the ledger by caller, model and day"),
     "render": ("serve_app.render", "write serveConfigV2 of a RayService from a deployments file"),
     "settings": ("serve_app.reference", "print every key of a deployments file's args with its default and meaning"),
@@ -32,12 +32,6 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         prog="diffusion-serve", description="Serve diffusion models from one OpenAI-compatible endpoint on Ray Serve."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    check = commands.add_parser("check", help="validate a deployments file strictly")
-    check.add_argument("config", type=Path, metavar="CONFIG", help="the file, such as deployments.yaml")
-    check.add_argument(
-        "--elsewhere", action="store_true", help="it is served on another machine: leave out this one's folders, keys"
-    )
-    check.set_defaults(run=_check)
     for name, (module, description) in MODULES.items():
         command = commands.add_parser(name, help=description)
         if name in arguments[:1]:
@@ -45,16 +39,6 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             implementation.add_arguments(command)
             command.set_defaults(run=implementation.run)
     return parser
-
-
-def _check(args: argparse.Namespace) -> int:
-    from serve_app.check import check_file
-
-    report = check_file(args.config, here=not args.elsewhere)
-    if not report.tell():
-        return 1
-    print(f"{args.config}: {report.summary}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
             attempt = await start(self._jobs, owner, job_id)
             if attempt is None:
                 return
-            if attempt.number > 1:
+            if attempt.record.number > 1:
                 metrics.add("retries", what="attempt")
             with generation(self._name, attempt.task, self._ledger) as record:
                 await self._attempt(attempt, record, turn)
@@ -115,7 +115,7 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
             record.outcome = error.code
             await end(attempt, error)
         except Exception:
-            logger.exception("attempt %d at %s broke", attempt.number, task.id)
+            logger.exception("attempt %d at %s broke", attempt.record.number, task.id)
             record.outcome = ServeError.code
             await end(attempt, ServeError("The server failed."))
 

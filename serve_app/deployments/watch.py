@@ -29,7 +29,7 @@ async def end(attempt: Attempt, error: ServeError) -> None:
     """Records how an attempt failed, unless it has ended. One that was handed back does not count as a try."""
     if attempt.record.status != "in_progress":
         return
-    logger.warning("attempt %d at %s: %s: %s", attempt.number, attempt.task.id, error.code, error.message)
+    logger.warning("attempt %d at %s: %s: %s", attempt.record.number, attempt.task.id, error.code, error.message)
     handed_back = isinstance(error, Unavailable)
     retry = handed_back or isinstance(error, RETRIED)
     await attempt.fail(error.code, error.message, retry=retry, counted=not handed_back)

@@ -49,10 +49,6 @@ class Attempt:
         self._key = key
         self._writing = asyncio.Lock()
 
-    @property
-    def number(self) -> int:
-        return self.record.number
-
     async def heartbeat(self, progress: int = 0) -> None:
         """Tells that this replica is still at work. Do not cancel it half-way: a late write would undo the end."""
         async with self._writing:

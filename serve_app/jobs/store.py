@@ -39,12 +39,9 @@ class JobStore:
     def __init__(self, store: ObjectStore, settings: Settings) -> None:
         self.store = store
         self.clock = StoreClock(store)
+        self.now = self.clock.now
         self.rules = settings.jobs
         self.ttl_s = settings.media.ttl_s
-
-    async def now(self) -> float:
-        """The time by the store's clock, by which all ages are judged. Raises StorageFailed."""
-        return await self.clock.now()
 
     async def create(
         self,
@@ -71,7 +68,7 @@ class JobStore:
     async def get(self, owner: str, job_id: str) -> Job:
         """The current job. Raises JobNotFound, also once it has expired."""
         now = await self._now_to_show()
-        job = self.show(await self.objects(owner, job_id), now)
+        job = records.job_of(await self.objects(owner, job_id), now, self.rules)
         if job.expires_at <= now:
             raise JobNotFound(_no_job(job_id))
         return job
@@ -104,7 +101,7 @@ class JobStore:
             batch, ids = ids[:wanted], ids[wanted:]
             now = await self._now_to_show()
             found = await gather(batch, lambda id: self.find(owner, id))
-            shown = [self.show(objects, now) for objects in found if objects is not None]
+            shown = [records.job_of(objects, now, self.rules) for objects in found if objects is not None]
             jobs += [job for job in shown if job.expires_at > now]
         return Page(jobs=jobs[:limit], has_more=len(jobs) > limit)
 
@@ -118,7 +115,7 @@ class JobStore:
         if any(attempt.status == "completed" for attempt in objects.attempts):
             # it completed in between and may not have seen the cancellation
             await self.store.delete(*records.result_keys(owner, job_id))
-        return self.show(objects, await self._now_to_show())
+        return records.job_of(objects, await self._now_to_show(), self.rules)
 
     async def delete(self, owner: str, job_id: str) -> None:
         """Removes record and files. A replica at work on it notices, stops and drops its result. Safe to repeat."""
@@ -214,10 +211,6 @@ class JobStore:
             return await self.objects(owner, job_id)
         except JobNotFound:
             return None
-
-    def show(self, objects: Objects, now: float) -> Job:
-        """The job of these objects; `now` is the time before they were read."""
-        return records.job_of(objects, now, self.rules)
 
 
 def _no_job(job_id: str) -> str:

@@ -50,11 +50,6 @@ class Survey:
         self._expires_at: dict[tuple[str, str], float] = {}
         """When finished jobs expire, by owner and id."""
 
-    @property
-    def remembered(self) -> int:
-        """How many finished jobs are known, and not read again."""
-        return len(self._expires_at)
-
     async def take_over(self, owner: str, job_id: str, dispatcher: str) -> None:
         """Records that `dispatcher` looks after the job from now on; "" gives it up to whoever sweeps next."""
         now = await self._jobs.now()
@@ -88,7 +83,7 @@ class Survey:
                 return
             if objects is None:
                 return
-            job = self._jobs.show(objects, now)
+            job = records.job_of(objects, now, self._jobs.rules)
             states["finished" if job.finished else job.status] += 1
             if job.finished:
                 self._expires_at[key] = job.expires_at
