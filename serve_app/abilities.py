@@ -5,15 +5,13 @@ The ingress looks before a request waits for the model, the engines again: the w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.tasks import ImageTask, ModelCard, VideoTask
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """One thing that not every model can do: its word in a card, the caller's field, and how a refusal ends."""
 
     ability: str
@@ -23,10 +21,17 @@ class Demand:
 
 def demands_of(task: ImageTask | VideoTask, *, images: int = 0) -> list[Demand]:
     """`images` is how many frames a video is made from: its task only holds their keys, and not yet at the ingress."""
-    found = list(_of_image(task) if isinstance(task, ImageTask) else _of_video(task, images))
-    if task.negative_prompt:
-        found.append(Demand("negative_prompt", "nvext.negative_prompt", "takes no negative prompt"))
-    return found
+    asked = {Demand("negative_prompt", "nvext.negative_prompt", "takes no negative prompt"): bool(task.negative_prompt)}
+    if isinstance(task, ImageTask):
+        asked[Demand("edit", "image", "cannot edit images")] = bool(task.input_images)
+        asked[Demand("mask", "mask", "takes no mask")] = task.mask is not None
+    else:
+        asked[Demand("image_to_video", "input_reference", "makes videos from text alone")] = images > 0
+        asked[Demand("last_frame", "last_frame", "takes no last frame")] = images > 1
+        for name in ("boundary_ratio", "guidance_scale_2"):
+            lacking = f"has one expert; {name} is for models of two"
+            asked[Demand("two_experts", f"nvext.{name}", lacking)] = getattr(task, name) is not None
+    return [demand for demand, is_asked in asked.items() if is_asked]
 
 
 def refuse_what_it_lacks(
@@ -52,20 +57,3 @@ def refuse_images(given: int, card: ModelCard, field: str) -> None:
         raise InvalidRequest(
             f"'{field}' holds {given} images; the model '{card.model}' takes {card.input_images}.", param=field
         )
-
-
-def _of_image(task: ImageTask) -> Iterator[Demand]:
-    if task.input_images:
-        yield Demand("edit", "image", "cannot edit images")
-    if task.mask is not None:
-        yield Demand("mask", "mask", "takes no mask")
-
-
-def _of_video(task: VideoTask, images: int) -> Iterator[Demand]:
-    if images:
-        yield Demand("image_to_video", "input_reference", "makes videos from text alone")
-    if images > 1:
-        yield Demand("last_frame", "last_frame", "takes no last frame")
-    for name in ("boundary_ratio", "guidance_scale_2"):
-        if getattr(task, name) is not None:
-            yield Demand("two_experts", f"nvext.{name}", f"has one expert; {name} is for models of two")

@@ -9,29 +9,28 @@ def _steps(**by_preset: int) -> dict[str, Any]:
     return {preset: {"num_inference_steps": steps} for preset, steps in by_preset.items()}
 
 
+SMALL = {"engine": "diffusers", "cpus": 0.2}
+LARGE = {"engine": "sglang", "gpus": 1, "cpus": 4}
 DEMO: dict[str, Any] = {
     "models": {
         "text": {
+            **SMALL,
             "model": "demo/llada2-tiny",
-            "engine": "diffusers",
-            "cpus": 0.2,
             # it was trained on windows of up to 1,536 tokens, of about 2.7 characters each
             "limits": {"max_tokens": 512, "prompt_chars": 2700},
             "defaults": {"max_tokens": 256},
         },
         "image": {
+            **SMALL,
             "model": "demo/flux-tiny",
-            "engine": "diffusers",
-            "cpus": 0.2,
             "limits": {"max_side": 512},
             # a lower guidance than FLUX's own 3.5, with which this model leaves out the stars
             "defaults": {"width": 256, "height": 256, "num_inference_steps": 8, "guidance_scale": 2.0},
             "quality": _steps(low=4, high=16),
         },
         "video": {
+            **SMALL,
             "model": "demo/wan-tiny",
-            "engine": "diffusers",
-            "cpus": 0.2,
             "limits": {"max_side": 512, "frames": 49},
             "defaults": {
                 "width": 256,
@@ -49,26 +48,20 @@ GPU: dict[str, Any] = {
     "models": {
         # LLaDA2 checkpoints bring their configuration as code
         "text": {
+            **LARGE,
             "model": "inclusionAI/LLaDA2.0-mini-preview",
             "trust_remote_code": True,
-            "engine": "sglang",
-            "gpus": 1,
-            "cpus": 4,
         },
         "image": {
+            **LARGE,
             "model": "black-forest-labs/FLUX.1-dev",
-            "engine": "sglang",
-            "gpus": 1,
-            "cpus": 4,
             "defaults": {"num_inference_steps": 28, "guidance_scale": 3.5},
             # no step caching: on SGLang it has not run on a GPU yet
             "quality": _steps(low=14, high=50, hd=50),
         },
         "video": {
+            **LARGE,
             "model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-            "engine": "sglang",
-            "gpus": 1,
-            "cpus": 4,
             "defaults": {"num_inference_steps": 50, "guidance_scale": 5.0},
             "quality": _steps(low=25, high=50, hd=50),
         },

@@ -31,7 +31,7 @@ from serve_app.media.videos import check_encoder, encode_video, remux, spriteshe
 from serve_app.model_settings import VideoSettings
 from serve_app.settings import Settings
 from serve_app.storage import check_store
-from serve_app.tasks import StoredObject, VideoResult, VideoTask
+from serve_app.tasks import VideoResult, VideoTask
 from serve_app.telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -106,10 +106,11 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
         try:
             try:
                 frames = await self._read_frames(task)
-                output = await watch.during(self._generate(task, frames, watch.on_step, turn), stoppable=True)
+                generate = partial(self._generate, task, frames, watch.on_step, turn)
+                output = await watch.during(generate, stoppable=True)
             finally:
                 turn.end()  # encoding and storing go on beside the next job
-            result = await watch.during(self._deliver(task, frames, output, record), stoppable=False)
+            result = await watch.during(partial(self._deliver, task, frames, output, record), stoppable=False)
             await attempt.complete(result)
         except ServeError as error:
             record.outcome = error.code
@@ -131,8 +132,9 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
         began = time.monotonic()
         files = await _encoded(task, output, facts)
         encoded = time.monotonic()
+        # an outage of the store costs time, not the result
         named = zip(result_keys(task.caller, task.id), files, strict=True)
-        objects = await asyncio.gather(*(self._stored(key, data) for key, data in named))
+        objects = await asyncio.gather(*(patiently(partial(self._store.put, *file)) for file in named))
         record.encode_s, record.storage_s = encoded - began, time.monotonic() - encoded
         record.stored(*objects)
         record.steps = output.num_inference_steps
@@ -158,10 +160,6 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
             return await patiently(lambda: self._store.get(key))
         except ObjectNotFound as error:
             raise InvalidRequest("The input image is gone.", param=field) from error
-
-    async def _stored(self, key: str, data: bytes) -> StoredObject:
-        # an outage of the store costs time, not the result
-        return await patiently(lambda: self._store.put(key, data))
 
 
 async def _encoded(task: VideoTask, output: VideoOutput, facts: dict[str, str] | None) -> tuple[bytes, bytes, bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from serve_app.engines.base import Step
@@ -48,15 +48,13 @@ class Watch:
     def on_step(self, step: Step) -> None:
         self._progress = max(self._progress, 100 * step.step // max(step.total, 1))
 
-    def during(self, work: Coroutine[Any, Any, T], *, stoppable: bool) -> Awaitable[T]:
+    async def during(self, work: Callable[[], Coroutine[Any, Any, T]], *, stoppable: bool) -> T:
         """What `work` gives, with heartbeats going on beside it.
 
         Where it is `stoppable` and the job is cancelled or the replica must leave, `work` is cancelled and that raised.
         The attempt is ended at once, while stopping may take the engine a step, or all of them.
         """
-        return self._during(asyncio.create_task(work), stoppable)
-
-    async def _during(self, working: asyncio.Task[T], stoppable: bool) -> T:
+        working = asyncio.create_task(work())
         # a separate task: a slow store does not delay the end, and a heartbeat is never cut off
         watching = asyncio.create_task(self._watch(working, stoppable))
         try:

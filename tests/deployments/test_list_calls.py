@@ -41,7 +41,7 @@ class Replica(VideoClient):
         assert attempt is not None
         watch = Watch(attempt, self._settings.jobs, asyncio.Event())
         self.at_work += 1
-        await watch.during(self.end.wait(), stoppable=True)
+        await watch.during(self.end.wait, stoppable=True)
         await attempt.complete(make_result(attempt.task))
 
 

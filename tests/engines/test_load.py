@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from serve_app import demo
-from serve_app.engines.diffusers.loading import source
+from serve_app.engines.diffusers.loading import Source
 from serve_app.engines.load import choose, load
 from serve_app.model_settings import AnyModel, EngineName, ImageSettings, TextSettings, VideoSettings
 
@@ -69,9 +69,9 @@ def test_engine_args_are_strict(args: dict[str, Any], tmp_path: Path) -> None:
 
 def test_of_the_hub_only_what_the_settings_name() -> None:
     """No code of a checkpoint, and no revision but a named one."""
-    plain = source(TextSettings(model="a/b"))
+    plain = Source(TextSettings(model="a/b"))
     assert (plain.trust_remote_code, plain.hub_arguments) == (False, {})
-    named = source(ImageSettings(model="a/b", revision="v1", trust_remote_code=True))
+    named = Source(ImageSettings(model="a/b", revision="v1", trust_remote_code=True))
     assert (named.trust_remote_code, named.hub_arguments) == (True, {"revision": "v1"})
 
 

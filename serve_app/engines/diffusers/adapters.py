@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from serve_app.engines.diffusers.caching import DENOISERS
+from serve_app.engines.diffusers.caching import denoisers
 from serve_app.engines.lora import fetch_file, refuse_unknown
 from serve_app.model_settings import AdapterSettings
 from serve_app.tasks import Adapter
@@ -60,9 +60,8 @@ class Adapters:
             self._pipeline.load_lora_weights(dict(weights), adapter_name=name)
             if second:
                 self._pipeline.load_lora_weights(dict(weights), adapter_name=name, load_into_transformer_2=True)
-        for part in DENOISERS:
-            if (module := getattr(self._pipeline, part, None)) is not None:
-                _check_loaded(module, name, wanted)
+        for module in denoisers(self._pipeline):
+            _check_loaded(module, name, wanted)
 
 
 def _layers_in(pipeline: Any, weights: dict[str, Tensor]) -> set[str]:

@@ -16,14 +16,13 @@ from serve_app.tasks import StepCaching
 
 ATTENTION = r"\w*blocks\.\d+\.attn\w*"
 """What TaylorSeer extrapolates; its own patterns know `attn` alone, and so none of Wan's `attn1` and `attn2`."""
-DENOISERS = ("transformer", "transformer_2", "unet")
 
 
 def can_cache(pipeline: Any) -> bool:
     """Whether it says in which of its calls a step is (FLUX says so when it draws, and not when it edits)."""
     call = inspect.unwrap(type(pipeline).__call__)
     return "cache_context" in call.__code__.co_names and all(
-        hasattr(denoiser, "enable_cache") for denoiser in _denoisers(pipeline)
+        hasattr(denoiser, "enable_cache") for denoiser in denoisers(pipeline)
     )
 
 
@@ -38,23 +37,24 @@ def check_presets(pipelines: Iterable[Any], settings: DiffusionSettings) -> None
                 with cached(pipeline, caching):
                     _check_hooked(pipeline)
             except Exception as error:
-                model = type(_denoisers(pipeline)[0]).__name__
+                model = type(denoisers(pipeline)[0]).__name__
                 raise ValueError(f"{key}: {caching.method} cannot be used in {model}: {error}") from error
 
 
 @contextmanager
-def cached(pipeline: Any, caching: StepCaching) -> Generator[None]:
-    """Within the block the steps of `pipeline` reuse what they can."""
+def cached(pipeline: Any, caching: StepCaching | None) -> Generator[None]:
+    """Within the block the steps of `pipeline` reuse what they can, where there is such a caching."""
     with ExitStack() as enabled:
-        for denoiser in _denoisers(pipeline):
-            denoiser.enable_cache(_configure(caching))
-            enabled.callback(denoiser.disable_cache)
+        if caching is not None:
+            for denoiser in denoisers(pipeline):
+                denoiser.enable_cache(_configure(caching))
+                enabled.callback(denoiser.disable_cache)
         yield
 
 
 def _check_hooked(pipeline: Any) -> None:
     """ValueError where the method found nothing to work on: diffusers looks for blocks by their names."""
-    for denoiser in _denoisers(pipeline):
+    for denoiser in denoisers(pipeline):
         registries = (getattr(module, "_diffusers_hook", None) for module in denoiser.modules())
         if not any(registry.hooks for registry in registries if registry is not None):
             raise ValueError("it knows none of its blocks")
@@ -70,6 +70,7 @@ def _configure(caching: StepCaching) -> Any:
     )
 
 
-def _denoisers(pipeline: Any) -> list[Any]:
-    found = (getattr(pipeline, name, None) for name in DENOISERS)
+def denoisers(pipeline: Any) -> list[Any]:
+    """The parts that run at each step."""
+    found = (getattr(pipeline, name, None) for name in ("transformer", "transformer_2", "unet"))
     return [denoiser for denoiser in found if denoiser is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -35,7 +35,7 @@ class DiffusersDiffusion(Generic[F]):
 
     def __init__(self, settings: ImageSettings | VideoSettings, base: type[F]) -> None:
         loading.quiet()
-        source = loading.source(settings)
+        source = loading.Source(settings)
         family, class_name = find_family(base, source, settings.kind)
         self._family: F = family(source, class_name)
         self._adapters = Adapters(self._family.pipeline, settings.adapters)
@@ -86,20 +86,10 @@ class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
 
     def _generate(self, task: ImageTask, run: Run, on_step: OnStep) -> ImageOutput:
         self._adapters.apply(task.adapters)
-        drawing = _Drawing(self._family, task, self._size(task))
-        total = drawing.steps * task.n
-        wanted = pictures.spread(task.partial_images, total)
+        drawing = _Drawing(self._family, task, self._size(task), run, on_step)
         seeds = [task.seed + index for index in range(task.n)]
-        pixels: list[Pixels] = []
-        for index, seed in enumerate(seeds):
-
-            def report(step: int, look: Callable[[], Pixels], before: int = index * drawing.steps) -> None:
-                run.check()
-                preview = drawing.finish(look()) if before + step in wanted else None
-                run.post(on_step, Step(before + step, total, preview))
-
-            # one at a time: a picture must not depend on how many are drawn beside it
-            pixels.append(drawing.draw(seed, report))
+        # one at a time: a picture must not depend on how many are drawn beside it
+        pixels = [drawing.draw(index, seed) for index, seed in enumerate(seeds)]
         assert task.guidance_scale is not None, "guidance is filled"
         return ImageOutput(
             pixels=pixels,
@@ -148,14 +138,8 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
             run.post(on_step, Step(step + 1, pipe.num_timesteps))
             return {}
 
-        caching = cached(call.pipeline, task.step_caching) if task.step_caching else nullcontext()
-        with family.configured(call, task), caching:
-            frames: NDArray[np.floating] = call.pipeline(
-                **call.arguments,
-                generator=torch.Generator("cpu").manual_seed(task.seed),
-                output_type="np",
-                callback_on_step_end=report,
-            ).frames
+        with family.configured(call, task), cached(call.pipeline, task.step_caching):
+            frames: NDArray[np.floating] = _call(call, task.seed, report).frames
         assert task.guidance_scale is not None, "guidance is filled"
         pixels = pictures.to_pixels(frames[0][: task.num_frames, : task.height, : task.width])
         return VideoOutput(
@@ -168,43 +152,49 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
 class _Drawing:
     """Everything about the images of one task but their seeds."""
 
-    def __init__(self, family: ImageFamily, task: ImageTask, size: Size) -> None:
+    def __init__(self, family: ImageFamily, task: ImageTask, size: Size, run: Run, on_step: OnStep) -> None:
         self._family = family
         self._task = task
         self._size = size
+        self._run = run
+        self._on_step = on_step
         self._mask: NDArray[np.bool_] | None = None
         painted = None
         if task.mask is not None:
             self._mask = pictures.read_mask(task.mask, task.width, task.height)
             painted = Image.fromarray(self._mask.astype(np.uint8) * 255)
         self._call: Call = family.plan(task, self._size, painted)
-        self.steps = self._call.steps
         if self._mask is not None:
             self._kept = np.asarray(self._call.arguments["image"])[: task.height, : task.width]
+        self._total = self._call.steps * task.n
+        self._wanted = pictures.spread(task.partial_images, self._total)
         self.step_caching = task.step_caching if task.step_caching and can_cache(self._call.pipeline) else None
 
-    def draw(self, seed: int, report: Callable[[int, Callable[[], Pixels]], None]) -> Pixels:
-        """One image; `report` gets each step from 1 on, and a function that shows the image as it stands."""
+    def draw(self, index: int, seed: int) -> Pixels:
+        """Image `index`; its steps are told as part of those of all images, with previews where they are wanted."""
         pipeline = self._call.pipeline
-        caching = cached(pipeline, self.step_caching) if self.step_caching else nullcontext()
-        with caching, _previewing(pipeline, self._family, self._size) as look:
+        with cached(pipeline, self.step_caching), _previewing(pipeline, self._family, self._size) as look:
 
-            def on_step(_: object, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
-                report(step + 1, lambda: look(tensors["latents"]))
+            def report(_: object, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+                self._run.check()
+                done = index * self._call.steps + step + 1
+                preview = self.finish(look(tensors["latents"])) if done in self._wanted else None
+                self._run.post(self._on_step, Step(done, self._total, preview))
                 return {}
 
-            images: NDArray[np.floating] = pipeline(
-                **self._call.arguments,
-                generator=torch.Generator("cpu").manual_seed(seed),
-                output_type="np",
-                callback_on_step_end=on_step,
-            ).images
+            images: NDArray[np.floating] = _call(self._call, seed, report).images
         return self.finish(pictures.to_pixels(images[0]))
 
     def finish(self, pixels: Pixels) -> Pixels:
         """Cropped to the size asked for; outside of the mask the pixels of the input."""
         pixels = np.ascontiguousarray(pixels[: self._task.height, : self._task.width])
         return pixels if self._mask is None else np.where(self._mask[..., None], pixels, self._kept)
+
+
+def _call(call: Call, seed: int, report: Callable[..., dict[str, Any]]) -> Any:
+    """What the pipeline makes; it calls `report` after each step."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return call.pipeline(**call.arguments, generator=generator, output_type="np", callback_on_step_end=report)
 
 
 @contextmanager

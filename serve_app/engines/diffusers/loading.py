@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -24,23 +23,25 @@ SMALL_MODEL = 50_000_000
 share the cores it made the demo text model ten times slower."""
 
 
-@dataclass(frozen=True, slots=True)
 class Source:
-    """A model to load: a folder or hub id, and the keyword arguments that keep a folder from asking the hub."""
+    """A model to load: a folder or hub id, on which device and in which dtype.
 
-    model: str
-    local: bool
-    device: torch.device
-    dtype: torch.dtype
-    written_threads: int | None
-    revision: str | None
-    trust_remote_code: bool
+    `hub_arguments` name the revision, or keep a folder from asking the hub.
+    """
 
-    @property
-    def hub_arguments(self) -> dict[str, Any]:
-        if self.local:
-            return {"local_files_only": True}
-        return {"revision": self.revision} if self.revision else {}
+    def __init__(self, settings: ModelSettings) -> None:
+        """float32 on a CPU, bfloat16 on a GPU, unless the settings say more. ValueError for what can't be loaded."""
+        args = parse_engine_args(settings)
+        folder = local_folder(settings.model)
+        self.model = str(folder or settings.model)
+        usual = "cuda" if settings.gpus > 0 and torch.cuda.is_available() else "cpu"
+        self.device = torch.device(args.device or usual)
+        self.dtype: torch.dtype = getattr(torch, args.dtype or ("float32" if self.device.type == "cpu" else "bfloat16"))
+        self.trust_remote_code = settings.trust_remote_code
+        self.hub_arguments: dict[str, Any] = {"revision": settings.revision} if settings.revision else {}
+        if folder is not None:
+            self.hub_arguments = {"local_files_only": True}
+        self._threads = args.threads
 
     @property
     def dtype_argument(self) -> dict[str, Any]:
@@ -50,27 +51,10 @@ class Source:
 
     def threads(self, *modules: nn.Module) -> int:
         """Threads for one operation on these modules: as the settings say, else by their size and this machine."""
-        if self.written_threads is not None:
-            return self.written_threads
+        if self._threads is not None:
+            return self._threads
         parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
         return 1 if parameters < SMALL_MODEL else min(len(os.sched_getaffinity(0)), MAX_THREADS)
-
-
-def source(settings: ModelSettings) -> Source:
-    """Reads `settings` and this machine; float32 on a CPU, bfloat16 on a GPU. ValueError for what can't be loaded."""
-    args = parse_engine_args(settings)
-    folder = local_folder(settings.model)
-    device = torch.device(args.device or ("cuda" if settings.gpus > 0 and torch.cuda.is_available() else "cpu"))
-    dtype = args.dtype or ("float32" if device.type == "cpu" else "bfloat16")
-    return Source(
-        model=str(folder or settings.model),
-        local=folder is not None,
-        device=device,
-        dtype=getattr(torch, dtype),
-        written_threads=args.threads,
-        revision=settings.revision,
-        trust_remote_code=settings.trust_remote_code,
-    )
 
 
 def read_class(source: Source, kind: Kind, known: tuple[str, ...]) -> str:

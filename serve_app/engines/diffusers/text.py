@@ -26,7 +26,7 @@ class DiffusersTextEngine:
 
     def __init__(self, settings: TextSettings) -> None:
         loading.quiet()
-        source = loading.source(settings)
+        source = loading.Source(settings)
         family, class_name = find_family(TextFamily, source, "text")
         self._algorithm = parse_algorithm(settings, family.algorithms)
         self._family = family(source, class_name)

@@ -53,17 +53,17 @@ class Adapters:
         wanted = tuple(chosen)
         if self._applied == wanted:
             return
+        refuse_unknown(wanted, self._files)
         self._applied = None  # not known, should the message fail or its sender go away
-        await send(SetLoraReq(**self.describe(wanted)) if wanted else UnmergeLoraWeightsReq())
+        if wanted:
+            message = SetLoraReq(
+                lora_nickname=[adapter.name for adapter in wanted],
+                lora_path=[self._files[adapter.name] for adapter in wanted],
+                strength=[adapter.scale for adapter in wanted],
+                target="all",
+                merge_mode="dynamic" if len(wanted) == 1 else "merge",
+            )
+        else:
+            message = UnmergeLoraWeightsReq()
+        await send(message)
         self._applied = wanted
-
-    def describe(self, chosen: Sequence[Adapter]) -> dict[str, Any]:
-        """The fields of the SetLoraReq that applies these."""
-        refuse_unknown(chosen, self._files)
-        return {
-            "lora_nickname": [adapter.name for adapter in chosen],
-            "lora_path": [self._files[adapter.name] for adapter in chosen],
-            "strength": [adapter.scale for adapter in chosen],
-            "target": "all",
-            "merge_mode": "dynamic" if len(chosen) == 1 else "merge",
-        }

@@ -16,6 +16,7 @@ from serve_app.tasks import ImageTask, Precision, StepCaching, VideoTask
 Arguments = dict[str, Any]
 GROUP = 4
 """Wan makes 4k + 1 frames."""
+AS_PIXELS = {"save_output": False, "return_frames": True, "return_file_paths_only": False}
 
 
 def image_arguments(task: ImageTask, *, seed: int, multiple: int, image_paths: Sequence[Path] = ()) -> Arguments:
@@ -23,14 +24,8 @@ def image_arguments(task: ImageTask, *, seed: int, multiple: int, image_paths: S
 
     `image_paths` are the files of the images to edit.
     """
-    return {
-        **_shared(task, multiple),
-        **({"image_path": [str(path) for path in image_paths]} if image_paths else {}),
-        "seed": seed,
-        "save_output": False,
-        "return_frames": True,
-        "return_file_paths_only": False,
-    }
+    paths = [str(path) for path in image_paths] or None
+    return without_none({**_shared(task, multiple), "image_path": paths, "seed": seed, **AS_PIXELS})
 
 
 def video_arguments(task: VideoTask, *, multiple: int, image_path: Path | None, folder: Path) -> Arguments:
@@ -52,7 +47,7 @@ def video_arguments(task: VideoTask, *, multiple: int, image_path: Path | None, 
             "output_file_name": f"{task.id}.mp4",
         }
     else:
-        arguments |= {"save_output": False, "return_frames": True, "return_file_paths_only": False}
+        arguments |= AS_PIXELS
     return without_none(arguments)
 
 
@@ -67,17 +62,15 @@ def without_none(arguments: Arguments) -> Arguments:
 
 
 def _shared(task: ImageTask | VideoTask, multiple: int) -> Arguments:
-    return without_none(
-        {
-            "prompt": task.prompt,
-            "negative_prompt": task.negative_prompt,
-            "width": next_multiple(task.width, multiple),
-            "height": next_multiple(task.height, multiple),
-            "num_inference_steps": task.num_inference_steps,
-            "guidance_scale": task.guidance_scale,
-            **preset_arguments(task.step_caching, task.precision),
-        }
-    )
+    return {
+        "prompt": task.prompt,
+        "negative_prompt": task.negative_prompt,
+        "width": next_multiple(task.width, multiple),
+        "height": next_multiple(task.height, multiple),
+        "num_inference_steps": task.num_inference_steps,
+        "guidance_scale": task.guidance_scale,
+        **preset_arguments(task.step_caching, task.precision),
+    }
 
 
 def preset_arguments(caching: StepCaching | None, precision: Precision | None) -> Arguments:
@@ -89,4 +82,4 @@ def preset_arguments(caching: StepCaching | None, precision: Precision | None) -
         arguments = {"enable_teacache": True}
     if precision is not None:
         arguments["quality"] = "high" if precision == "approximate" else precision
-    return without_none(arguments)
+    return arguments

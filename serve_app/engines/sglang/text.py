@@ -49,7 +49,7 @@ class SGLangTextEngine:
     """LLaDA2 and DiffusionGemma. Every option of `sgl.Engine` can be set over ours through `engine_args`."""
 
     def __init__(self, settings: TextSettings) -> None:
-        self._algorithm = choose_algorithm(settings)
+        self._algorithm = settings.algorithm or algorithms_of(settings)[0]
         algorithms.check(self._algorithm, settings.algorithm_config, algorithms.installed())
         from sglang.srt.entrypoints.engine import Engine
 
@@ -166,13 +166,9 @@ class SGLangTextEngine:
         return self._tokenizer.decode(ids[:end], skip_special_tokens=True), end + 1, "stop"
 
 
-def choose_algorithm(settings: TextSettings) -> str:
-    return settings.algorithm or algorithms_of(settings)[0]
-
-
 def engine_arguments(settings: TextSettings, folder: Path) -> dict[str, Any]:
     """What `sgl.Engine` is started with; `folder` takes the algorithm's parameters, which SGLang reads from a file."""
-    algorithm = choose_algorithm(settings)
+    algorithm = settings.algorithm or algorithms_of(settings)[0]
     arguments: dict[str, Any] = {
         "model_path": settings.model,
         "trust_remote_code": settings.trust_remote_code,
