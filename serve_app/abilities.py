@@ -3,8 +3,6 @@
 The ingress looks before a request waits for the model, the engines again: the words of a refusal stand here alone.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter

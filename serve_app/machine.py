@@ -3,8 +3,6 @@
 Each check uses the code that would fail at the start. None uses the network.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import tempfile
@@ -12,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from ray._private.accelerators import get_accelerator_manager_for_resource
@@ -57,14 +55,14 @@ class Machine:
     gpus: int
     has_sglang: bool
 
-    @staticmethod
-    def this() -> Machine:
+    @classmethod
+    def this(cls) -> Self:
         """This machine, by the code with which Ray counts at its start."""
         manager = get_accelerator_manager_for_resource("GPU")
         assert manager is not None, "Ray has a manager of GPUs where there are none, too"
         visible = manager.get_current_process_visible_accelerator_ids()
         gpus = manager.get_current_node_num_accelerators()
-        return Machine(
+        return cls(
             gpus=gpus if visible is None else min(gpus, len(visible)),
             has_sglang=importlib.util.find_spec("sglang") is not None,
         )

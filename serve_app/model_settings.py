@@ -1,9 +1,7 @@
 """The settings of one model: what text, image and video models share, and what each kind has of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
@@ -57,7 +55,7 @@ class Replicas(Strict):
     downscale_delay_s: Annotated[float, Field(ge=0)] = 300.0
 
     @model_validator(mode="after")
-    def _ordered(self) -> Replicas:
+    def _ordered(self) -> Self:
         if self.min > self.max:
             raise ValueError(f"min ({self.min}) is above max ({self.max})")
         return self

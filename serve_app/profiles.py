@@ -1,7 +1,5 @@
 """The profiles: what lies below the keys that an operator writes. `settings.resolve` lays them together."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

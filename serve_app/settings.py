@@ -4,12 +4,10 @@
 never their values. The text below a field is its line in what `diffusion-serve settings` prints.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -152,7 +150,7 @@ class JobSettings(Strict):
     """how often a replica looks whether its job was cancelled"""
 
     @model_validator(mode="after")
-    def _heard_of_in_time(self) -> JobSettings:
+    def _heard_of_in_time(self) -> Self:
         if self.stale_s < 3 * self.heartbeat_s:
             raise ValueError(
                 f"stale_s ({self.stale_s:g}) must be at least three times heartbeat_s ({self.heartbeat_s:g})"

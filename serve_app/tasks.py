@@ -4,8 +4,6 @@ A task says everything that an engine needs: the ingress has filled the defaults
 checked the limits, so that running a task again gives the same bytes. Knows no HTTP, no engine and no storage.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import (

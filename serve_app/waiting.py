@@ -1,7 +1,5 @@
 """Waits for work that must never be left behind: whoever is cancelled stops it, and goes on when it has ended."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar

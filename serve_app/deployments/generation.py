@@ -6,8 +6,6 @@ engine is warmed up; the constructor, which loads it, stays an ordinary one on S
 `generation` records each generation, however it ends; no other code does. Knows no HTTP and stores no media.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator

@@ -3,8 +3,6 @@
 The engine is held only while it draws: encoding and storing go on beside the next generation.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable

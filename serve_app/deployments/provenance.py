@@ -1,7 +1,5 @@
 """What a media file says about how it was made. It must be the same in two runs of one request: no id, no time."""
 
-from __future__ import annotations
-
 import hashlib
 
 from serve_app.engines.base import ImageOutput

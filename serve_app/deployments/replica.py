@@ -5,8 +5,6 @@ Before the destructor, Serve waits for the replica's requests for
 `graceful_shutdown_timeout_s` (see `serve_app/app.py`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

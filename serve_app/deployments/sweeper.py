@@ -4,8 +4,6 @@ It scans at once when the application starts, so that jobs of a killed run conti
 job may run twice, which is harmless (see `serve_app/jobs`). Knows no HTTP and no engine.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import secrets

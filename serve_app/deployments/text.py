@@ -1,7 +1,5 @@
 """The text deployment: a diffusion language model behind Serve. Knows no HTTP and stores nothing but ledger rows."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace

@@ -3,8 +3,6 @@
 The engine is held only while it generates: encoding and storing go on beside the next job.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

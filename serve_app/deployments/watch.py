@@ -3,8 +3,6 @@
 Knows the job store and the replica's life, no engine and no media.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

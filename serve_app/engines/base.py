@@ -14,8 +14,6 @@ Rules that all share:
   text of what broke, EngineDied when the engine cannot serve again.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 `diffusion-serve check` reads it on machines that have neither SGLang nor the weights. Imports no engine's library.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Picks and loads the engine that the settings ask for. Imports an engine's libraries only when it is chosen."""
 
-from __future__ import annotations
-
 import importlib.util
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """What both engines ask of adapters (LoRA): where a file lies, whether it is one, and whether a model has it."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Sequence
 from pathlib import Path
 

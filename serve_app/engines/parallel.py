@@ -3,8 +3,6 @@
 `diffusion-serve check` refuses an impossible combination with it before anything is loaded, and so does the replica.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from serve_app.engines.families import look_up

@@ -1,7 +1,5 @@
 """Pictures at the sizes that a model can make: sizes and frame counts are rounded up, and the rest is cropped. Pure."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

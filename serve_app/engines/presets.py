@@ -3,8 +3,6 @@
 Pure: `diffusion-serve check` refuses an unknown method or parameter with it before anything is loaded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 

@@ -1,11 +1,9 @@
 """Prompts as the tokens of a model's own tokenizer, and what both engines ask of a text before they begin."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from serve_app.errors import ContextLengthExceeded
 from serve_app.tasks import TextTask
@@ -58,7 +56,7 @@ class PromptCounter:
         self._tokenizer = max(bare, key=lambda tokenizer: tokenizer.model_max_length)
 
     @classmethod
-    def of_checkpoint(cls, model: str, revision: str | None = None) -> PromptCounter:
+    def of_checkpoint(cls, model: str, revision: str | None = None) -> Self:
         """For a folder, or a hub id that is in the hub's cache. ValueError or OSError where its tokenizer is not."""
         from huggingface_hub import snapshot_download
         from transformers import AutoTokenizer

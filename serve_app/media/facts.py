@@ -3,8 +3,6 @@
 Files hold only what is the same in two runs of one request, so that the same seed keeps giving the same bytes.
 """
 
-from __future__ import annotations
-
 import json
 
 _LONGEST_VALUE = 4000

@@ -1,7 +1,5 @@
 """Encodes generated images and checks images that callers send. Knows files and pixels; no engine, no URL, no store."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -4,8 +4,6 @@ ffmpeg is called without a shell and gets no text from callers but the metadata 
 read: every user of the machine sees its arguments. It ends with the call: when we are interrupted it is killed.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import re

@@ -3,8 +3,6 @@
 Loaded layers that are switched off compute what the model alone computes, bit for bit.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping, Sequence

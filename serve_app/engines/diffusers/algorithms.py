@@ -1,10 +1,8 @@
 """The dLLM algorithms by SGLang's names and parameters, as what diffusers' pipelines of text take. Pure."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -63,7 +61,7 @@ class Renoising(Strict):
     stability_threshold: Steps = 1
 
     @model_validator(mode="after")
-    def _ordered(self) -> Renoising:
+    def _ordered(self) -> Self:
         if self.t_min > self.t_max:
             raise ValueError(f"t_min ({self.t_min}) is above t_max ({self.t_max})")
         return self

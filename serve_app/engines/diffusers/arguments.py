@@ -1,7 +1,5 @@
 """What this engine takes from the settings, checked without loading anything: `diffusion-serve check` uses it too."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

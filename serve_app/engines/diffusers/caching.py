@@ -1,7 +1,5 @@
 """Step caching by diffusers' hooks: enabled around one picture or video, so that nothing is left for the next."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager

@@ -4,8 +4,6 @@ Text is held back while it could still change: a character whose last bytes are 
 become a stop string.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

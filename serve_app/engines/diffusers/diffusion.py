@@ -1,7 +1,5 @@
 """Images and videos by diffusers' pipelines, one at a time in a thread. A family says which, and how it is called."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Generator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What loading a model has in common for the three kinds: where it lies, what it is, on which device and dtype."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Text by diffusers' pipelines, block by block, in a thread. A family says which pipeline, and how it is called."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass

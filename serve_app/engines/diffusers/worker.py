@@ -4,8 +4,6 @@ Knows nothing about pipelines: work is a function that takes a `Run`, calls `run
 through `run.post`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable

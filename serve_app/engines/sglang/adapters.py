@@ -4,8 +4,6 @@ One adapter is computed beside the weights ("dynamic"), which leaves them as the
 merge into the weights, and it restores them from a copy that it keeps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ SGLang takes an unknown parameter without a word and a misspelt algorithm only w
 checked before anything is loaded.
 """
 
-from __future__ import annotations
-
 import difflib
 import inspect
 import re

@@ -4,8 +4,6 @@ SGLang answers each block with all the text so far, which may add none. It appli
 token block by block, and in the block that reaches max_tokens not at all: what comes after them is cut here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from serve_app.tasks import TextBlock

@@ -1,7 +1,5 @@
 """FLUX and Wan on SGLang's diffusion workers: what a task becomes, and what comes back. Knows no storage or HTTP."""
 
-from __future__ import annotations
-
 import collections.abc
 import logging
 from collections.abc import Iterable, Iterator

@@ -5,8 +5,6 @@ carries the true text of an error. Each request has a socket of its own on the c
 needs a thread. Whoever cancels waits until the worker has ended its step (see stopping.py).
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import uuid

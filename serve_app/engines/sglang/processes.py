@@ -4,8 +4,6 @@ SGLang's sockets carry unauthenticated pickles, so they are bound to loopback on
 and SGLang's own defaults begin at 30000: two replicas on one machine must meet neither those nor each other.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """The fractions that workers report, as steps done. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from serve_app.engines.base import OnStep, Step

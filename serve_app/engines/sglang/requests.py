@@ -4,8 +4,6 @@ A key whose value is None is left out: None is a value to SGLang, and `negative_
 and turns its guidance off, which is another video at half the work.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ puts `look` before each step. The wish crosses as an empty file in the folder th
 the first one looks for all: a rank that went on alone would wait in its next collective for ever.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path

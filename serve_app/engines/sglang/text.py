@@ -8,8 +8,6 @@ SGLang's scheduler would tell a stream of every step, new tokens or not, which c
 that runs alone: it is asked to tell of finished blocks only. The steps are therefore not counted.
 """
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import ctypes

@@ -3,8 +3,6 @@
 A new module with a subclass of `ImageFamily`, `VideoFamily` or `TextFamily` is all that a new family takes.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Those of text are in `text.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 Its sampler draws by temperatures of its own, which fall from step to step: callers choose nothing but the seed.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import diffusers

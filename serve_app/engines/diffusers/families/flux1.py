@@ -1,7 +1,5 @@
 """FLUX.1 dev and schnell."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

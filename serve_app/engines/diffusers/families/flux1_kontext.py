@@ -1,7 +1,5 @@
 """FLUX.1 Kontext: draws from text, and edits an image by looking at it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """FLUX.2 dev and klein: draw from text, and from up to ten images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """LLaDA 2.x: masked tokens, block by block. Any masked language model that takes position_ids can stand for it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import diffusers

@@ -1,7 +1,5 @@
 """LTX-Video: text to video, and image to video by a first frame, from 0.9.5 on by a last one too."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

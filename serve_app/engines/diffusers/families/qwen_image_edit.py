@@ -1,7 +1,5 @@
 """Qwen-Image-Edit, of one image, and its later releases (2509, 2511), of up to three."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Stable Diffusion 3 and 3.5."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from serve_app.engines.diffusers.families.base import NoisedEdits

@@ -1,7 +1,5 @@
 """Stable Diffusion XL."""
 
-from __future__ import annotations
-
 from PIL import Image
 
 from serve_app.engines.diffusers.families.base import Call, NoisedEdits, Size

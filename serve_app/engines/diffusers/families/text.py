@@ -1,7 +1,5 @@
 """What a family of text models says of itself, and what it tells of a text while it is made."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 

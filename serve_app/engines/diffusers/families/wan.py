@@ -1,7 +1,5 @@
 """Wan 2.1 and 2.2: text to video, image to video by first and last frame, one expert or two."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace

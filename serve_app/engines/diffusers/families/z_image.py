@@ -1,7 +1,5 @@
 """Z-Image and Z-Image-Turbo."""
 
-from __future__ import annotations
-
 from serve_app.engines.diffusers.families.base import NoisedEdits
 from serve_app.engines.diffusers.loading import Source
 
