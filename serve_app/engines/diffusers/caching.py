@@ -40,13 +40,12 @@ def check_presets(pipelines: Iterable[Any], settings: DiffusionSettings) -> None
 
 
 @contextmanager
-def cached(pipeline: Any, caching: StepCaching | None) -> Generator[None]:
-    """Within the block the steps of `pipeline` reuse what they can, where there is such a caching."""
+def cached(pipeline: Any, caching: StepCaching) -> Generator[None]:
+    """Within the block the steps of `pipeline` reuse what they can."""
     with ExitStack() as enabled:
-        if caching is not None:
-            for denoiser in denoisers(pipeline):
-                denoiser.enable_cache(_configure(caching))
-                enabled.callback(denoiser.disable_cache)
+        for denoiser in denoisers(pipeline):
+            denoiser.enable_cache(_configure(caching))
+            enabled.callback(denoiser.disable_cache)
         yield
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -23,7 +23,7 @@ from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.engines.prompts import PromptCounter
 from serve_app.errors import InvalidRequest
 from serve_app.model_settings import ImageSettings, VideoSettings
-from serve_app.tasks import ImageTask, ModelCard, VideoTask
+from serve_app.tasks import ImageTask, ModelCard, StepCaching, VideoTask
 
 F = TypeVar("F", ImageFamily, VideoFamily)
 
@@ -136,8 +136,8 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
             run.post(on_step, Step(step + 1, pipe.num_timesteps))
             return {}
 
-        with family.configured(call, task), cached(call.pipeline, task.step_caching):
-            frames: NDArray[np.floating] = _call(call, task.seed, report).frames
+        with family.configured(call, task):
+            frames: NDArray[np.floating] = _run(call, task.seed, task.step_caching, report).frames
         assert task.guidance_scale is not None, "guidance is filled"
         pixels = pictures.to_pixels(frames[0][: task.num_frames, : task.height, : task.width])
         return VideoOutput(
@@ -170,8 +170,7 @@ class _Drawing:
 
     def draw(self, index: int, seed: int) -> Pixels:
         """Image `index`; its steps are told as part of those of all images, with previews where they are wanted."""
-        pipeline = self._call.pipeline
-        with cached(pipeline, self.step_caching), _previewing(pipeline, self._family, self._size) as look:
+        with _previewing(self._call.pipeline, self._family, self._size) as look:
 
             def report(_: object, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
                 self._run.check()
@@ -180,7 +179,7 @@ class _Drawing:
                 self._run.post(self._on_step, Step(done, self._total, preview))
                 return {}
 
-            images: NDArray[np.floating] = _call(self._call, seed, report).images
+            images: NDArray[np.floating] = _run(self._call, seed, self.step_caching, report).images
         return self.finish(pictures.to_pixels(images[0]))
 
     def finish(self, pixels: Pixels) -> Pixels:
@@ -189,10 +188,11 @@ class _Drawing:
         return pixels if self._mask is None else np.where(self._mask[..., None], pixels, self._kept)
 
 
-def _call(call: Call, seed: int, report: Callable[..., dict[str, Any]]) -> Any:
+def _run(call: Call, seed: int, caching: StepCaching | None, report: Callable[..., dict[str, Any]]) -> Any:
     """What the pipeline makes; it calls `report` after each step."""
     generator = torch.Generator("cpu").manual_seed(seed)
-    return call.pipeline(**call.arguments, generator=generator, output_type="np", callback_on_step_end=report)
+    with cached(call.pipeline, caching) if caching else nullcontext():
+        return call.pipeline(**call.arguments, generator=generator, output_type="np", callback_on_step_end=report)
 
 
 @contextmanager
