@@ -68,11 +68,9 @@ def choose_profile(asked: Profile) -> tuple[Literal["demo", "gpu"], str]:
     if asked != "auto":
         return asked, "set in the deployments file"
     gpus = ray.cluster_resources().get("GPU", 0) if ray.is_initialized() else 0
-    if not gpus:
-        return "demo", "the Ray cluster has no GPU"
-    if importlib.util.find_spec("sglang") is None:
-        return "demo", f"the Ray cluster has {gpus:g} GPUs, but sglang is not installed"
-    return "gpu", f"the Ray cluster has {gpus:g} GPUs and sglang is installed"
+    has_sglang = importlib.util.find_spec("sglang") is not None
+    reason = f"the Ray cluster has {gpus:g} GPUs, and sglang is {'' if has_sglang else 'not '}installed"
+    return ("gpu" if gpus and has_sglang else "demo"), reason
 
 
 def nodes_for_replicas() -> int:

@@ -18,6 +18,12 @@ from contextlib import ExitStack, redirect_stdout
 from types import FrameType
 from typing import Any
 
+import ray
+from ray import serve
+from ray.serve.schema import ApplicationStatus
+from ray.serve.scripts import run as serve_run
+
+from serve_app.console import log_less_here, show_less_of_workers
 from serve_app.port import claim, who_listens
 from serve_app.render import dump
 from serve_app.settings import RESERVED
@@ -71,10 +77,6 @@ def serve_until_told(config: dict[str, Any], *, dashboard: bool) -> int:
 def _serve(config: dict[str, Any], name: str, *, dashboard: bool) -> int:
     _catch_signals()
     prepare_ray()
-    import ray
-
-    from serve_app.console import log_less_here, show_less_of_workers
-
     log_less_here()
     try:
         _say("starting Ray" if starts_ray() else "joining Ray")
@@ -121,8 +123,6 @@ def drain(name: str) -> None:
 
     /ready is 503 from the beginning. Another signal ends the waiting.
     """
-    from ray import serve
-
     if name not in serve.status().applications:  # the application was still starting
         return
     _say("draining: nothing new is let in; a second signal stops at once")
@@ -140,8 +140,6 @@ def _end(name: str) -> None:
 
     `serve.shutdown` would kill Serve's controller under the eyes of Ray, which tells so as if it were an accident.
     """
-    from ray import serve
-
     if not starts_ray():
         serve.shutdown()
         return
@@ -151,8 +149,6 @@ def _end(name: str) -> None:
 
 def _delete(name: str, within_s: float) -> None:
     """Ends the application's deployments, and waits for that as long as told."""
-    from ray import serve
-
     serve.delete(name, _blocking=False)
     until = time.monotonic() + within_s
     while _deployments(name) and time.monotonic() < until:
@@ -194,8 +190,6 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def _deploy(config: dict[str, Any]) -> None:
-    from ray.serve.scripts import run as serve_run
-
     with tempfile.NamedTemporaryFile("w", prefix="deployments-", suffix=".yaml", encoding="utf-8") as file:
         file.write(dump(config))
         file.flush()
@@ -212,9 +206,6 @@ def _deploy(config: dict[str, Any]) -> None:
 
 def _watch(name: str, url: str) -> int:
     """Says when the application runs, and waits for a signal; 1 where it fails to start."""
-    from ray import serve
-    from ray.serve.schema import ApplicationStatus
-
     began = time.monotonic()
     states: dict[str, str] = {}
     while True:
@@ -264,14 +255,10 @@ def _failures(application: Any) -> Iterator[str]:
 
 
 def _deployments(name: str) -> set[str]:
-    from ray import serve
-
     application = serve.status().applications.get(name)
     return set(application.deployments) if application else set()
 
 
 def _inside(name: str) -> int:
     """Shuts the gate of every ingress replica; the number of requests still inside."""
-    from ray import serve
-
     return sum(serve.get_deployment_handle("ingress", name).broadcast("drain").results())
