@@ -189,6 +189,22 @@ class PresetSettings(Strict):
     """of SGLang's kernels; the diffusers engine is always exact"""
 
 
+class DiffusionLimits(Strict):
+    prompt_chars: Positive = 32000
+    min_side: Positive = 64
+    max_side: Positive = 2048
+    steps: Positive = 100
+
+
+class DiffusionDefaults(Strict):
+    width: Positive = 1024
+    height: Positive = 1024
+    num_inference_steps: Positive | None = None
+    """null: what the model's family takes"""
+    guidance_scale: Guidance | None = None
+    """null: what the model's family takes"""
+
+
 class DiffusionSettings(ModelSettings):
     """What image and video models share."""
 
@@ -213,21 +229,10 @@ class DiffusionSettings(ModelSettings):
         adapter = self.adapters.get(id)
         return () if adapter is None else (Adapter(name=id, scale=adapter.scale),)
 
-
-class DiffusionLimits(Strict):
-    prompt_chars: Positive = 32000
-    min_side: Positive = 64
-    max_side: Positive = 2048
-    steps: Positive = 100
-
-
-class DiffusionDefaults(Strict):
-    width: Positive = 1024
-    height: Positive = 1024
-    num_inference_steps: Positive | None = None
-    """null: what the model's family takes"""
-    guidance_scale: Guidance | None = None
-    """null: what the model's family takes"""
+    def _warm_up(self, steps: int, default: DiffusionDefaults) -> dict[str, Any]:
+        """What the tasks of a warm-up have alike."""
+        task: dict[str, Any] = {"id": "warm-up", "model": self.id, "prompt": "warm up", "seed": 0}
+        return task | {"num_inference_steps": steps, "guidance_scale": default.guidance_scale}
 
 
 class ImageLimits(DiffusionLimits):
@@ -253,20 +258,9 @@ class ImageSettings(DiffusionSettings):
 
     def warm_up_tasks(self, steps: int) -> list[ImageTask]:
         """One for each of these sizes."""
-        default = self.defaults
-        return [
-            ImageTask(
-                id="warm-up",
-                model=self.id,
-                prompt="warm up",
-                width=width,
-                height=height,
-                num_inference_steps=steps,
-                guidance_scale=default.guidance_scale,
-                seed=0,
-            )
-            for width, height in self.warm_up_sizes or ((default.width, default.height),)
-        ]
+        sizes = self.warm_up_sizes or ((self.defaults.width, self.defaults.height),)
+        alike = self._warm_up(steps, self.defaults)
+        return [ImageTask(width=width, height=height, **alike) for width, height in sizes]
 
 
 class VideoLimits(DiffusionLimits):
@@ -300,22 +294,10 @@ class VideoSettings(DiffusionSettings):
     def warm_up_tasks(self, steps: int) -> list[VideoTask]:
         """One for each of these sizes."""
         default = self.defaults
-        return [
-            VideoTask(
-                id="warm-up",
-                model=self.id,
-                prompt="warm up",
-                width=width,
-                height=height,
-                num_frames=frames,
-                fps=default.fps,
-                num_inference_steps=steps,
-                guidance_scale=default.guidance_scale,
-                negative_prompt=default.negative_prompt,
-                seed=0,
-            )
-            for width, height, frames in self.warm_up_sizes or ((default.width, default.height, default.num_frames),)
-        ]
+        sizes = self.warm_up_sizes or ((default.width, default.height, default.num_frames),)
+        alike = self._warm_up(steps, default)
+        alike |= {"fps": default.fps, "negative_prompt": default.negative_prompt}
+        return [VideoTask(width=width, height=height, num_frames=frames, **alike) for width, height, frames in sizes]
 
 
 def _kind_of(model: Any) -> Any:

@@ -60,6 +60,7 @@ class ImageDeployment(ModelDeployment[ImageEngine]):
                     output = await self._slot.engine.generate(task, on_step)
             record.steps = output.num_inference_steps
             images = await self._deliver(task, output, record)
+            record.amounts = {"pixels": len(images) * task.width * task.height}
             return ImageResult(
                 images=images,
                 width=task.width,
@@ -78,7 +79,6 @@ class ImageDeployment(ModelDeployment[ImageEngine]):
         files = await asyncio.gather(*(self._encoded(task, *drawn) for drawn in zip(output.pixels, facts, strict=True)))
         encoded = time.monotonic()
         record.encode_s = encoded - began
-        record.amounts = {"pixels": len(files) * task.width * task.height}
         if task.return_bytes:
             record.size = sum(map(len, files))
             return tuple(GeneratedImage(seed=seed, data=data) for seed, data in zip(output.seeds, files, strict=True))
