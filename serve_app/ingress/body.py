@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import jiter
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from serve_app.errors import InvalidRequest, RateLimited, ServeError, TooLarge, UnsupportedMediaType
 from serve_app.fetch import check_off_loop, fetch_image
@@ -163,13 +163,7 @@ async def _read(request: Request, limits: RequestLimits) -> bytes:
     request.state.close = True
     try:
         async with asyncio.timeout(limits.body_timeout_s):
-            more = True
-            # a client does not read the answer while it is sending, so we read on, up to a limit
-            while more and size <= 2 * limits.body_bytes:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk: bytes = message.get("body", b"")
+            async for chunk in request.stream():
                 size += len(chunk)
                 refusal = refusal or _refused(size, len(chunk), share, limits)
                 if refusal is None:
@@ -177,12 +171,15 @@ async def _read(request: Request, limits: RequestLimits) -> bytes:
                 else:
                     chunks.clear()
                     share.give_back()
-                more = message.get("more_body", False)
+                # a client does not read the answer while it is sending, so we read on, up to a limit
+                if size > 2 * limits.body_bytes:
+                    break
+            else:
+                request.state.close = False
     except TimeoutError:
         raise refusal or InvalidRequest(
             f"The body did not arrive within {limits.body_timeout_s:g} s (limits.body_timeout_s)."
         ) from None
-    request.state.close = more
     if refusal is not None:
         raise refusal
     return b"".join(chunks)

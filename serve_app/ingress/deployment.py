@@ -15,7 +15,7 @@ from serve_app.ingress.readiness import ServeReadiness
 from serve_app.ingress.services import ServedModel, Services
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings
-from serve_app.storage import LocalStore, check_store, open_store
+from serve_app.storage import check_store, open_store
 from serve_app.telemetry import metrics
 
 
@@ -34,7 +34,6 @@ class Ingress:
             store=store,
             jobs=JobStore(store, settings),
             models={model.id: model for model in models},
-            signer=store.signer if isinstance(store, LocalStore) else None,
             readiness=ServeReadiness(handles, least),
             started_at=time.time(),
         )

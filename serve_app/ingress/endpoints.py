@@ -35,9 +35,9 @@ class Endpoint:
     path: str
     handler: Handler
     summary: str
+    answers: dict[str, Any]
     _: KW_ONLY
     tag: Tag
-    answers: dict[str, Any]
     body: type[Wire] | None = None
     example: dict[str, Any] = field(default_factory=dict[str, Any])
     query: type[BaseModel] | None = None

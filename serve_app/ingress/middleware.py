@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.ingress.errors import as_serve_error, error_response
-from serve_app.ingress.origins import Origins
+from serve_app.ingress.origins import PROBES, Origins
 from serve_app.ingress.services import PUBLIC
 from serve_app.telemetry import logs, metrics, tracing
 
@@ -30,14 +31,13 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """No path of ours holds one; Starlette's routes end in $, which also matches before a line break."""
 PATH_CHARS = "/:@!$&'()*+,;="
-PROBES = frozenset({"/health", "/ready", "/metrics"})
-"""Paths that machines poll. They are logged at INFO only on errors, of which "not ready yet" is none."""
 PAGE = "/page/"
 """The page's own files: a score for each visit."""
 CLIENT_CLOSED = 499
 """Logged if the client left before its answer. It is never sent."""
 
 
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """Sets `request_id`, `traceparent` and a default `caller` in the request's state; turns errors into responses.
 
@@ -45,20 +45,17 @@ class Envelope:
     `adds_request_id` is False behind Ray Serve, whose proxy adds the request's own x-request-id to the answer.
     """
 
-    def __init__(
-        self, app: ASGIApp, origins: Origins, *, templates: Mapping[Any, str], adds_request_id: bool = True
-    ) -> None:
-        self._app = app
-        self._origins = origins
-        self._templates = templates
-        self._adds_request_id = adds_request_id
+    app: ASGIApp
+    origins: Origins
+    templates: Mapping[Any, str]
+    adds_request_id: bool = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        send = self._origins.marked(send, Headers(scope=scope))
+        send = self.origins.marked(send, Headers(scope=scope))
         given, traceparent = _ids(scope)
         request_id = given or f"req_{uuid.uuid4().hex}"
         state = scope.setdefault("state", {})
@@ -66,7 +63,7 @@ class Envelope:
         # Starlette's router raises its 404 and 405 where it finds an app in the scope, else it answers in plain text
         scope["app"] = self
         status = 0
-        id_header = [(b"x-request-id", request_id.encode())] if self._adds_request_id or not given else []
+        id_header = [(b"x-request-id", request_id.encode())] if self.adds_request_id or not given else []
 
         async def send_marked(message: Message) -> None:
             nonlocal status
@@ -92,7 +89,7 @@ class Envelope:
                 state["traceparent"] = below
                 if CONTROL.search(scope["path"]):
                     raise HTTPException(404)
-                await self._app(scope, receive_or_gone, send_marked)
+                await self.app(scope, receive_or_gone, send_marked)
         except ClientDisconnect:
             pass
         except Exception as raised:
@@ -108,7 +105,7 @@ class Envelope:
             logs.current_traceparent.reset(tokens[1])
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = self._templates.get(scope.get("endpoint"), "other")
+        route = self.templates.get(scope.get("endpoint"), "other")
         state = scope["state"]
         metrics.count_request(route, scope["method"], status, seconds, state["error_code"])
         level = logging.DEBUG if _is_routine(scope["path"], status) else logging.INFO
@@ -120,6 +117,7 @@ class Envelope:
 
 
 def _is_routine(path: str, status: int) -> bool:
+    """Whether a request is logged at DEBUG only: polled, and no error but "not ready yet", or a file of the page."""
     return (path in PROBES and (status < 400 or status == 503)) or (path.startswith(PAGE) and status < 400)
 
 

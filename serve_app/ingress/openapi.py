@@ -77,7 +77,7 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
     for operation in operations:
         for model in (operation.body, operation.body and extension_of(operation.body)):
             if model is not None:
-                _narrow(schemas[model.__name__], _bounds(model, KIND_OF[operation.tag], settings))
+                _narrow(schemas[model.__name__], model, KIND_OF[operation.tag], settings)
     has_keys = bool(settings.access.keys_env or settings.access.keys_file)
     paths: dict[str, Json] = {}
     for operation in operations:
@@ -131,28 +131,25 @@ def _schemas(operations: Sequence[Endpoint]) -> tuple[dict[str, Json], Refs]:
     return shared["$defs"], {**refs, Json: {"type": "object"}}
 
 
-def _narrow(schema: Json, bounds: dict[str, Json]) -> None:
-    """Lays keywords over the properties of an object: bounds over their first alternative, where null is another."""
-    for name, keywords in bounds.items():
+def _narrow(schema: Json, model: type[BaseModel], kind: Kind, settings: Settings) -> None:
+    """Lays the running limits and defaults over the fields of a body, or of its `nvext`.
+
+    Bounds stand at a field's first alternative, where null is another.
+    """
+    own = _widest(settings, kind)
+    for name, field in model.model_fields.items():
+        keywords: Json = {}
+        if name == "model":
+            keywords = _choice(settings, kind)
+        elif name == "size":
+            keywords = _size(own)
+        for bound in field.metadata:
+            if isinstance(bound, Bound):
+                keywords = _keywords(bound, own)
         written = schema["properties"][name]
         said = {key: keywords.pop(key) for key in ("default", "description") if key in keywords}
         written.get("anyOf", [written])[0].update(keywords)
         written.update(said)
-
-
-def _bounds(model: type[BaseModel], kind: Kind, settings: Settings) -> dict[str, Json]:
-    """The running limits and defaults of a body's fields, or of those of its `nvext`."""
-    own = _widest(settings, kind)
-    bounds: dict[str, Json] = {}
-    for name, field in model.model_fields.items():
-        if name == "model":
-            bounds[name] = _choice(settings, kind)
-        elif name == "size":
-            bounds[name] = _size(own)
-        for bound in field.metadata:
-            if isinstance(bound, Bound):
-                bounds[name] = _keywords(bound, own)
-    return bounds
 
 
 def _keywords(bound: Bound, model: AnyModel) -> Json:
@@ -239,17 +236,13 @@ def _parameters(operation: Endpoint, schemas: dict[str, Json], refs: Refs) -> li
 
 def _body(operation: Endpoint, schemas: dict[str, Json], refs: Refs) -> Json:
     ref = refs[operation.body]
-    properties = _resolved(ref, schemas)["properties"]
-    model = {"model": _example(properties["model"])} if "model" in properties else {}
-    content: Json = {JSON: {"schema": ref, "example": {**model, **operation.example}}}
+    example = dict(operation.example)
+    if (model := _resolved(ref, schemas)["properties"].get("model")) is not None:  # the default, else the first
+        example["model"] = model.get("default") or model["anyOf"][0]["enum"][0]
+    content: Json = {JSON: {"schema": ref, "example": example}}
     if operation.body is not None and operation.body.FILES:
         content["multipart/form-data"] = {"schema": _form(_resolved(ref, schemas), operation.body.FILES, schemas)}
     return content
-
-
-def _example(model: Json) -> str:
-    """The model that examples name: the default, else the first."""
-    return model.get("default") or next(member["enum"][0] for member in model["anyOf"] if "enum" in member)
 
 
 def _form(schema: Json, files: Sequence[str], schemas: dict[str, Json]) -> Json:

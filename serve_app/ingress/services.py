@@ -21,7 +21,7 @@ from serve_app.work import Load
 
 if TYPE_CHECKING:
     from serve_app.jobs import JobStore
-    from serve_app.storage import ObjectStore, URLSigner
+    from serve_app.storage import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,6 @@ class Services:
     store: ObjectStore
     jobs: JobStore
     models: Mapping[str, AnyServed]
-    signer: URLSigner | None = None
     readiness: Readiness = always_ready
     started_at: float = 0.0
     once: Idempotency = field(init=False)

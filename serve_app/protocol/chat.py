@@ -13,10 +13,9 @@ from serve_app.protocol.text import (
     MAX_PARTS,
     NO_LOGPROBS,
     Only,
+    TextAnswer,
     TextAnswers,
-    TextReport,
     TextRequest,
-    Usage,
     fan_out,
     text_parts,
 )
@@ -90,14 +89,9 @@ class ChatChoice(TypedDict):
     finish_reason: FinishReason
 
 
-class ChatCompletion(TypedDict):
-    id: str
+class ChatCompletion(TextAnswer):
     object: Literal["chat.completion"]
-    created: int
-    model: str
     choices: list[ChatChoice]
-    usage: Usage
-    nvext: TextReport
 
 
 class ChatAnswers(TextAnswers):

@@ -77,11 +77,17 @@ Files = dict[str, list[bytes]]
 
 
 class Raw(NamedTuple):
-    """A request's fields as they came. In a form all values are strings, and `files` holds its uploads."""
+    """What a request was parsed from. In a form all values of `data` are strings, and `files` holds its uploads.
 
-    data: dict[str, Any]
-    files: Files
-    is_form: bool
+    `moved` says where fields of `nvext` stood outside of it. `ignored` names the fields that mean nothing here; only
+    the first, if there are very many.
+    """
+
+    data: Mapping[str, Any] = {}
+    files: Mapping[str, Sequence[bytes]] = {}
+    is_form: bool = False
+    moved: Mapping[str, str] = {}
+    ignored: Sequence[str] = ()
 
 
 Annotations = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=16, fail_fast=True)]
@@ -99,9 +105,7 @@ class Wire(BaseModel):
     FILES: ClassVar[tuple[str, ...]] = ()
     ELSEWHERE: ClassVar[Mapping[str, str]] = {}
 
-    _raw: Raw = Raw({}, {}, False)
-    _moved: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
-    _ignored: list[str] = PrivateAttr(default_factory=list[str])
+    _raw: Raw = PrivateAttr(default_factory=Raw)
 
     @property
     def raw(self) -> Raw:
@@ -110,7 +114,7 @@ class Wire(BaseModel):
 
     def place(self, name: str) -> str:
         """Where the caller wrote the `nvext` field of this name, for the `param` of an error."""
-        return self._moved.get(name, f"nvext.{name}")
+        return self._raw.moved.get(name, f"nvext.{name}")
 
     def check_bounds(self, limits: BaseModel) -> None:
         """Raises InvalidRequest that names the first field beyond its limit, and the limit."""
@@ -118,11 +122,6 @@ class Wire(BaseModel):
         extension = getattr(self, "nvext", None)
         if extension is not None:
             check_bounds(type(extension), extension, limits, self.place)
-
-    @property
-    def ignored(self) -> list[str]:
-        """The fields that were sent and mean nothing here; only the first, if there are very many."""
-        return self._ignored
 
 
 class NvExt(BaseModel):
@@ -146,11 +145,11 @@ def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Fi
 
     Raises InvalidRequest that names the field.
     """
-    raw = Raw(data, files or {}, form)
-    for name in (*data, *raw.files):
-        if name in model.ELSEWHERE and (name in raw.files or data[name] is not None):
+    files = files or {}
+    for name in (*data, *files):
+        if name in model.ELSEWHERE and (name in files or data[name] is not None):
             raise refuse(name, model.ELSEWHERE[name])
-        if name in raw.files and name not in model.FILES:
+        if name in files and name not in model.FILES:
             raise refuse(name[:SHOWN_CHARS], "no file is read in this field.")
     if form and model.FILES:  # a query is coerced too, but has no null
         data = _given(model, data)
@@ -159,7 +158,7 @@ def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Fi
         asked = model.__pydantic_validator__.validate_python(fields, strict=not form)
     except ValidationError as error:
         raise invalid(error, model, fields, moved) from None
-    asked._raw, asked._moved, asked._ignored = raw, moved, ignored  # pyright: ignore[reportPrivateUsage]
+    asked._raw = Raw(data, files, form, moved, ignored)  # pyright: ignore[reportPrivateUsage]
     return asked
 
 
@@ -253,19 +252,6 @@ def check_bounds(model: type[BaseModel], values: object, limits: BaseModel, plac
                 bound.check(place(name), value, limits)
 
 
-def parse_size(param: str, size: str, *, least: int, most: int) -> tuple[int, int]:
-    """Width and height of `WIDTHxHEIGHT`, each within the bounds. Raises InvalidRequest."""
-    match = SIZE.fullmatch(size)
-    if match is None:
-        raise InvalidRequest(
-            f"'{param}' must be WIDTHxHEIGHT in pixels (such as 512x512) or auto, not '{size[:32]}'.", param=param
-        )
-    width, height = int(match[1]), int(match[2])
-    for side in (width, height):
-        check_side(param, side, size, least=least, most=most)
-    return width, height
-
-
 def check_side(param: str, side: int, shown: str, *, least: int, most: int) -> None:
     """Raises InvalidRequest for a width or height beyond the bounds."""
     if not least <= side <= most:
@@ -336,7 +322,14 @@ class DiffusionRequest(Wire):
         """Width and height of `size`, where the caller gave one. Raises InvalidRequest."""
         if self.size is None or self.size == AUTO:
             return None
-        return parse_size("size", self.size, least=limits.min_side, most=limits.max_side)
+        match = SIZE.fullmatch(self.size)
+        if match is None:
+            said = f"'size' must be WIDTHxHEIGHT in pixels (such as 512x512) or auto, not '{self.size[:32]}'."
+            raise InvalidRequest(said, param="size")
+        width, height = int(match[1]), int(match[2])
+        for side in (width, height):
+            check_side("size", side, self.size, least=limits.min_side, most=limits.max_side)
+        return width, height
 
     def shared_fields(
         self, settings: ImageSettings | VideoSettings, asked: DiffusionExtension, size: tuple[int, int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -14,10 +14,9 @@ from serve_app.protocol.common import Bound, Count, at_most, check_text, refuse
 from serve_app.protocol.text import (
     NO_LOGPROBS,
     Only,
+    TextAnswer,
     TextAnswers,
-    TextReport,
     TextRequest,
-    Usage,
     as_list,
     fan_out,
 )
@@ -73,16 +72,9 @@ class CompletionChoice(TypedDict):
     finish_reason: FinishReason | None
 
 
-class Completion(TypedDict):
-    """The answer; a chunk of a streamed one has the same fields."""
-
-    id: str
+class Completion(TextAnswer):
     object: Literal["text_completion"]
-    created: int
-    model: str
     choices: list[CompletionChoice]
-    usage: NotRequired[Usage | None]
-    nvext: NotRequired[TextReport | dict[str, Any]]
 
 
 class CompletionAnswers(TextAnswers):

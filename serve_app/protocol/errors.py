@@ -15,6 +15,13 @@ from serve_app.model_settings import models_in
 
 SHOWN_CHARS = 64
 """How many characters of a caller's input an error repeats."""
+COMPLAINTS = {
+    "missing": "is required.",
+    "model_type": "must be an object.",
+    "dict_type": "must be an object.",
+    "int_parsing_size": "is too large a number.",
+}
+"""What is said instead of pydantic's message for an error of that type."""
 SHOULD = re.compile("^[A-Z][a-z]+ should ")
 
 
@@ -43,7 +50,7 @@ def invalid(
     `moved` says where a field of `nvext` stood in the body, if not there.
     """
     first = error.errors(include_url=False)[0]
-    steps = _steps(first, data)
+    steps = _steps(first["loc"], data)
     param = dotted(steps)
     if steps[:1] == ["nvext"] and len(steps) > 1 and str(steps[1]) in moved:
         param = dotted([moved[str(steps[1])], *steps[2:]])
@@ -58,22 +65,14 @@ def dotted(steps: Sequence[str | int]) -> str | None:
     return path.removeprefix(".") or None
 
 
-def _steps(first: ErrorDetails, data: Any) -> list[str | int]:
-    """The part of pydantic's location that leads through `data`, without the union members that it tried."""
+def _steps(loc: Sequence[str | int], data: Any) -> list[str | int]:
+    """The part of pydantic's location that leads through `data`: some values are wrapped before they are checked."""
     steps: list[str | int] = []
-    at = data
-    loc = first["loc"]
     for step in loc:
-        if isinstance(at, dict) and isinstance(step, str):
-            fields = cast("dict[str, Any]", at)
-            if step in fields:
-                at = fields[step]
-            elif step == loc[-1] and first["type"] == "missing":
-                at = None
-            else:
-                continue
-        elif isinstance(at, list) and isinstance(step, int) and step < len(cast("list[Any]", at)):
-            at = cast("list[Any]", at)[step]
+        if isinstance(data, dict) and isinstance(step, str):
+            data = cast("dict[str, Any]", data).get(step)
+        elif isinstance(data, list) and isinstance(step, int):
+            data = cast("list[Any]", data)[step]
         else:
             continue
         steps.append(step)
@@ -82,18 +81,14 @@ def _steps(first: ErrorDetails, data: Any) -> list[str | int]:
 
 def _complaint(first: ErrorDetails, model: type[BaseModel], steps: list[str | int]) -> str:
     kind = first["type"]
-    if kind == "missing":
-        return "is required."
     if kind == "extra_forbidden":
         return f"is unknown. Allowed there: {', '.join(_allowed(model, steps))}."
-    if kind in ("model_type", "dict_type"):
-        return "must be an object."
     if kind == "value_error" and "ctx" in first:
         return str(first["ctx"]["error"])
     if kind == "unsupported":
         return first["msg"]
-    if kind == "int_parsing_size":
-        return "is too large a number."
+    if kind in COMPLAINTS:
+        return COMPLAINTS[kind]
     said = SHOULD.sub("must ", first["msg"]).split(", unable to")[0].split(" after validation")[0]
     return f"{said}{_given(first)}."
 

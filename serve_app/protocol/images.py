@@ -332,7 +332,7 @@ class ImageAnswers:
             "adapters": self.task.adapters,
             "inference_time_s": round(result.timing.engine_s, 4),
             "queue_time_s": round(result.timing.queue_s, 4),
-            "ignored": self.asked.ignored,
+            "ignored": list(self.asked.raw.ignored),
         }
         counted = {} if result.prompt_tokens is None else {"usage": self._usage(result.prompt_tokens, len(images))}
         return {**counted, "nvext": report}

@@ -155,7 +155,7 @@ class TextRequest(Wire):
         """Names that were sent and do nothing here: Dynamo's keys and unknown fields."""
         ext = self.nvext
         hints = () if ext is None else (name for name in HINTS if getattr(ext, name) is not None)
-        return [*hints, *self.ignored]
+        return [*hints, *self.raw.ignored]
 
     def make_task(self, settings: TextSettings, **given: Any) -> TextTask:
         """A task of `given`, with the model and the sampling fields of this request."""
@@ -207,6 +207,16 @@ class TextReport(TypedDict):
     denoising_steps: int | None
     tokens_per_step: float | None
     ignored: list[str]
+
+
+class TextAnswer(TypedDict):
+    """What the answers of chat and completions share; `object` and `choices` come beside it."""
+
+    id: str
+    created: int
+    model: str
+    usage: Usage
+    nvext: TextReport
 
 
 def usage(ends: Sequence[TextEnd], prompts: int = 1) -> Usage:

@@ -28,7 +28,7 @@ from serve_app.ingress.asgi import create_http_app
 from serve_app.ingress.services import AnyServed, ServedModel, Services
 from serve_app.jobs import JobStore
 from serve_app.settings import Settings, resolve
-from serve_app.storage import LocalStore, open_store
+from serve_app.storage import open_store
 
 T = TypeVar("T")
 
@@ -162,7 +162,6 @@ def services(server_loop: Loop, configure: Configure) -> Iterator[Services]:
             store=store,
             jobs=JobStore(store, settings),
             models=serve_all(settings, {"text": text, "image": image, "video": video}),
-            signer=store.signer if isinstance(store, LocalStore) else None,
             started_at=time.time(),
         )
 
@@ -188,14 +187,12 @@ def serving(server_loop: Loop, services: Services, configure: Configure) -> Serv
     def serve(changed: Callable[[Services], Services] | None = None, **changes: Any) -> Generator[Running]:
         settings = configure(**changes)
         store = open_store(settings)
-        signer = store.signer if isinstance(store, LocalStore) else None
         clients = {model.name: model.client for model in services.models.values()}
         own = replace(
             services,
             settings=settings,
             store=store,
             jobs=JobStore(store, settings),
-            signer=signer,
             models=serve_all(settings, clients),
         )
         own = changed(own) if changed else own

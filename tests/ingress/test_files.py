@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.ingress.files import Unsatisfiable, not_modified, parse_range, still_same
+from serve_app.ingress.files import Unsatisfiable, not_modified, parse_range
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,6 @@ def test_a_range_behind_the_end_cannot_be_served(header: str) -> None:
 def test_no_suffix_of_nothing() -> None:
     with pytest.raises(Unsatisfiable):
         parse_range("bytes=-1", 0)
-
-
-def test_validators() -> None:
-    assert still_same(None, '"a"', "date")
-    assert still_same('"a"', '"a"', "date")
-    assert still_same("date", '"a"', "date")
-    assert not still_same('W/"a"', '"a"', "date")
 
 
 def test_what_the_caller_has_already_is_not_sent_again() -> None:

@@ -54,8 +54,8 @@ def test_the_work_for_a_field_does_not_grow_with_its_items(model: type[BaseModel
 
 def test_what_is_ignored_is_not_named_without_end() -> None:
     asked = parse(GenerationRequest, {"prompt": "hi", **NAMES, "extra_params": NAMES})
-    assert len(asked.ignored) == 33
-    assert asked.ignored[-1] == "..."
+    assert len(asked.raw.ignored) == 33
+    assert asked.raw.ignored[-1] == "..."
 
 
 def test_a_long_text_is_neither_copied_nor_shown() -> None:

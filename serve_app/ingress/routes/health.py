@@ -44,9 +44,9 @@ def endpoints(services: Services) -> list[Endpoint]:
 
     get = partial(Endpoint, "GET", tag="Health")
     return [
-        get("/health", health, "Whether this process lives", answers={JSON: Json}),
-        get("/ready", ready, "Whether the models that should run are warmed up", answers={JSON: Json}, errors=(503,)),
-        get("/metrics", metrics, "Prometheus metrics", answers={"text/plain": None}),
+        get("/health", health, "Whether this process lives", {JSON: Json}),
+        get("/ready", ready, "Whether the models that should run are warmed up", {JSON: Json}, errors=(503,)),
+        get("/metrics", metrics, "Prometheus metrics", {"text/plain": None}),
     ]
 
 

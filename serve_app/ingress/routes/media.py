@@ -9,7 +9,7 @@ from serve_app.errors import ObjectNotFound
 from serve_app.ingress.endpoints import Endpoint
 from serve_app.ingress.files import file_answer
 from serve_app.ingress.services import PUBLIC, Services
-from serve_app.storage import check_key
+from serve_app.storage import LocalStore, check_key
 
 MEDIA = "media/"
 """Only keys below it can be fetched, not jobs, idempotency keys or the ledger."""
@@ -18,14 +18,14 @@ MEDIA = "media/"
 def endpoints(services: Services) -> list[Endpoint]:
     async def fetch(request: Request) -> Response:
         key = f"{MEDIA}{request.path_params['key']}"
-        if not services.store.local:
+        store = services.store
+        if not isinstance(store, LocalStore):
             raise ObjectNotFound("There is no such file.")
         check_key(key)
         caller = request.state.caller
-        owns = caller != PUBLIC and key.startswith(f"{MEDIA}{caller.owner}/")
-        if services.signer is not None and not owns:
-            services.signer.verify(key, request.query_params)
-        return await file_answer(request, services.store, await services.store.stat(key))
+        if caller == PUBLIC or not key.startswith(f"{MEDIA}{caller.owner}/"):
+            store.signer.verify(key, request.query_params)
+        return await file_answer(request, store, await store.stat(key))
 
     return [
         Endpoint(

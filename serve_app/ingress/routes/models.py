@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,15 +23,9 @@ def endpoints(services: Services) -> list[Endpoint]:
     async def one(request: Request) -> Response:
         return json_answer(find_model(request.path_params["model"], services.settings, created))
 
+    model = partial(Endpoint, "GET", tag="Models")
     return [
-        Endpoint("GET", "/v1/models", every, "The models served", tag="Models", answers={JSON: ModelList}),
-        Endpoint(
-            "GET",
-            "/v1/models/{model:path}",  # ids are hub names, which hold slashes
-            one,
-            "One model",
-            tag="Models",
-            answers={JSON: Model},
-            errors=(404,),
-        ),
+        model("/v1/models", every, "The models served", {JSON: ModelList}),
+        # ids are hub names, which hold slashes
+        model("/v1/models/{model:path}", one, "One model", {JSON: Model}, errors=(404,)),
     ]

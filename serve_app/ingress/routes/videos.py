@@ -76,20 +76,11 @@ def endpoints(services: Services) -> list[Endpoint]:
             headers=("Prefer",),
         ),
         video(
-            "GET",
-            "/v1/videos",
-            videos.list,
-            "The caller's videos, newest first",
-            query=ListQuery,
-            answers={JSON: VideoList},
+            "GET", "/v1/videos", videos.list, "The caller's videos, newest first", {JSON: VideoList}, query=ListQuery
         ),
-        video("GET", one, videos.get, "A video's job", answers={JSON: Video}),
+        video("GET", one, videos.get, "A video's job", {JSON: Video}),
         video(
-            "DELETE",
-            one,
-            videos.delete,
-            "Delete a video's job and files; one that still runs is cancelled",
-            answers={JSON: VideoDeleted},
+            "DELETE", one, videos.delete, "Delete a video's job and files; cancels one that runs", {JSON: VideoDeleted}
         ),
         video(
             "GET",
@@ -103,11 +94,7 @@ def endpoints(services: Services) -> list[Endpoint]:
             also={206: "A part of the file", 304: "Not modified", 307: "Where the file lies"},
         ),
         video(
-            "POST",
-            f"{one}/cancel",
-            videos.cancel,
-            "Cancel a video; one that has ended stays as it is",
-            answers={JSON: Video},
+            "POST", f"{one}/cancel", videos.cancel, "Cancel a video; one that has ended stays as it is", {JSON: Video}
         ),
         video(
             "POST",
@@ -118,13 +105,7 @@ def endpoints(services: Services) -> list[Endpoint]:
             example={"prompt": "A sunrise over the ocean"},
             answers={JSON: Video},
         ),
-        video(
-            "GET",
-            f"{one}/events",
-            videos.events,
-            "Progress until the end, as server-sent events",
-            answers={EVENTS: None},
-        ),
+        video("GET", f"{one}/events", videos.events, "Progress until the end, as server-sent events", {EVENTS: None}),
     ]
 
 
