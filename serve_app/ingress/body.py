@@ -214,7 +214,7 @@ def parse_json(raw: bytes, limits: RequestLimits) -> dict[str, Any]:
         raise InvalidRequest("The body must be a JSON object.")
     fields = cast("dict[str, Any]", data)
     # the number of brackets bounds the depth, so usual small bodies need no walk
-    if raw.count(b"{") + raw.count(b"[") > limits.json_depth and _depth(fields, limits.json_depth) > limits.json_depth:
+    if raw.count(b"{") + raw.count(b"[") > limits.json_depth and _is_deeper(fields, limits.json_depth):
         raise _too_deep(limits)
     return fields
 
@@ -266,19 +266,17 @@ def _refusal(said: str, limits: RequestLimits) -> InvalidRequest:
     return InvalidRequest(f"The body is not valid JSON: {said}.")
 
 
-def _depth(fields: dict[str, Any], most: int) -> int:
-    """Levels of nesting, counted no further than one past `most`."""
-    level = 0
+def _is_deeper(fields: dict[str, Any], most: int) -> bool:
+    """Whether objects and lists are nested in more than `most` levels."""
     containers: list[Any] = [fields]
-    while containers and level <= most:
-        level += 1
+    for _ in range(most):
         containers = [
             inner
             for container in containers
             for inner in (cast("dict[str, Any]", container).values() if isinstance(container, dict) else container)
             if isinstance(inner, dict | list)
         ]
-    return level
+    return bool(containers)
 
 
 def _too_deep(limits: RequestLimits) -> InvalidRequest:

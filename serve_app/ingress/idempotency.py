@@ -42,7 +42,6 @@ MAX_KEY_CHARS = 255
 ON_ITS_WAY_S = 5.0
 """How long to wait for the job of another request that has claimed the key."""
 POLL_S = 0.2
-JSON = "application/json"
 
 
 async def fingerprint(request: Request, asked: Wire) -> str:
@@ -106,7 +105,7 @@ class Idempotency:
             claim = await self._claim(owner, key, print_, id, partial(self._is_abandoned, owner))
             name = _name(owner, claim.job_id)
             if claim.fresh:
-                async with self._held(owner, key, claim), self._beating(owner, id):
+                async with self._held(owner, key, claim):
                     result = await make()
                     await self._store.put(name, kept.dump_json((result,)))
                 return Made(id, claim.created_at, result)
@@ -116,12 +115,16 @@ class Idempotency:
 
     @asynccontextmanager
     async def _held(self, owner: str, key: str, claim: Claim) -> AsyncGenerator[None]:
-        """Releases the claim if the block fails, so that a waiting or later request does the work."""
+        """Sends heartbeats while the block works; if it fails, releases the claim for a waiting or later request."""
+        beating = asyncio.create_task(self._beat(owner, claim.job_id))
         try:
             yield
         except BaseException:  # including cancellation: Serve cancels the handler when the client goes away
             await asyncio.shield(asyncio.create_task(self._claims.release(owner, key, claim)))
             raise
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
 
     async def _claim(
         self, owner: str, key: str, print_: str, id: str, has_failed: Callable[[Claim], Awaitable[bool]]
@@ -182,16 +185,6 @@ class Idempotency:
         return None if job.status == "failed" else job
 
     # --- results that are being made ---
-
-    @asynccontextmanager
-    async def _beating(self, owner: str, id: str) -> AsyncGenerator[None]:
-        """Sends heartbeats while the block makes the result."""
-        beating = asyncio.create_task(self._beat(owner, id))
-        try:
-            yield
-        finally:
-            beating.cancel()
-            await asyncio.wait([beating])
 
     async def _beat(self, owner: str, id: str) -> None:
         while True:

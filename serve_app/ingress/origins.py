@@ -53,7 +53,8 @@ class Origins:
         if self._trusts_keys or path in PROBES:
             return
         host = headers.get("host", "")
-        if not self._is_ours(host):
+        name = _name_of(host)
+        if not name or not (ANY in self._hosts or name in self._hosts or _is_loopback(name)):
             raise HostNotAllowed(
                 f"The host '{host[:SHOWN_CHARS]}' is not one that this server answers to without API keys. Name it in "
                 "access.hosts, or set API keys (access.keys_env or access.keys_file)."
@@ -78,10 +79,6 @@ class Origins:
     def _allows(self, origin: str) -> bool:
         """Whether pages of this origin may call."""
         return bool(origin) and self._cors.is_allowed_origin(origin)
-
-    def _is_ours(self, host: str) -> bool:
-        name = _name_of(host)
-        return bool(name) and (ANY in self._hosts or name in self._hosts or _is_loopback(name))
 
     def _is_foreign(self, method: str, headers: Mapping[str, str], host: str) -> bool:
         origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")

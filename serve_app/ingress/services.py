@@ -88,9 +88,6 @@ WHAT_IT_MAKES: Mapping[Kind, str] = {
 }
 
 
-Closing = Callable[[], Awaitable[None]]
-
-
 @dataclass(frozen=True, slots=True)
 class ModelState:
     """The state of a model's deployment. `asleep`: scaled to zero; the next request wakes it."""
@@ -124,7 +121,7 @@ class Services:
     started_at: float = 0.0
     once: Idempotency = field(init=False)
     gate: Gate = field(init=False, default_factory=Gate)
-    closing: list[Closing] = field(init=False, default_factory=list[Closing])
+    closing: list[Callable[[], Awaitable[None]]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.once = Idempotency(self.store, self.jobs, self.settings.jobs)

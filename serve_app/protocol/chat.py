@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict, Unpack  # pydantic wants it before Python 3.12
 
 from serve_app.model_settings import MAX_MESSAGES, TextSettings
-from serve_app.protocol.common import Bound, Count, check_text
+from serve_app.protocol.common import Bound, Count, check_text, optional
 from serve_app.protocol.text import (
     MAX_PARTS,
     NO_LOGPROBS,
@@ -52,12 +52,10 @@ class ChatRequest(TextRequest):
     messages: Annotated[list[ChatMessage], Bound("messages")] = Field(
         min_length=1, max_length=MAX_MESSAGES, fail_fast=True
     )
-    max_completion_tokens: Annotated[Count | None, Bound("max_tokens")] = Field(
-        default=None, description="Wins over max_tokens."
-    )
+    max_completion_tokens: Annotated[Count | None, Bound("max_tokens")] = optional("Wins over max_tokens.")
     logprobs: Annotated[bool, Only(False, why=NO_LOGPROBS)] | None = None
     top_logprobs: Annotated[float, Only(0, why=NO_LOGPROBS)] | None = None
-    tools: list[Any] | None = Field(default=None, max_length=1024, description="Accepted; the model calls none.")
+    tools: Annotated[list[Any], Field(max_length=1024)] | None = optional("Accepted; the model calls none.")
     tool_choice: NoCall | None = None
     function_call: NoCall | None = None
     modalities: Annotated[list[Any], Only(["text"], why=TEXT_ONLY)] | None = None

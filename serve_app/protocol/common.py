@@ -72,6 +72,11 @@ class Bound:
         at_most(param, len(value) if counted else value, most, name, counted)
 
 
+def optional(description: str) -> Any:
+    """A field that may be left out, with its description in /openapi.json."""
+    return Field(default=None, description=description)
+
+
 Files = dict[str, list[bytes]]
 """The uploads of each field. What a caller says of their names and types proves nothing, so it is not kept."""
 
@@ -296,14 +301,14 @@ class DiffusionExtension(NvExt):
     OF_FAMILIES: ClassVar[tuple[str, ...]] = ()
 
     negative_prompt: Annotated[str | None, Bound("prompt_chars")] = None
-    width: Annotated[Count | None, SIDE] = Field(default=None, description="Pixels; with height it wins over size.")
+    width: Annotated[Count | None, SIDE] = optional("Pixels; with height it wins over size.")
     height: Annotated[Count | None, SIDE] = None
-    num_inference_steps: Annotated[Count | None, STEPS] = Field(default=None, description="Denoising steps.")
+    num_inference_steps: Annotated[Count | None, STEPS] = optional("Denoising steps.")
     guidance_scale: Annotated[Guidance | None, Bound(default="guidance_scale")] = None
     seed: Seed | None = None
-    annotations: Annotations | None = Field(default=None, description="Accepted and ignored.")
-    adapters: Annotated[list[AdapterChoice], Field(max_length=MAX_ADAPTERS, fail_fast=True)] | None = Field(
-        default=None, description="Adapters (LoRA) to apply, beside the one that the model id may stand for."
+    annotations: Annotations | None = optional("Accepted and ignored.")
+    adapters: Annotated[list[AdapterChoice], Field(max_length=MAX_ADAPTERS, fail_fast=True)] | None = optional(
+        "Adapters (LoRA) to apply, beside the one that the model id may stand for."
     )
 
 
@@ -311,12 +316,10 @@ class DiffusionRequest(Wire):
     """What both kinds of request have at the top level; unknown fields are ignored."""
 
     prompt: Annotated[str, Bound("prompt_chars")] = Field(min_length=1)
-    model: str | None = Field(
-        default=None, description="A model's id or an adapter's; may be left out where one model of the kind is served."
-    )
+    model: str | None = optional("A model's id or an adapter's; may be left out where one model of the kind is served.")
     user: Label | None = None
-    quality: Quality | None = Field(default=None, description=QUALITY)
-    size: str | None = Field(default=None, description="WIDTHxHEIGHT in pixels, or auto.")
+    quality: Quality | None = optional(QUALITY)
+    size: str | None = optional("WIDTHxHEIGHT in pixels, or auto.")
 
     def asked_size(self, limits: DiffusionLimits) -> tuple[int, int] | None:
         """Width and height of `size`, where the caller gave one. Raises InvalidRequest."""

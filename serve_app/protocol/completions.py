@@ -46,17 +46,13 @@ class CompletionRequest(TextRequest):
     echo: Annotated[bool, Only(False, why="the answer holds the completion only.")] | None = None
     suffix: Annotated[str, Only("", why="the model only goes on from a prompt.")] | None = None
 
-    @property
-    def prompt_count(self) -> int:
-        return len(self.prompt)
-
     def to_tasks(self, settings: TextSettings, **origin: Unpack[Origin]) -> list[TextTask]:
         """A task for each choice of each prompt. Raises InvalidRequest for what is beyond a limit or cannot be done."""
         self.check_bounds(settings.limits)
         n = self.n or 1
         if self.best_of is not None and self.best_of > n:
             raise refuse("best_of", "completions are not ranked; it may not be above n.")
-        at_most("n", n * self.prompt_count, settings.limits.n, "limits.n, over all prompts")
+        at_most("n", n * len(self.prompt), settings.limits.n, "limits.n, over all prompts")
         tasks: list[TextTask] = []
         for i, prompt in enumerate(self.prompt):
             check_text("prompt", [prompt], settings.limits.prompt_chars)

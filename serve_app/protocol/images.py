@@ -27,6 +27,7 @@ from serve_app.protocol.common import (
     Seed,
     Whole,
     draw_seed,
+    optional,
 )
 from serve_app.tasks import (
     Adapter,
@@ -57,13 +58,12 @@ class ImageExtension(DiffusionExtension):
 
     OF_FAMILIES = ("true_cfg_scale", "strength")
 
-    seed: Seed | None = Field(default=None, description="Image i is drawn with seed + i.")
-    true_cfg_scale: Guidance | None = Field(
-        default=None, description="How strong a negative prompt is with FLUX.1 and Kontext; 400 for others."
+    seed: Seed | None = optional("Image i is drawn with seed + i.")
+    true_cfg_scale: Guidance | None = optional(
+        "How strong a negative prompt is with FLUX.1 and Kontext; 400 for others."
     )
-    strength: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None,
-        description="How far an edit may go from its image, 0.75 by default; 400 for models that do not begin with it.",
+    strength: Annotated[float, Field(gt=0, le=1)] | None = optional(
+        "How far an edit may go from its image, 0.75 by default; 400 for models that do not begin with it."
     )
 
 
@@ -103,24 +103,19 @@ class ImageRequest(DiffusionRequest):
     """What generations and edits have in common; unknown top-level fields are ignored."""
 
     n: Annotated[Annotated[int, Field(ge=1, le=10), Whole] | None, Bound("n", default=1)] = None
-    response_format: Literal["url", "b64_json"] | None = Field(
-        default=None,
-        description="url by default, but b64_json in a stream and in requests that use a field only gpt-image has.",
+    response_format: Literal["url", "b64_json"] | None = optional(
+        "url by default, but b64_json in a stream and in requests that use a field only gpt-image has."
     )
     output_format: Annotated[ImageFormat | None, Bound(default="output_format")] = None
-    output_compression: Annotated[int, Field(ge=0, le=100), Whole] | None = Field(
-        default=None, description="Quality of JPEG and WebP, 100 by default; PNG is lossless."
+    output_compression: Annotated[int, Field(ge=0, le=100), Whole] | None = optional(
+        "Quality of JPEG and WebP, 100 by default; PNG is lossless."
     )
     stream: bool | None = None
-    partial_images: Annotated[int, Field(ge=0, le=3), Whole] | None = Field(
-        default=None, description="Previews in a stream."
-    )
+    partial_images: Annotated[int, Field(ge=0, le=3), Whole] | None = optional("Previews in a stream.")
     safety_identifier: Label | None = None
-    style: Literal["vivid", "natural"] | None = Field(default=None, description="Accepted and ignored.")
-    background: Literal["transparent", "opaque", "auto"] | None = Field(
-        default=None, description="Accepted; images are opaque."
-    )
-    moderation: Literal["low", "auto"] | None = Field(default=None, description="Accepted and ignored.")
+    style: Literal["vivid", "natural"] | None = optional("Accepted and ignored.")
+    background: Literal["transparent", "opaque", "auto"] | None = optional("Accepted; images are opaque.")
+    moderation: Literal["low", "auto"] | None = optional("Accepted and ignored.")
     nvext: ImageExtension | None = None
 
     def wants_bytes(self, settings: ImageSettings) -> bool:
@@ -175,8 +170,8 @@ class GenerationRequest(ImageRequest):
         "an image is edited at POST /v1/images/edits, or given here as input_reference to start from.",
     )
 
-    input_reference: Reference | None = Field(
-        default=None, description="An image to start from: an https or data URL, or in multipart an upload."
+    input_reference: Reference | None = optional(
+        "An image to start from: an https or data URL, or in multipart an upload."
     )
 
 
@@ -190,11 +185,9 @@ class EditRequest(ImageRequest):
     ELSEWHERE: ClassVar = {"input_reference": "the image to edit is 'image'."}
 
     image: EditImage | SkipJsonSchema[None] = None
-    images: References | SkipJsonSchema[None] = Field(
-        default=None, description="The same as image, as newer clients send it."
-    )
-    mask: Reference | None = Field(default=None, description="Its transparent parts are drawn anew.")
-    input_fidelity: Literal["high", "low"] | None = Field(default=None, description="Accepted and ignored.")
+    images: References | SkipJsonSchema[None] = optional("The same as image, as newer clients send it.")
+    mask: Reference | None = optional("Its transparent parts are drawn anew.")
+    input_fidelity: Literal["high", "low"] | None = optional("Accepted and ignored.")
 
     @property
     def input_urls(self) -> tuple[str, list[str]]:

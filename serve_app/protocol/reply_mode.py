@@ -22,6 +22,8 @@ class ReplyMode:
     applied: str = ""
 
 
+ONLY_DYNAMOS = ("nvext", "response_format", "stream", "output_format")
+"""Fields that only Dynamo's clients send. Their calls are synchronous."""
 _WAIT = re.compile(r'wait(?:\s*=\s*"?([0-9]{1,9})"?)?$')
 
 
@@ -42,7 +44,7 @@ def choose_reply_mode(
         return ReplyMode("job", applied="respond-async")
     if streams or waits:
         return ReplyMode("events" if streams else "wait", sync_wait_s, applied="wait" if waits else "")
-    synchronous = not is_form and sounds_synchronous(data)
+    synchronous = not is_form and any(data.get(name) is not None for name in ONLY_DYNAMOS)
     return ReplyMode("wait", sync_wait_s) if synchronous else ReplyMode("job")
 
 
@@ -56,8 +58,3 @@ def _preferences(prefer: str) -> tuple[bool, bool, int | None]:
         elif not waits and (found := _WAIT.match(preference)):  # the first of a name counts: RFC 7240, section 2
             waits, seconds = True, int(found[1]) if found[1] else None
     return asynchronous, waits, seconds
-
-
-def sounds_synchronous(data: Mapping[str, Any]) -> bool:
-    """Whether a body has fields that only Dynamo's clients send. Their calls are synchronous."""
-    return any(data.get(name) is not None for name in ("nvext", "response_format", "stream", "output_format"))

@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_jsona
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.model_settings import TextSettings
-from serve_app.protocol.common import Annotations, Bound, Count, Label, NvExt, Whole, Wire
+from serve_app.protocol.common import Annotations, Bound, Count, Label, NvExt, Whole, Wire, optional
 from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTask
 
 MAX_STOPS = 4
@@ -82,17 +82,13 @@ class Only:
 class TextExtension(DynamoHints):
     """`nvext` of chat and completions."""
 
-    annotations: Annotations | None = Field(
-        default=None,
-        description=f"'{DENOISING}' adds an event for each block's start and each denoising step to a stream; "
-        "others do nothing.",
+    annotations: Annotations | None = optional(
+        f"'{DENOISING}' adds an event for each block's start and each denoising step to a stream; others do nothing."
     )
-    ignore_eos: bool | None = Field(default=None, description="Go on to max_tokens over end-of-sequence tokens.")
-    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1), Whole] | None = Field(
-        default=None, description="-1 or 0: no limit."
-    )
-    use_raw_prompt: bool | None = Field(default=None, description="Take the messages without the chat template.")
-    greed_sampling: bool | None = Field(default=None, description="Always take the likeliest token.")
+    ignore_eos: bool | None = optional("Go on to max_tokens over end-of-sequence tokens.")
+    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1), Whole] | None = optional("-1 or 0: no limit.")
+    use_raw_prompt: bool | None = optional("Take the messages without the chat template.")
+    greed_sampling: bool | None = optional("Always take the likeliest token.")
 
 
 class StreamOptions(BaseModel):
@@ -125,7 +121,7 @@ Stop = Annotated[
 class TextRequest(Wire):
     """The fields that chat and completions have in common."""
 
-    model: str | None = Field(default=None, description="May be left out where one text model is served.")
+    model: str | None = optional("May be left out where one text model is served.")
     max_tokens: Annotated[Count | None, Bound("max_tokens", default="max_tokens")] = None
     stop: Stop | None = None
     stream: bool | None = None
@@ -145,11 +141,6 @@ class TextRequest(Wire):
     def most_tokens(self) -> int | None:
         """How long the text may get."""
         return self.max_tokens
-
-    @property
-    def prompt_count(self) -> int:
-        """How many texts the model goes on from, each with `n` choices."""
-        return 1
 
     def ignored_hints(self) -> list[str]:
         """Names that were sent and do nothing here: Dynamo's keys and unknown fields."""
@@ -219,18 +210,6 @@ class TextAnswer(TypedDict):
     nvext: TextReport
 
 
-def usage(ends: Sequence[TextEnd], prompts: int = 1) -> Usage:
-    """Tokens of all choices. Each of the `prompts` counts once, however many choices it has."""
-    per_prompt = len(ends) // prompts
-    prompt_tokens = sum(end.prompt_tokens for end in ends[::per_prompt])
-    completion_tokens = sum(end.completion_tokens for end in ends)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-    }
-
-
 @dataclass(kw_only=True)
 class TextAnswers(ABC):
     """Makes the answer to one request, whole or in chunks: what chat and completions share."""
@@ -256,7 +235,7 @@ class TextAnswers(ABC):
         """The answer that is no stream."""
         ends = [result.end for result in results]
         choices = [self.whole_choice(index, result) for index, result in enumerate(results)]
-        return self._head(self.WHOLE, choices) | {"usage": usage(ends, self.asked.prompt_count), **self._report(ends)}
+        return self._head(self.WHOLE, choices) | {"usage": self._usage(ends), **self._report(ends)}
 
     def block(self, index: int, text: str) -> dict[str, Any]:
         """A finished block."""
@@ -276,7 +255,7 @@ class TextAnswers(ABC):
 
     def last(self, ends: Sequence[TextEnd]) -> list[dict[str, Any]]:
         """The chunk of usage that ends a stream, if it was asked for."""
-        return [self._chunk() | {"usage": usage(ends, self.asked.prompt_count)}] if self._shows_usage else []
+        return [self._chunk() | {"usage": self._usage(ends)}] if self._shows_usage else []
 
     @property
     def _shows_usage(self) -> bool:
@@ -287,6 +266,16 @@ class TextAnswers(ABC):
 
     def _head(self, kind: str, choices: Sequence[Any]) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": list(choices)}
+
+    def _usage(self, ends: Sequence[TextEnd]) -> Usage:
+        """Tokens of all choices. Each prompt counts once, however many choices it has."""
+        prompt_tokens = sum(end.prompt_tokens for end in ends[:: self.asked.n or 1])
+        completion_tokens = sum(end.completion_tokens for end in ends)
+        return {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        }
 
     def _report(self, ends: Sequence[TextEnd]) -> dict[str, TextReport]:
         """`nvext`: how the text was made, over all of `ends`."""

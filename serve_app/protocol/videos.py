@@ -29,6 +29,7 @@ from serve_app.protocol.common import (
     check_bounds,
     check_not_blank,
     draw_seed,
+    optional,
 )
 from serve_app.protocol.images import Reference, URLOf
 from serve_app.tasks import Adapter, Origin, Precision, VideoTask
@@ -53,21 +54,19 @@ class VideoNvExt(DiffusionExtension):
 
     OF_FAMILIES = ("flow_shift",)
 
-    width: Annotated[Count | None, SIDE] = Field(
-        default=None, description="Pixels, even; with height it wins over size."
+    width: Annotated[Count | None, SIDE] = optional("Pixels, even; with height it wins over size.")
+    fps: Annotated[Count | None, Bound("fps", default="fps")] = optional("Frames a second.")
+    num_frames: Annotated[Count | None, Bound("frames", default="num_frames")] = optional(
+        "Exact number of frames; wins over seconds x fps."
     )
-    fps: Annotated[Count | None, Bound("fps", default="fps")] = Field(default=None, description="Frames a second.")
-    num_frames: Annotated[Count | None, Bound("frames", default="num_frames")] = Field(
-        default=None, description="Exact number of frames; wins over seconds x fps."
+    boundary_ratio: Annotated[float, Field(ge=0, le=1)] | None = optional(
+        "Where a two-expert model changes expert; 400 for others."
     )
-    boundary_ratio: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None, description="Where a two-expert model changes expert; 400 for others."
+    guidance_scale_2: Guidance | None = optional(
+        "Guidance of the low-noise expert of a two-expert model; 400 for others."
     )
-    guidance_scale_2: Guidance | None = Field(
-        default=None, description="Guidance of the low-noise expert of a two-expert model; 400 for others."
-    )
-    flow_shift: Annotated[float, Field(gt=0, le=100)] | None = Field(
-        default=None, description="How long Wan stays at high noise: more for larger videos; 400 for others."
+    flow_shift: Annotated[float, Field(gt=0, le=100)] | None = optional(
+        "How long Wan stays at high noise: more for larger videos; 400 for others."
     )
 
 
@@ -80,13 +79,10 @@ class VideoRequest(DiffusionRequest):
         "video": "no model here changes a video.",
     }
 
-    seconds: WholeSeconds = Field(default=None, description="Length in whole seconds, as a number or a string.")
-    input_reference: Reference | None = Field(
-        default=None, description="The first frame: an https or data URL, or in multipart an upload."
-    )
-    last_frame: Reference | None = Field(
-        default=None,
-        description="The last frame, given as input_reference is, for models that go from one to the other.",
+    seconds: WholeSeconds = optional("Length in whole seconds, as a number or a string.")
+    input_reference: Reference | None = optional("The first frame: an https or data URL, or in multipart an upload.")
+    last_frame: Reference | None = optional(
+        "The last frame, given as input_reference is, for models that go from one to the other."
     )
     response_format: Literal["url", "b64_json"] | None = None
     output_format: Literal["mp4"] | None = None
@@ -107,10 +103,10 @@ class VideoRequest(DiffusionRequest):
         size = self.asked_size(limits)
         shared = self.shared_fields(settings, asked, size or (defaults.width, defaults.height))
         if size:
-            _check_even("size", *size, limits)
+            _check_even("size", limits, *size)
         for name, side in (("width", asked.width), ("height", asked.height)):
             if side is not None:
-                _check_even(self.place(name), side, side, limits)
+                _check_even(self.place(name), limits, side)
         if asked.negative_prompt:
             check_not_blank(self.place("negative_prompt"), asked.negative_prompt)
         fps = asked.fps or min(defaults.fps, limits.fps)
@@ -144,9 +140,7 @@ class VideoRequest(DiffusionRequest):
 class ListQuery(Wire):
     """The query of GET /v1/videos."""
 
-    after: str | None = Field(
-        default=None, pattern=r"^video_[0-9a-f]{32}$", description="The last id of the page before."
-    )
+    after: Annotated[str, Field(pattern=r"^video_[0-9a-f]{32}$")] | None = optional("The last id of the page before.")
     limit: int = Field(default=20, ge=1, le=100)
     order: Literal["asc", "desc"] = Field(default="desc", description="By the time of creation.")
 
@@ -172,10 +166,9 @@ def check_stored(task: VideoTask, settings: VideoSettings) -> None:
         check_adapter(settings, adapter.name, "nvext.adapters")
 
 
-def _check_even(param: str, width: int, height: int, limits: VideoLimits) -> None:
+def _check_even(param: str, limits: VideoLimits, *sides: int) -> None:
     """H.264 in yuv420p keeps one colour for 2x2 pixels: sides must be even."""
-    if width % 2 or height % 2:
-        sides = dict.fromkeys((width, height)) if param != "size" else (width, height)
+    if any(side % 2 for side in sides):
         given = "x".join(str(side) for side in sides)
         even = "x".join(str(_even(side, limits.max_side)) for side in sides)
         raise InvalidRequest(

@@ -184,7 +184,7 @@ def chat_answers(**fields: Any) -> ChatAnswers:
 
 def test_an_answer_counts_the_prompt_once_and_sums_the_rest() -> None:
     results = [TextResult(text=text, end=END) for text in ("a", "b")]
-    answer = chat_answers(nvext={"cache_salt": "x"}).whole(results)
+    answer = chat_answers(n=2, nvext={"cache_salt": "x"}).whole(results)
     assert [choice["message"]["content"] for choice in answer["choices"]] == ["a", "b"]
     assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 16, "total_tokens": 19}
     assert answer["nvext"] == {

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -31,7 +31,7 @@ EXAMPLE_KEY = "media/page"
 """A key used only to learn the origin of the store's URLs. No object has it."""
 
 
-def routes(services: Services, endpoints: Sequence[Endpoint]) -> list[BaseRoute]:
+def routes(services: Services, endpoints: Sequence[Endpoint]) -> list[Route]:
     described = orjson.dumps(document(services.settings, endpoints))
 
     async def openapi(request: Request) -> Response:
@@ -44,7 +44,7 @@ def routes(services: Services, endpoints: Sequence[Endpoint]) -> list[BaseRoute]
     return [Route("/openapi.json", openapi, methods=["GET"]), *docs, *page]
 
 
-def _page_routes(path: str, folder: str, store: ObjectStore) -> list[BaseRoute]:
+def _page_routes(path: str, folder: str, store: ObjectStore) -> list[Route]:
     """Routes that answer `path` with the index.html of `ingress/<folder>/`, and /<folder>/... with its other files."""
     files = PageFiles(folder, store)
 

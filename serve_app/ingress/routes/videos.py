@@ -172,12 +172,10 @@ class Videos:
         model = self._services.choose(VideoSettings, source.task.model)
         check_stored(replace(source.task, prompt=asked.prompt), model.settings)
         id = new_job_id()
-        old_keys = (source.task.input_key, source.task.last_frame_key)
-        first, last = (key if old else None for key, old in zip(input_keys(_owner(request), id), old_keys, strict=True))
-        again = origin_of(request, id)
-        task = replace(source.task, **again, prompt=asked.prompt, input_key=first, last_frame_key=last)
-        copied = {new: old for new, old in zip((first, last), old_keys, strict=True) if new and old}
-        frames = {new: await self._services.store.get(old) for new, old in copied.items()}
+        of_frames = zip(("input_key", "last_frame_key"), input_keys(_owner(request), id), strict=True)
+        keys = {name: key for name, key in of_frames if getattr(source.task, name)}
+        task = replace(source.task, **origin_of(request, id), prompt=asked.prompt, **keys)
+        frames = {key: await self._services.store.get(getattr(source.task, name)) for name, key in keys.items()}
         make = partial(self._dispatcher.create, model, task, frames, remixed_from=source.id, user=source.user)
         return await self._answer(request, await self._once.job(request, asked, task.id, make))
 
