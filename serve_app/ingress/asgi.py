@@ -65,7 +65,7 @@ def guard(app: ASGIApp, services: Services, keys: Keys | None, origins: Origins)
         if (preflight := origins.preflight(method, headers)) is not None:
             await preflight(scope, receive, send)
             return
-        state["caller"] = caller_of(keys, path, scope)
+        state["caller"] = caller_of(keys, path, headers, scope["query_string"])
         with ExitStack() as held:
             # requests without a key reach only open paths and signed URLs; counted together, one client could use up
             # the quota of all

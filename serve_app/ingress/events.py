@@ -53,10 +53,10 @@ class EventStream:
 
     async def _pump(self, scope: Scope, send: Send, gone: asyncio.Task[None]) -> None:
         started = False
-        following: asyncio.Task[bytes] | None = None
+        following: asyncio.Future[bytes] | None = None
         try:
             while True:
-                following = following or asyncio.create_task(_next(self._events))
+                following = following or asyncio.ensure_future(anext(self._events, b""))
                 await asyncio.wait({following, gone}, timeout=self._keep_alive_s, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     return
@@ -77,11 +77,7 @@ class EventStream:
                     await following
 
 
-async def _next(events: AsyncGenerator[bytes, None]) -> bytes:
-    return await anext(events, b"")
-
-
-def _outcome(finished: asyncio.Task[bytes], scope: Scope, started: bool) -> tuple[bytes, bool]:
+def _outcome(finished: asyncio.Future[bytes], scope: Scope, started: bool) -> tuple[bytes, bool]:
     """The next bytes to send and whether they are the last. An error before the first byte is raised."""
     error = finished.exception()
     if error is None:

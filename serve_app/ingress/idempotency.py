@@ -169,20 +169,14 @@ class Idempotency:
     ) -> Job:
         """A first try notes its job by the request's fingerprint; a retry looks it up."""
         name = _name(owner, hashlib.sha256(f"retry {print_}".encode()).hexdigest())
-        if is_retry and (job := await self._remembered(owner, name)) is not None:
-            return job
+        if is_retry:
+            with suppress(ObjectNotFound, JobNotFound):
+                before = orjson.loads(await self._store.get(name))
+                job = await self._jobs.get(owner, before["job_id"])
+                if job.status != "failed" and await self._jobs.now() - before["created_at"] <= RETRY_WINDOW_S:
+                    return job
         await self._store.put(name, orjson.dumps({"job_id": id, "created_at": await self._jobs.now()}))
         return await make()
-
-    async def _remembered(self, owner: str, name: str) -> Job | None:
-        try:
-            before = orjson.loads(await self._store.get(name))
-            if await self._jobs.now() - before["created_at"] > RETRY_WINDOW_S:
-                return None
-            job = await self._jobs.get(owner, before["job_id"])
-        except (ObjectNotFound, JobNotFound):
-            return None
-        return None if job.status == "failed" else job
 
     # --- results that are being made ---
 

@@ -27,7 +27,7 @@ from serve_app.telemetry import logs, metrics, tracing
 logger = logging.getLogger("serve_app.ingress")
 access_log = logging.getLogger("serve_app.access")
 
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """No path of ours holds one; Starlette's routes end in $, which also matches before a line break."""
 PATH_CHARS = "/:@!$&'()*+,;="
@@ -37,7 +37,7 @@ CLIENT_CLOSED = 499
 """Logged if the client left before its answer. It is never sent."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Envelope:
     """Sets `request_id`, `traceparent` and a default `caller` in the request's state; turns errors into responses.
 
@@ -55,15 +55,17 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        send = self.origins.marked(send, Headers(scope=scope))
-        given, traceparent = _ids(scope)
-        request_id = given or f"req_{uuid.uuid4().hex}"
+        headers = Headers(scope=scope)
+        send = self.origins.marked(send, headers)
+        given, traceparent = headers.get("x-request-id", ""), tracing.make_traceparent(headers.get("traceparent", ""))
+        keeps_id = REQUEST_ID.fullmatch(given) is not None
+        request_id = given if keeps_id else f"req_{uuid.uuid4().hex}"
         state = scope.setdefault("state", {})
         state.update(request_id=request_id, caller=PUBLIC, error_code=None)
         # Starlette's router raises its 404 and 405 where it finds an app in the scope, else it answers in plain text
         scope["app"] = self
         status = 0
-        id_header = [(b"x-request-id", request_id.encode())] if self.adds_request_id or not given else []
+        id_header = [(b"x-request-id", request_id.encode())] if self.adds_request_id or not keeps_id else []
 
         async def send_marked(message: Message) -> None:
             nonlocal status
@@ -97,8 +99,8 @@ class Envelope:
             # too late for an error response: the connection must break, or the client takes a part for the whole
             if status:
                 raise
-            headers = raised.headers if isinstance(raised, HTTPException) else None  # the Allow of a 405
-            await error_response(error, headers)(scope, receive, send_marked)
+            allow = raised.headers if isinstance(raised, HTTPException) else None
+            await error_response(error, allow)(scope, receive, send_marked)
         finally:
             self._note(scope, status or CLIENT_CLOSED, time.perf_counter() - began)
             logs.request_id.reset(tokens[0])
@@ -119,14 +121,3 @@ class Envelope:
 def _is_routine(path: str, status: int) -> bool:
     """Whether a request is logged at DEBUG only: polled, and no error but "not ready yet", or a file of the page."""
     return (path in PROBES and (status < 400 or status == 503)) or (path.startswith(PAGE) and status < 400)
-
-
-def _ids(scope: Scope) -> tuple[str, str]:
-    """The caller's request id (empty if missing or invalid) and the traceparent to pass on."""
-    request_id = traceparent = ""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            request_id = value.decode()
-        elif name == b"traceparent":
-            traceparent = value.decode("latin-1")
-    return request_id, tracing.make_traceparent(traceparent)

@@ -267,9 +267,15 @@ def check_side(param: str, side: int, shown: str, *, least: int, most: int) -> N
         )
 
 
-def draw_seed() -> int:
-    """A seed for a request that gave none."""
-    return secrets.randbelow(MAX_SEED + 1)
+def choose_seed(asked: int | None, n: int, param: str) -> int:
+    """The seed asked for, or a new one; the last of `n` results has this seed + n - 1. Raises InvalidRequest."""
+    if asked is None:
+        return secrets.randbelow(MAX_SEED - n + 2)
+    if asked + n - 1 > MAX_SEED:
+        raise InvalidRequest(
+            f"'{param}' is {asked}: the last of {n} images would have a seed above {MAX_SEED}.", param=param
+        )
+    return asked
 
 
 def refuse(param: str, why: str) -> UnsupportedParameter:
@@ -335,9 +341,9 @@ class DiffusionRequest(Wire):
         return width, height
 
     def shared_fields(
-        self, settings: ImageSettings | VideoSettings, asked: DiffusionExtension, size: tuple[int, int]
+        self, settings: ImageSettings | VideoSettings, asked: DiffusionExtension, size: tuple[int, int], n: int = 1
     ) -> dict[str, Any]:
-        """The fields that tasks for images and videos share; `size` is for a side that `asked` leaves out.
+        """The fields that tasks for images and videos share, `n` of them; `size` is for a side that `asked` leaves out.
 
         Each is what the caller says, else the preset of the quality asked for, else the settings' defaults, else None.
         Raises InvalidRequest that names a limit, and for an adapter that the model lacks.
@@ -356,6 +362,7 @@ class DiffusionRequest(Wire):
             "prompt": self.prompt,
             "width": asked.width or size[0],
             "height": asked.height or size[1],
+            "seed": choose_seed(asked.seed, n, self.place("seed")),
             "num_inference_steps": asked.num_inference_steps or usual_steps,
             "guidance_scale": next((scale for scale in scales if scale is not None), None),
             "parameters": {name: value for name in asked.OF_FAMILIES if (value := getattr(asked, name)) is not None},

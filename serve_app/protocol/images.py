@@ -18,7 +18,6 @@ from serve_app.media.images import ImageInfo
 from serve_app.model_settings import ImageLimits, ImageSettings
 from serve_app.protocol.common import (
     AUTO,
-    MAX_SEED,
     Bound,
     DiffusionExtension,
     DiffusionRequest,
@@ -26,7 +25,6 @@ from serve_app.protocol.common import (
     Label,
     Seed,
     Whole,
-    draw_seed,
     optional,
 )
 from serve_app.tasks import (
@@ -140,17 +138,15 @@ class ImageRequest(DiffusionRequest):
         `images` and `mask` are the checked files of an edit.
         """
         limits, defaults = settings.limits, settings.defaults
-        ext = self.nvext or NO_EXTENSION
+        ext, n = self.nvext or ImageExtension(), self.n or 1
         usual = (defaults.width, defaults.height)
         size = self.asked_size(limits) or (_fitted(images[0], limits) if images else usual)
-        shared = self.shared_fields(settings, ext, size)
-        n = self.n or 1
+        shared = self.shared_fields(settings, ext, size, n)
         negative = ext.negative_prompt or ""
         output_format = self.output_format or defaults.output_format
         return ImageTask(
             **origin,
             **shared,
-            seed=_seed(ext.seed, n, self.place("seed")),
             n=n,
             negative_prompt=negative if negative.strip() else None,
             output_format=output_format,
@@ -196,19 +192,6 @@ class EditRequest(ImageRequest):
             raise InvalidRequest("'images' is given beside 'image'; send one of them.", param="images")
         field, given = ("images", self.images) if self.images else ("image", self.image)
         return field, [reference.image_url for reference in given or ()]
-
-
-NO_EXTENSION = ImageExtension()
-
-
-def _seed(asked: int | None, n: int, param: str) -> int:
-    if asked is None:
-        return min(draw_seed(), MAX_SEED - n + 1)
-    if asked + n - 1 > MAX_SEED:
-        raise InvalidRequest(
-            f"'{param}' is {asked}: the last of {n} images would have a seed above {MAX_SEED}.", param=param
-        )
-    return asked
 
 
 def _fitted(image: ImageInfo, limits: ImageLimits) -> tuple[int, int]:

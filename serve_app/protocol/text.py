@@ -150,7 +150,7 @@ class TextRequest(Wire):
 
     def make_task(self, settings: TextSettings, **given: Any) -> TextTask:
         """A task of `given`, with the model and the sampling fields of this request."""
-        ext = self.nvext or NO_EXTENSION
+        ext = self.nvext or TextExtension()
         greedy = bool(ext.greed_sampling)
         return TextTask(
             **given,
@@ -165,9 +165,6 @@ class TextRequest(Wire):
             ignore_eos=bool(ext.ignore_eos),
             show_steps=bool(self.stream) and DENOISING in (ext.annotations or ()),
         )
-
-
-NO_EXTENSION = TextExtension()
 
 
 def fan_out(task: TextTask, n: int) -> list[TextTask]:

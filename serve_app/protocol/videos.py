@@ -28,7 +28,6 @@ from serve_app.protocol.common import (
     check_adapter,
     check_bounds,
     check_not_blank,
-    draw_seed,
     optional,
 )
 from serve_app.protocol.images import Reference, URLOf
@@ -115,7 +114,6 @@ class VideoRequest(DiffusionRequest):
             **shared,
             num_frames=self._frames(fps, limits) or min(defaults.num_frames, limits.frames),
             fps=fps,
-            seed=draw_seed() if asked.seed is None else asked.seed,
             negative_prompt=defaults.negative_prompt if asked.negative_prompt is None else asked.negative_prompt,
             guidance_scale_2=asked.guidance_scale_2,
             boundary_ratio=asked.boundary_ratio,
