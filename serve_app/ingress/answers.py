@@ -2,8 +2,6 @@
 this server's address as the caller sees it.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

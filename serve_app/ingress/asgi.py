@@ -2,8 +2,6 @@
 bodies and the gate) and inside the envelope. Runs with Ray and without.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, asynccontextmanager
 

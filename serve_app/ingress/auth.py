@@ -4,13 +4,12 @@ Keeps SHA-256 digests only, and compares the digest of what came with every one 
 of what a caller may do: that is decided by the owner part of each key and job.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from starlette.datastructures import Headers
 
@@ -32,7 +31,7 @@ class Keys:
         self._callers = {digest: Caller(owner=owner_of(name), name=name) for digest, name in names.items()}
 
     @classmethod
-    def load(cls, access: AccessSettings) -> Keys | None:
+    def load(cls, access: AccessSettings) -> Self | None:
         """The keys that the settings name; None where they name none. ValueError for what cannot be read: a server
         that was told to ask for keys must not start without them."""
         if access.keys_env is None and access.keys_file is None:

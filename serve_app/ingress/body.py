@@ -7,8 +7,6 @@ large for a float (1e400) is valid and becomes infinite; the models refuse it by
 forms.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

@@ -1,7 +1,5 @@
 """The ingress as a Ray Serve deployment: wires the HTTP application to handles, the store and the jobs."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 

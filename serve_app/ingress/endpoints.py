@@ -1,7 +1,5 @@
 """One declaration for each endpoint: its route and its entry in /openapi.json are both made from it."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Answers with a stored object: ranges, validators, and headers that stop browsers from running it."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from email.utils import formatdate

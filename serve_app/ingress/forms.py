@@ -4,8 +4,6 @@
 value stays a string. Knows no HTTP: it gets a body that is already bounded.
 """
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from typing import Any, cast

@@ -5,8 +5,6 @@ fields and the digest of each file, never bytes, for a client draws a new multip
 that failed is run again, not replayed. A stream with a key runs whole, and its events are made from its result.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

@@ -3,8 +3,6 @@
 One pure ASGI layer: Starlette's BaseHTTPMiddleware would cost a task and two queues for each request.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import time

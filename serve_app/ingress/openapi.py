@@ -4,8 +4,6 @@ Limits become bounds, served models become enums, and kinds without a model have
 dict out. What the running code does beyond the models (an even width) stands in descriptions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Literal

@@ -5,8 +5,6 @@ nothing but the Host header (which a page cannot choose: DNS rebinding ends ther
 such a request from the owner's. Who holds a key is trusted by it. https://fetch.spec.whatwg.org/#http-cors-protocol
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from ipaddress import ip_address

@@ -4,8 +4,6 @@ The rate is a sliding window: never more than the limit in any 60 seconds. With 
 up to the limit from each; one shared count would cost every request a round trip.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections import deque

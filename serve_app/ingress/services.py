@@ -4,24 +4,20 @@
 process. Knows neither Ray nor HTTP.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from serve_app.errors import InvalidRequest, ModelNotFound
 from serve_app.ingress.idempotency import Idempotency
 from serve_app.ingress.quotas import Gate
+from serve_app.jobs import JobStore
 from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.protocol.errors import SHOWN_CHARS
 from serve_app.settings import Settings
+from serve_app.storage import ObjectStore
 from serve_app.tasks import PUBLIC_CALLER, Kind, ModelCard
 from serve_app.work import Load
-
-if TYPE_CHECKING:
-    from serve_app.jobs import JobStore
-    from serve_app.storage import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ class ServedModel(Generic[S]):
     load: Load
 
     @classmethod
-    def of(cls, name: str, settings: S, client: ModelClient) -> ServedModel[S]:
+    def of(cls, name: str, settings: S, client: ModelClient) -> "ServedModel[S]":
         """The model of that name with no work under way."""
         return cls(name=name, settings=settings, client=client, load=Load.of(settings))
 

@@ -2,8 +2,6 @@
 videos, the quality that is asked for, and adapters (LoRA).
 """
 
-from __future__ import annotations
-
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The wire models of POST /v1/completions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """Turns pydantic's ValidationError into an InvalidRequest with a plain message and a `param`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType

@@ -1,7 +1,5 @@
 """The wire models of POST /v1/images/generations and /v1/images/edits: OpenAI's, with Dynamo's `nvext`."""
 
-from __future__ import annotations
-
 import base64
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The wire models of GET /v1/models and /v1/models/{id}."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12

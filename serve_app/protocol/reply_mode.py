@@ -1,7 +1,5 @@
 """How a POST /v1/videos is answered: as a job, after the video is made, or by events. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What chat and completions share: sampling fields, OpenAI's fields that no diffusion language model has, and usage."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

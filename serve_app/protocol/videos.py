@@ -4,11 +4,9 @@ Pure: turns a request into a VideoTask and a job into what a caller sees. Knows 
 engine: where a result can be fetched comes in as a function.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Container, Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field
 from typing_extensions import Unpack
@@ -232,7 +230,7 @@ class Video(BaseModel):
     nvext: VideoFacts
 
     @classmethod
-    def from_job(cls, job: Job, url_of: URLOf, *, is_served: bool, b64_json: str | None = None) -> Video:
+    def from_job(cls, job: Job, url_of: URLOf, *, is_served: bool, b64_json: str | None = None) -> Self:
         """`url_of` says where the file can be fetched; with `b64_json` the file itself stands in `data` instead.
 
         `is_served`: whether the job's model is served here at present.
@@ -284,7 +282,7 @@ class VideoList(BaseModel):
     has_more: bool
 
     @classmethod
-    def from_page(cls, page: Page, url_of: URLOf, served: Container[str]) -> VideoList:
+    def from_page(cls, page: Page, url_of: URLOf, served: Container[str]) -> Self:
         """`served` holds the ids of the models that are served here."""
         videos = [Video.from_job(job, url_of, is_served=job.task.model in served) for job in page.jobs]
         ids = [video.id for video in videos] or [None]

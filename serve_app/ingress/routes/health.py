@@ -1,7 +1,5 @@
 """GET /health (this process lives), /ready (requests will be served) and /metrics."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from starlette.requests import Request

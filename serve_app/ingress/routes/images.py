@@ -1,7 +1,5 @@
 """POST /v1/images/generations and /v1/images/edits."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing

@@ -1,7 +1,5 @@
 """GET /v1/media/{path}: results in a local store, whose keys begin with media/. S3's are fetched from S3 itself."""
 
-from __future__ import annotations
-
 from starlette.requests import Request
 from starlette.responses import Response
 

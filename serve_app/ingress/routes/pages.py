@@ -8,8 +8,6 @@ script and style, @scalar/api-reference 1.46.4 3.6 MB, this 12 KB; and it shows 
 and events.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from urllib.parse import urlsplit

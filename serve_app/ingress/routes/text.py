@@ -1,7 +1,5 @@
 """POST /v1/chat/completions and /v1/completions, which share everything but the wire format."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence

@@ -1,7 +1,5 @@
 """/v1/videos: everything is a job, and a synchronous request waits on one."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import math
