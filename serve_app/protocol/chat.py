@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from typing_extensions import TypedDict, Unpack  # pydantic wants it before Python 3.12
 
 from serve_app.model_settings import MAX_MESSAGES, TextSettings
@@ -34,8 +34,6 @@ Parts = Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
 
 class ChatMessage(BaseModel):
     """One message; its text parts are joined. Names and tool calls are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
 
     role: Role
     content: Annotated[str, BeforeValidator(text_parts, json_schema_input_type=str | Parts | None)] = ""

@@ -66,8 +66,6 @@ class ImageExtension(DiffusionExtension):
 class ImageReference(BaseModel):
     """OpenAI's reference object, of which `image_url` is served."""
 
-    model_config = ConfigDict(extra="ignore")
-
     image_url: str = Field(min_length=1)
 
 
