@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from ray.serve.config import AutoscalingContext
 
 from serve_app.work import Demand, leaning
-
-if TYPE_CHECKING:
-    from ray.serve.config import AutoscalingContext
 
 WANTED = "_replicas_wanted"
 REPLICA_S = "_replica_seconds"

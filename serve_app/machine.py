@@ -44,7 +44,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     for name, model in settings.served.items():
         if model.kind == "video":
             yield from _find(f"models.{name}", check_encoder)
-    if settings.telemetry.otlp_endpoint and importlib.util.find_spec("opentelemetry") is None:
+    if settings.telemetry.otlp_endpoint and importlib.util.find_spec("opentelemetry.exporter.otlp") is None:
         yield "telemetry.otlp_endpoint", "needs the extra `otel`, which is not installed"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def test_what_is_missing(args: dict[str, Any], expected: str, tmp_path: Path) ->
     assert len(found) == 1, found
     assert expected in found[0]
     assert problems({"home": str(tmp_path), **args}, here=False) == []
+
+
+def test_spans_need_the_extra_that_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = {"telemetry": {"otlp_endpoint": "http://127.0.0.1:4318"}}
+    assert problems(traced) == []
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp", None)  # as where it is not installed
+    [found] = problems(traced)
+    assert found.endswith("args.telemetry.otlp_endpoint: needs the extra `otel`, which is not installed")
 
 
 def test_the_home_of_compilers_is_writable() -> None:
