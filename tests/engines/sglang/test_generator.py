@@ -1,0 +1,161 @@
+"""What is asked of SGLang's workers and what becomes of it. The workers are played (tests/gpu has the real ones)."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from serve_app.engines.sglang import stopping
+from serve_app.engines.sglang.generator import Generator
+from serve_app.errors import EngineDied, GenerationFailed
+from tests.engines.sglang.played import install
+
+DIFFUSION = "sglang.multimodal_gen.runtime.entrypoints.diffusion_generator"
+CLIENT = "sglang.multimodal_gen.runtime.scheduler_client"
+
+
+class Workers:
+    """One process, a client that reaches it, and the socket of its reports. It answers when told to."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(["sleep", "60"])
+        self.server_args = SimpleNamespace(pipeline_config=None, progress_endpoint="ipc://reports")
+        self.local_scheduler_process: Any = [SimpleNamespace(pid=self.process.pid, name="worker-0")]
+        self.context = None
+        self.asked: list[Any] = []
+        self.reports: list[tuple[str, int, int]] = []
+        self.answer: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
+        self.folder = Path()
+
+    def from_pretrained(self, *, output_path: str, **_: object) -> Workers:
+        self.folder = Path(output_path)
+        return self
+
+    def initialize(self, args: object) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+    async def forward(self, message: Any) -> Any:
+        self.asked.append(message)
+        return await self.answer
+
+    async def ping(self) -> bool:
+        return True
+
+    # the socket
+    def socket(self, kind: object) -> Workers:
+        return self
+
+    def bind(self, endpoint: str) -> None: ...
+
+    def close(self, linger: int) -> None: ...
+
+    def poll(self, timeout: int) -> bool:
+        return bool(self.reports)
+
+    def recv_json(self) -> tuple[str, int, int]:
+        return self.reports.pop(0)
+
+    def stops(self) -> list[str]:
+        return sorted(file.name for file in self.folder.glob("*.stop"))
+
+    def done(self, error: str | None = None) -> Any:
+        output = SimpleNamespace(error=error, output="pixels")
+        self.answer.set_result(output)
+        return output
+
+
+@pytest.fixture
+async def workers() -> Workers:
+    return Workers()
+
+
+@pytest.fixture
+async def generator(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Any:
+    zmq = {"PULL": 0, "Context": SimpleNamespace(instance=lambda: workers)}
+    client = {"AsyncSchedulerClient": lambda: workers}
+    install(monkeypatch, {DIFFUSION: {"DiffGenerator": workers}, CLIENT: client, "zmq": zmq})
+    monkeypatch.setenv(stopping.FOLDER, "")  # is set anew, and put back
+    generator = Generator({}, allow_fallback=True)
+    yield generator
+    generator.close()
+    workers.process.wait()
+
+
+def request(id: str = "r1") -> Any:
+    return SimpleNamespace(request_id=id)
+
+
+async def until(check: Any) -> None:
+    async with asyncio.timeout(10):
+        while not check():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_an_answer_and_the_fractions_before_it(generator: Generator, workers: Workers) -> None:
+    fractions: list[float] = []
+    workers.reports = [("before", 4, 4), ("r1", 1, 4), ("r1", 2, 4)]
+    asking = asyncio.create_task(generator.ask(request(), fractions.append))
+    await until(lambda: fractions)
+    output = workers.done()
+    assert await asking is output
+    assert (fractions[0], workers.reports, workers.stops()) == (0.5, [], [])
+    [[asked]] = workers.asked
+    assert asked.report_progress is True
+
+
+async def test_one_at_a_time(generator: Generator, workers: Workers) -> None:
+    asking = [asyncio.create_task(generator.ask(request(id), lambda _: None)) for id in ("r1", "r2")]
+    asking.append(asyncio.create_task(generator.control("list")))
+    await until(lambda: workers.asked)
+    assert len(workers.asked) == 1
+    workers.done()
+    await asyncio.gather(*asking)
+    assert workers.asked[2] == "list"
+
+
+async def test_a_cancel_asks_the_worker_to_stop_and_waits_for_it(generator: Generator, workers: Workers) -> None:
+    asking = asyncio.create_task(generator.ask(request(), lambda _: None))
+    await until(lambda: workers.asked)
+    for _ in range(2):
+        asking.cancel()
+        await asyncio.sleep(0)
+    await until(lambda: workers.stops() == ["r1.stop"])
+    assert not asking.done()
+    workers.done(stopping.WORDS)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert workers.stops() == []
+    await generator.check_health()
+
+
+async def test_the_workers_words_are_told(generator: Generator, workers: Workers) -> None:
+    workers.done("CUDA out of memory")
+    with pytest.raises(GenerationFailed, match="CUDA out of memory"):
+        await generator.control("apply")
+    await generator.check_health()
+
+
+async def test_after_a_broken_device_nobody_is_asked_again(generator: Generator, workers: Workers) -> None:
+    workers.done("CUDA error: an illegal memory access")
+    for _ in range(2):
+        with pytest.raises(EngineDied, match="cannot go on: CUDA error"):
+            await generator.control("apply")
+    with pytest.raises(EngineDied):
+        await generator.check_health()
+    assert len(workers.asked) == 1
+
+
+async def test_a_worker_that_ends_fails_its_request(generator: Generator, workers: Workers) -> None:
+    asking = asyncio.create_task(generator.ask(request(), lambda _: None))
+    await until(lambda: workers.asked)
+    workers.process.kill()
+    with pytest.raises(EngineDied, match="worker process worker-0 ended"):
+        await asking
+    with pytest.raises(EngineDied):
+        await generator.control("list")
