@@ -13,7 +13,6 @@ from serve_app.ingress.services import Services
 from serve_app.tasks import StoredObject, Timing
 
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
-SCHEMES = ("http", "https")
 
 
 def json_answer(data: Any, *, status: int = 200, timing: Timing | None = None) -> Response:
@@ -40,7 +39,7 @@ def base_url(request: Request) -> str:
     """Scheme, host and mount path of this request, without a slash at its end."""
     scheme = request.headers.get("x-forwarded-proto", request.scope["scheme"])
     host = request.headers.get("host", "")
-    if scheme not in SCHEMES:
+    if scheme not in ("http", "https"):
         scheme = "http"
     if not HOST.fullmatch(host):
         name, port = request.scope.get("server") or ("localhost", None)

@@ -91,10 +91,6 @@ class ModelState:
     state: Literal["ready", "asleep", "starting", "failed"]
     replicas: int
 
-    @property
-    def is_ready(self) -> bool:
-        return self.state in ("ready", "asleep")
-
 
 Readiness = Callable[[], Awaitable[Mapping[str, ModelState]]]
 """Gives the state of each model by deployment name."""

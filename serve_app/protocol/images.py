@@ -87,10 +87,7 @@ def _listed(value: Any) -> Any:
 
 
 References = Annotated[list[Reference], Field(min_length=1, max_length=MAX_INPUT_IMAGES, fail_fast=True)]
-EditImage = Annotated[
-    References,
-    BeforeValidator(_listed, json_schema_input_type=str | ImageReference | References),
-]
+EditImage = Annotated[References, BeforeValidator(_listed, json_schema_input_type=str | ImageReference | References)]
 
 
 class ImageRequest(DiffusionRequest):

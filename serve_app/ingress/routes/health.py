@@ -13,6 +13,7 @@ from serve_app.ingress.services import AnyServed, ModelState, Services
 from serve_app.scrape import CONTENT_TYPE, Metrics
 
 RETRY_S = 1.0
+READY = ("ready", "asleep")
 Report = dict[str, str | int | float]
 IN_PROCESS = ModelState("ready", 1)
 """The state of a model that lives in this process."""
@@ -29,7 +30,7 @@ def endpoints(services: Services) -> list[Endpoint]:
         services.gate.check()
         states = await services.readiness()
         models = {model.name: _report(model, states.get(model.name, IN_PROCESS)) for model in services.models.values()}
-        if waiting := [name for name, state in states.items() if not state.is_ready]:
+        if waiting := [name for name, state in states.items() if state.state not in READY]:
             request.state.error_code = Unavailable.code
             return error_response(
                 Unavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after_s=RETRY_S), models=models
