@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from serve_app.engines.sglang.adapters import Adapters
 from serve_app.errors import GenerationFailed, UnsupportedParameter
 from serve_app.model_settings import AdapterSettings
 from serve_app.tasks import Adapter
+from tests.engines.sglang.played import install
 
 A, B = Adapter(name="acme/a", scale=0.5), Adapter(name="b", scale=1.0)
 
@@ -65,14 +65,8 @@ class Workers:
 @pytest.fixture(autouse=True)
 def _messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """SGLang's own messages, where it is not installed."""
-    path = "sglang.multimodal_gen.runtime.entrypoints.control_requests"
-    parts = path.split(".")
-    for end in range(1, len(parts)):
-        monkeypatch.setitem(sys.modules, ".".join(parts[:end]), ModuleType(parts[end - 1]))
-    module = ModuleType("control_requests")
-    for message in (SetLoraReq, UnmergeLoraWeightsReq, ListLorasReq):
-        setattr(module, message.__name__, message)
-    monkeypatch.setitem(sys.modules, path, module)
+    messages = {message.__name__: message for message in (SetLoraReq, UnmergeLoraWeightsReq, ListLorasReq)}
+    install(monkeypatch, {"sglang.multimodal_gen.runtime.entrypoints.control_requests": messages})
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from serve_app.errors import ContextLengthExceeded, EngineDied, GenerationFailed
 from serve_app.model_settings import TextSettings
 from serve_app.settings import Settings, resolve
 from serve_app.tasks import Message, TextBlock, TextEnd, TextEvent, TextTask
+from tests.engines.sglang.played import install
 
 LLADA = "inclusionAI/LLaDA2.0-mini-preview"
 
@@ -131,17 +131,9 @@ class Played:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[SGLangTextEngine]:
-    modules: dict[str, dict[str, Any]] = {
-        "sglang.srt.dllm.algorithm": {"algo_name_to_cls": {"LowConfidence": LowConfidence}}
-    }
-    modules["sglang.srt.entrypoints.engine"] = {"Engine": Played}
-    for name, values in modules.items():
-        parts = name.split(".")
-        for end in range(1, len(parts)):
-            monkeypatch.setitem(sys.modules, ".".join(parts[:end]), ModuleType(parts[end - 1]))
-        module = ModuleType(name)
-        module.__dict__.update(values)
-        monkeypatch.setitem(sys.modules, name, module)
+    algorithms = {"algo_name_to_cls": {"LowConfidence": LowConfidence}}
+    entrypoint = {"Engine": Played}
+    install(monkeypatch, {"sglang.srt.dllm.algorithm": algorithms, "sglang.srt.entrypoints.engine": entrypoint})
     before = signal.getsignal(signal.SIGQUIT)
     engine = SGLangTextEngine(TextSettings(model="m", gpus=1, algorithm="LowConfidence"))
     yield engine
