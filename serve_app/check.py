@@ -6,8 +6,6 @@ cluster. With `here` it also checks what this machine lacks (`machine.py`): a fi
 laptop, so GPUs and SGLang that are missing are warnings, which only a start on this machine takes as errors.
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import sys

@@ -3,8 +3,6 @@
 A subcommand's module is imported only when that subcommand runs, so that none of them waits for another's libraries.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 The rest, some hundred lines of a start, stays in the log files. Knows no deployments file.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """What the application reads from environment variables: folders and secrets. No other serving code reads them."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -5,8 +5,6 @@ mind between check and use (DNS rebinding) gains nothing; TLS still verifies the
 compression. What the image is for is not known here. See OWASP's Server-Side Request Forgery Prevention Cheat Sheet.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import re

@@ -5,8 +5,6 @@ A handle's call is cancelled when ours is: Serve cancels the ingress's own task 
 router has not yet handed to a replica would otherwise still run.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -5,8 +5,6 @@ that replicas never write the same one. A drain writes what is left; a crash may
 jobs, HTTP or engines.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

@@ -1,7 +1,5 @@
 """Finds out who listens on a TCP port of this machine. Knows sockets and processes, no Ray."""
 
-from __future__ import annotations
-
 import errno
 import socket
 from contextlib import suppress

@@ -3,8 +3,6 @@
 Read from the pydantic models, so that there is no second list to keep. Knows their shape, not what the keys mean.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterator

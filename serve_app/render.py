@@ -5,8 +5,6 @@ The result is checked as `diffusion-serve check` does, then printed as it stands
 RayService of KubeRay. Knows the shape of these files, not what their keys mean.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

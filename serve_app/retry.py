@@ -1,7 +1,5 @@
 """Calls something again after an error that may pass, with growing pauses. All retry loops of ours use it."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

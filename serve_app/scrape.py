@@ -4,8 +4,6 @@ Asks the metrics agents of all nodes at once. Processes report to them every ten
 answer, so it names nodes by id, never by address.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

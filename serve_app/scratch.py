@@ -5,8 +5,6 @@ operating system takes that back from a process however it ends, in whatever con
 the folder is ours: a name alone says nothing in a place where everyone puts files.
 """
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os

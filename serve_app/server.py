@@ -4,8 +4,6 @@ It says that a port is taken before it starts anything, ends with the replica's 
 or Ctrl-C finishes running requests and refuses new ones (`drain`).
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import os

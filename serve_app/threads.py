@@ -3,8 +3,6 @@
 The event loop's own pool has few threads: a slow name server once took them all, and file access stopped too.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 from collections.abc import Callable

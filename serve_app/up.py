@@ -4,8 +4,6 @@ The options become a deployments file, which is printed, so that it can be kept 
 `server.py`), if this machine has what it asks for.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

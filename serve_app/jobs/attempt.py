@@ -1,7 +1,5 @@
 """An attempt at a job. The replica that runs it is the only writer of its object."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import secrets

@@ -1,7 +1,5 @@
 """Claims of idempotency keys. A claim is an object that is created only if it does not exist yet."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable

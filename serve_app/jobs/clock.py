@@ -4,8 +4,6 @@ Readers' own clocks need not agree. One that was a minute ahead would take every
 writes an object of its own now and then, looks when the store says that was, and counts on from there. Knows no jobs.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import secrets

@@ -4,8 +4,6 @@ The bucket or folder may hold other people's files too: only what has a name tha
 Every function may run twice, also at once: deleting what is gone is no error.
 """
 
-from __future__ import annotations
-
 import calendar
 import re
 import time

@@ -3,8 +3,6 @@
 Ingress replicas and the sweeper are dispatchers. Jobs of one whose lease has run out are the sweeper's.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

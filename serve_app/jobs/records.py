@@ -1,7 +1,5 @@
 """The records of jobs and what follows from them. Pure: values in, values out; no clock and no storage."""
 
-from __future__ import annotations
-
 import re
 import secrets
 import time

@@ -1,7 +1,5 @@
 """The sweeper's view of all jobs: finds those that nobody will run and removes expired ones."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import secrets

@@ -1,7 +1,5 @@
 """The object store that holds media, jobs and the ledger: a local folder or S3, behind one Protocol."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 

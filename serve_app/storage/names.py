@@ -4,8 +4,6 @@ The root may be a bucket or a folder that holds other people's files as well: wh
 of these names. Knows names, no store.
 """
 
-from __future__ import annotations
-
 import re
 
 _OWNER = r"(?:public|[0-9a-f]{32})"

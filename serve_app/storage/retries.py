@@ -1,7 +1,5 @@
 """Which S3 errors may pass, how long to retry them, and which of our errors the others become."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Signed URLs for objects that our own ingress serves. Knows keys and times, no HTTP framework."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import time

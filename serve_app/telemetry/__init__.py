@@ -1,7 +1,5 @@
 """Metrics, traces and logs for operators. None of it knows an HTTP framework or sees a prompt."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from serve_app.telemetry import logs, tracing

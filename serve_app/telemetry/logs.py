@@ -1,7 +1,5 @@
 """Log lines with the ids of the request and the trace that they belong to."""
 
-from __future__ import annotations
-
 import json
 import logging
 import time

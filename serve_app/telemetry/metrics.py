@@ -5,8 +5,6 @@ node exports them for Prometheus as `ray_diffusion_serve_...`. Without a Ray run
 summed has a counter of its own, because the agent guesses a histogram's `_sum` from its buckets (tried, Ray 2.60).
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from functools import cache

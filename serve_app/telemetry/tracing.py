@@ -2,8 +2,6 @@
 `start` has named an OTLP endpoint.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
