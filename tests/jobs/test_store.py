@@ -618,10 +618,11 @@ class TestExpiry:
         assert await Survey(jobs).expire(time.time() + 365 * 86400) == 1
         assert [info.key for info in await store.list("")] == sorted(strangers)
 
-    async def test_finished_jobs_are_read_once(self, short: Settings, tmp_path: Path) -> None:
+    async def test_finished_jobs_are_read_once_and_forgotten_when_gone(self, short: Settings, tmp_path: Path) -> None:
         store = Counting(tmp_path)
         jobs, survey = JobStore(store, short), Survey(JobStore(store, short))
         made = [await jobs.create(make_task(), dispatcher="d1") for _ in range(3)]
+        known = survey._expires_at  # pyright: ignore[reportPrivateUsage]
         for job in made:
             await jobs.cancel("public", job.id)
         assert (await survey.scan()).states == {"finished": 3}
@@ -629,7 +630,9 @@ class TestExpiry:
         await jobs.delete("public", made[0].id)
         assert (await survey.scan()).states == {"finished": 2}
         assert store.calls["get"] == 0
+        assert set(known) == {("public", job.id) for job in made[1:]}
         assert await survey.expire(made[-1].expires_at + 1) == 2
+        assert known == {}
 
     async def test_a_job_is_gone_from_the_moment_it_was_told(self, settings: Settings, store: ObjectStore) -> None:
         jobs = JobStore(store, settings.model_copy(update={"media": settings.media.model_copy(update={"ttl_s": 0.5})}))
