@@ -1,10 +1,10 @@
 """The engine without us, in a process of its own: what our answers over HTTP are compared with.
 
-    python -m benchmarks.gpu.bare image|video|text MODEL SOCKET [--settings JSON] [--dynamo]
+    python -m benchmarks.gpu.bare image|video|text MODEL SOCKET [--arguments JSON] [--settings JSON] [--dynamo]
 
-It loads, runs each shape it is asked for once unseen, and then answers (shape) with seconds over a Unix socket, one
-caller at a time. `--settings` are the settings of our own text deployment, so that both engines are started alike;
-`--dynamo` starts it instead as Dynamo's launch script does: triton attention, no CUDA graph, 8 running requests.
+It loads and then answers (shape) with seconds over a Unix socket, one caller at a time. `--arguments` are added to
+those of SGLang's own class; `--settings` are those of our own text deployment, so that both engines are started alike;
+`--dynamo` starts that one instead as Dynamo's launch script does: triton attention, no CUDA graph, 8 running requests.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,7 @@ class Bare:
 class BareDiffusion:
     """DiffGenerator as its own documentation uses it, all weights resident, output written to memory."""
 
-    def __init__(self, kind: str, model: str) -> None:
+    def __init__(self, kind: str, model: str, arguments: dict[str, Any]) -> None:
         from sglang.multimodal_gen.runtime.entrypoints.diffusion_generator import DiffGenerator
 
         from serve_app.engines.sglang.processes import free_ports
@@ -76,15 +78,14 @@ class BareDiffusion:
             vae_cpu_offload=False,
             output_path=str(self._folder),
             log_level="warning",
+            **arguments,
         )
 
     def run(self, shape: Shape) -> Answer:
-        """Seconds of one `generate`; with `save` its encoded file, in the format and compression that we use."""
-        shape = dict(shape)
-        if shape.pop("save", True):
-            output = {"save_output": True, "output_file_name": f"bare.{self._ending}"}
-        else:
-            output = {"save_output": False, "return_frames": True, "return_file_paths_only": False}
+        """Seconds of one `generate` with its encoded file, in the format and compression that we use."""
+        if "together" in shape:
+            return self._together(dict(shape))
+        output = {"save_output": True, "output_file_name": f"bare.{self._ending}"}
         started = time.monotonic()
         result = self._generator.generate(sampling_params_kwargs=shape | output)
         seconds = time.monotonic() - started
@@ -92,7 +93,40 @@ class BareDiffusion:
             raise RuntimeError("DiffGenerator.generate returned None")
         for path in self._folder.glob("*"):
             path.unlink()
-        return {"seconds": seconds}
+        peak = result[0].peak_memory_mb if isinstance(result, list) else result.peak_memory_mb
+        return {"seconds": seconds, "peak_memory_mb": peak}
+
+    def _together(self, shape: Shape) -> Answer:
+        """Seconds of `count` images of which `together` are sent at once, and how far the first of a batch is from its
+        seed's own picture: the mean of all pixels, of 255. SGLang merges requests that wait while it is busy.
+        """
+        count, together, alone = shape.pop("count"), shape.pop("together"), shape.pop("alone", None)
+        started, pictures = time.monotonic(), []
+        with ThreadPoolExecutor(together) as pool:
+            for first in range(0, count, together):
+                seeds = range(first, min(first + together, count))
+                pictures += pool.map(lambda seed: self._draw(shape | {"seed": seed}), seeds)
+        seconds = time.monotonic() - started
+        if alone is None:
+            return {"seconds": seconds}
+        own = [self._draw(shape | {"seed": seed}) for seed in range(2)]
+        return {"seconds": seconds, "away": [_away(a, b) for a, b in zip(pictures, own, strict=False)]}
+
+    def _draw(self, shape: Shape) -> Any:
+        from sglang.multimodal_gen.configs.sample.sampling_params import SamplingParams
+        from sglang.multimodal_gen.runtime.entrypoints.utils import prepare_request
+        from sglang.multimodal_gen.runtime.scheduler_client import sync_scheduler_client
+
+        arguments = self._generator.server_args
+        pixels = {"save_output": False, "return_frames": True, "return_file_paths_only": False}
+        made = SamplingParams.from_user_sampling_params_args(
+            arguments.model_path, server_args=arguments, **shape, **pixels
+        )
+        # a bare request, not a list of one: only such are merged
+        output = sync_scheduler_client.forward(prepare_request(server_args=arguments, sampling_params=made))
+        if output.error:
+            raise RuntimeError(output.error)
+        return output.output[0]
 
     def close(self) -> None:
         self._generator.shutdown()
@@ -103,32 +137,51 @@ class BareText:
     def __init__(self, model: str, settings: dict[str, Any], *, dynamo: bool) -> None:
         from sglang.srt.entrypoints.engine import Engine
 
-        from serve_app.engines.sglang.text import engine_arguments
+        from serve_app.engines.sglang.text import UNSENT_TOKENS, engine_arguments
         from serve_app.model_settings import TextSettings
 
         parsed = TextSettings.model_validate(settings | {"model": model})
         arguments = engine_arguments(parsed, Path(tempfile.mkdtemp(prefix="bare-")))
         if dynamo:
             arguments |= DYNAMO
+        self._interval = UNSENT_TOKENS
         self._engine = Engine(**arguments)
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
 
     def run(self, shape: Shape) -> Answer:
-        """Seconds and tokens of `prompts` sent at once, `tokens` each."""
+        """Tokens per second of `prompts` sent at once, `tokens` each, and the median time to the first block."""
         started = time.monotonic()
-        tokens = self._loop.run_until_complete(self._all(shape["prompts"], shape["tokens"]))
-        return {"seconds": time.monotonic() - started, "tokens": tokens}
+        made = self._loop.run_until_complete(self._all(shape["prompts"], shape["tokens"], bool(shape.get("stream"))))
+        tokens = sum(count for count, _ in made)
+        first = statistics.median(seconds for _, seconds in made)
+        return {"tokens_per_s": tokens / (time.monotonic() - started), "first_s": first}
 
     def close(self) -> None:
         self._engine.shutdown()
 
-    async def _all(self, prompts: list[str], tokens: int) -> int:
-        parameters = {"max_new_tokens": tokens, "ignore_eos": True, "temperature": 0.0}
-        answers = await asyncio.gather(
-            *(self._engine.async_generate(prompt=prompt, sampling_params=parameters) for prompt in prompts)
-        )
-        return sum(answer["meta_info"]["completion_tokens"] for answer in answers)
+    async def _all(self, prompts: list[str], tokens: int, stream: bool) -> list[tuple[int, float]]:
+        parameters: dict[str, Any] = {"max_new_tokens": tokens, "ignore_eos": True, "temperature": 0.0}
+        if stream:
+            parameters["stream_interval"] = self._interval  # as ours: else it tells of every step
+
+        async def one(prompt: str) -> tuple[int, float]:
+            started, first, last = time.monotonic(), 0.0, dict[str, Any]()
+            answer: Any = await self._engine.async_generate(prompt=prompt, sampling_params=parameters, stream=stream)
+            if stream:
+                async for chunk in answer:
+                    first = first or time.monotonic() - started
+                    last = chunk
+                answer = last
+            return answer["meta_info"]["completion_tokens"], first or time.monotonic() - started
+
+        return list(await asyncio.gather(*map(one, prompts)))
+
+
+def _away(one: Any, other: Any) -> float:
+    import numpy as np
+
+    return round(float(np.abs(np.asarray(one, dtype=float) - np.asarray(other, dtype=float)).mean()), 3)
 
 
 def main() -> None:
@@ -136,6 +189,7 @@ def main() -> None:
     parser.add_argument("kind", choices=["image", "video", "text"])
     parser.add_argument("model")
     parser.add_argument("socket", type=Path)
+    parser.add_argument("--arguments", default="{}")
     parser.add_argument("--settings", default="{}")
     parser.add_argument("--dynamo", action="store_true")
     args = parser.parse_args()
@@ -144,7 +198,7 @@ def main() -> None:
     if args.kind == "text":
         bare = BareText(args.model, json.loads(args.settings), dynamo=args.dynamo)
     else:
-        bare = BareDiffusion(args.kind, args.model)
+        bare = BareDiffusion(args.kind, args.model, json.loads(args.arguments))
     print(f"loaded in {time.monotonic() - started:.1f} s", flush=True)
     with Listener(str(args.socket)) as listener, listener.accept() as connection:
         while (shape := connection.recv()) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import io
 import json
 import statistics
 import time
@@ -14,8 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import numpy as np
+from PIL import Image
 
 Timed = Callable[[], float]
+Body = dict[str, Any]
 
 
 @dataclass
@@ -23,28 +27,29 @@ class Row:
     """Ours and theirs, in seconds or in tokens per second; the medians are what counts, all are kept."""
 
     work: str
+    preset: str = "exact"
+    gpus: int = 1
+    parallel: str = "single"
     unit: str = "s"
     ours: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
-    other: list[float] = field(default_factory=list)
-    bare_unsaved: list[float] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        line: dict[str, Any] = {"work": self.work}
-        named = {"ours": self.ours, "bare": self.bare, "other": self.other, "bare_unsaved": self.bare_unsaved}
-        for name, values in named.items():
+        """`ratio` is above 1 where the bare engine is faster, in either unit."""
+        line: dict[str, Any] = {"work": self.work, "preset": self.preset, "gpus": self.gpus, "parallel": self.parallel}
+        line["card"] = card()
+        for name, values in {"ours": self.ours, "bare": self.bare}.items():
             if values:
                 line[f"{name}_{self.unit}"] = round(statistics.median(values), 4)
                 line[f"{name}_all"] = [round(value, 4) for value in values]
         if self.ours and self.bare:
-            line["ratio"] = round(statistics.median(self.ours) / statistics.median(self.bare), 4)
-        elif self.ours and self.other:
-            line["ratio"] = round(statistics.median(self.ours) / statistics.median(self.other), 4)
+            ratio = statistics.median(self.ours) / statistics.median(self.bare)
+            line["ratio"] = round(ratio if self.unit == "s" else 1 / ratio, 4)
         return line | self.notes | {"date": datetime.now(UTC).date().isoformat(), "versions": versions()}
 
 
-def in_turns(row: Row, rounds: int, ours: Timed, bare: Timed | None, unsaved: Timed | None = None) -> None:
+def in_turns(row: Row, rounds: int, ours: Timed, bare: Timed | None) -> None:
     """Never both at once, and the one that begins changes from round to round."""
     for i in range(rounds):
         for mine in (True, False) if i % 2 == 0 else (False, True):
@@ -52,11 +57,9 @@ def in_turns(row: Row, rounds: int, ours: Timed, bare: Timed | None, unsaved: Ti
                 row.ours.append(ours())
             elif bare is not None:
                 row.bare.append(bare())
-        if unsaved is not None:
-            row.bare_unsaved.append(unsaved())
 
 
-def post(client: httpx.Client, path: str, body: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+def post(client: httpx.Client, path: str, body: Body) -> tuple[float, dict[str, Any]]:
     """Seconds until the whole answer is here, and the answer; raises on an error status, with its text."""
     started = time.monotonic()
     answer = client.post(path, json=body)
@@ -66,23 +69,48 @@ def post(client: httpx.Client, path: str, body: dict[str, Any]) -> tuple[float, 
     return seconds, answer.json()
 
 
-def tokens_per_second(base: str, model: str, prompts: list[str], tokens: int) -> float:
+def give_up(client: httpx.Client, path: str, body: Body, *, after_s: float) -> None:
+    """A caller who hangs up: the connection is closed while the work runs."""
+    with suppress(httpx.ReadTimeout):
+        answer = client.post(path, json=body, timeout=httpx.Timeout(10, read=after_s))
+        raise RuntimeError(f"{path} was answered before the caller gave up: {answer.status_code} {answer.text[:300]}")
+
+
+@dataclass(frozen=True)
+class Speed:
+    tokens_per_s: float
+    first_s: float
+    """until the first block, the median of the requests; of the whole text where it is not streamed"""
+
+
+def text_speed(base: str, model: str, prompts: list[str], tokens: int, *, stream: bool = False) -> Speed:
     """All prompts at once as plain completions of exactly `tokens` tokens."""
+    body = {"model": model, "max_tokens": tokens, "stream": stream, "nvext": {"ignore_eos": True}}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
 
-    async def one(client: httpx.AsyncClient, prompt: str) -> int:
-        body = {"model": model, "prompt": prompt, "max_tokens": tokens, "nvext": {"ignore_eos": True}}
-        answer = await client.post("/v1/completions", json=body)
-        if answer.status_code >= 400:
-            raise RuntimeError(f"{answer.status_code} {answer.text[:500]}")
-        return int(answer.json()["usage"]["completion_tokens"])
+    async def one(client: httpx.AsyncClient, prompt: str) -> tuple[int, float]:
+        started, first, made = time.monotonic(), 0.0, 0
+        async with client.stream("POST", "/v1/completions", json=body | {"prompt": prompt}) as answer:
+            if answer.status_code >= 400:
+                raise RuntimeError(f"{answer.status_code} {(await answer.aread())[:500]!r}")
+            if not stream:
+                await answer.aread()
+                return answer.json()["usage"]["completion_tokens"], time.monotonic() - started
+            async for line in answer.aiter_lines():
+                if line.startswith("data: {"):
+                    first = first or time.monotonic() - started
+                    made = (json.loads(line[6:]).get("usage") or {}).get("completion_tokens", made)
+        return made, first
 
-    async def every() -> float:
+    async def every() -> Speed:
         limits = httpx.Limits(max_connections=len(prompts))
         async with httpx.AsyncClient(base_url=base, timeout=600, limits=limits) as client:
             await client.get("/health")
             started = time.monotonic()
             made = await asyncio.gather(*(one(client, prompt) for prompt in prompts))
-            return sum(made) / (time.monotonic() - started)
+            seconds = time.monotonic() - started
+            return Speed(sum(count for count, _ in made) / seconds, statistics.median(first for _, first in made))
 
     return asyncio.run(every())
 
@@ -92,27 +120,46 @@ def prompts(count: int, salt: str) -> list[str]:
     return [f"{salt} {i}: describe a harbour at dawn in plain words." for i in range(count)]
 
 
+def difference(first: bytes, second: bytes) -> dict[str, float]:
+    """PSNR in dB and SSIM of two encoded pictures of one size."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    a, b = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in (first, second))
+    if np.array_equal(a, b):
+        return {"psnr_db": float("inf"), "ssim": 1.0}
+    ssim = float(structural_similarity(a, b, channel_axis=2))  # pyright: ignore[reportUnknownArgumentType]
+    return {"psnr_db": round(float(peak_signal_noise_ratio(a, b)), 2), "ssim": round(ssim, 4)}
+
+
+def gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def card() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+
+
 def versions() -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in ("sglang", "torch", "ray", "flashinfer-python", "transformers", "diffusers"):
+    for name in ("sglang", "torch", "ray", "flashinfer-python", "transformers", "diffusers", "cache-dit"):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """The rows for reading: work, ours, bare, ratio, and what else a row has."""
-    out = [f"{'work':44} {'ours':>10} {'bare':>10} {'other':>10} {'ratio':>7}"]
+    """The rows for reading: work, preset, ours, bare, ratio."""
+    out = [f"{'work':58} {'preset':10} {'ours':>10} {'bare':>10} {'ratio':>7}"]
     for line in lines:
         cells = [next((line[key] for key in (f"{who}_s", f"{who}_tok_s") if key in line), None) for who in WHO]
         shown = " ".join(f"{cell:>10.3f}" if cell is not None else f"{'':>10}" for cell in cells)
         ratio = f"{line['ratio']:>7.3f}" if "ratio" in line else ""
-        out.append(f"{line['work']:44} {shown} {ratio}")
+        out.append(f"{line['work']:58} {line['preset']:10} {shown} {ratio}")
     return "\n".join(out)
 
 
-WHO = ("ours", "bare", "other")
-
-
-def dump(lines: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(line) + "\n" for line in lines)
+WHO = ("ours", "bare")

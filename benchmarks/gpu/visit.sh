@@ -1,81 +1,85 @@
 #!/usr/bin/env bash
-# One visit to a lent H200 without a package registry, step by step, each within ten minutes:
-#   part         stores one part.NN of the bundle of packages, which lies in the git-ignored .gpu/ with its unpack.sh
-#   prepare      unpacks, starts tests/gpu, makes the checkpoints, starts the application with all three models
-#   up KINDS     starts the application with these models
-#   watch [S]    tells for S seconds how these get on; ends when they are done, or at the first traceback
-#   bare KIND    starts the bare engine of that kind and waits until it has loaded
-#   time KIND    times it in turns with the application, then ends it
-#   curls        Dynamo's curl lines
-#   stop         ends everything and says what was left over
-#   two          with two GPUs: Wan 14B over both
-# With one GPU: prepare, watch, curls; stop, up video image, bare image, time image, bare video, time video; stop,
-# up text, bare text, time text, bare dynamo, time dynamo; stop. That took 26 of the lent 30 minutes.
-# What is started runs on between the steps. Logs and results come back under $OUT.
+# One visit to a lent machine with two GPUs (or one) and no package registry, in calls of at most ten minutes each:
+#   part            stores one part.NN of the bundle of packages, which lies in the git-ignored .gpu/ with its unpack.sh
+#   prepare         unpacks, then starts tests/gpu and the making of the checkpoints
+#   lanes           starts two lanes, a GPU each (with one GPU: one after the other): images, and text then videos
+#   more GPU WHAT.. starts further lanes of `python -m benchmarks.gpu` on a GPU: fp8 batches demo text-settings dynamo
+#   two [WAYS]      starts Wan 14B and FLUX over both GPUs
+#   watch [S]       tells for S seconds how these get on; ends when all of them have, or one failed
+#   stop            ends everything and says what was left over
+# What is started runs on between the calls. Logs and results come back under $OUT with every call.
 set -uo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd); here=$root/benchmarks/gpu; bundle=$root/.gpu; state=/tmp/visit; shm=/dev/shm
-# .gpu/site may hold what the bundle lacks: anyio 4.16 went along, for its anyio_mode in pyproject.toml
-export PYTHONPATH=$bundle/site:/tmp/site:/tmp/site/nvidia_cutlass_dsl/dsl_packages:$root PATH=/tmp/site/bin:$PATH PYTHONUNBUFFERED=1
+root=$(cd "$(dirname "$0")/../.." && pwd); bundle=$root/.gpu; state=/tmp/visit; shm=/dev/shm/visit
+export PYTHONPATH=/tmp/extra:/tmp/site:/tmp/site/nvidia_cutlass_dsl/dsl_packages:$root PATH=/tmp/site/bin:$PATH
+export PYTHONUNBUFFERED=1 PYTORCH_SKIP_CUDNN_COMPATIBILITY_CHECK=1
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 TOKENIZERS_PARALLELISM=false
 export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0} TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1
 # the machine's memory grows with its use, so that Ray would always find it full and kill replicas
 export RAY_memory_monitor_refresh_ms=0
-OUT=${OUT:-/tmp/out}; mkdir -p "$OUT" "$state"; cd "$root"
+OUT=${OUT:-/tmp/out}; mkdir -p "$OUT" "$state" "$shm"; cd "$root"
 began=$(date +%s); say() { echo "[$(( $(date +%s) - began )) s] $*"; }
-background() {  # runs on when this script has ended; its log is $state/NAME.log
-  local log=$state/$1.log; shift
-  setsid "$@" > "$log" 2>&1 < /dev/null &
+background() {  # background NAME COMMAND...: runs on when this script has ended; its log is $state/NAME.log
+  local name=$1; shift
+  echo "== began $(date +%T)" > "$state/$name.log"
+  setsid bash -c '"${@:2}" >> "$1" 2>&1; echo "== ENDED with $? $(date +%T)" >> "$1"' - "$state/$name.log" "$@" < /dev/null > /dev/null 2>&1 &
 }
-gpu=(python3 -W ignore -m benchmarks.gpu --folder $shm --state "$state")
-logs() {  # the end of each log in one file, so that few files come back
-  for f in "$state"/*.log "$state"/*/*.log; do [ -f "$f" ] && { echo "=== $f"; tail -c 400000 "$f"; }; done > "$OUT/logs-$1.txt"
-  cp "$state"/results.jsonl "$OUT/results.jsonl" 2>/dev/null
-  nvidia-smi --query-gpu=index,memory.used,memory.total,utilization.gpu --format=csv,noheader | tee -a "$OUT/logs-$1.txt"; true
+test() {  # test NAME GPU FILES...
+  CUDA_VISIBLE_DEVICES=$2 background "tests-$1" timeout 900 python3 -W ignore -m pytest -v -s --tb=short \
+    -p no:cacheprovider -o addopts= -o filterwarnings=ignore "${@:3}"
 }
-tracebacks() { cat "$state"/app.log "$state"/bare-*.log 2> /dev/null | grep -c "Traceback (most recent"; true; }
+lane() {  # lane NAME GPU PORT WHAT...: the application's caches are those of NAME, so that its first start is cold
+  mkdir -p "$shm/$1"
+  background "lane-$1-$began" timeout 1500 python3 -W ignore -m benchmarks.gpu "${@:4}" --folder "$shm" --state "$shm/$1" \
+    --results "$state/results.jsonl" --gpus "$2" --port "$3" ${DEMO:+--demo "$DEMO"} ${ROUNDS:+--rounds "$ROUNDS"} ${WAYS:+--parallel $WAYS}
+}
+collect() {
+  for f in "$state"/*.log "$shm"/*/*.log; do [ -f "$f" ] && { echo "=== $f"; tail -c 150000 "$f"; }; done > "$OUT/logs.txt"
+  gzip -f "$OUT/logs.txt"
+  cp "$state/results.jsonl" "$OUT/" 2> /dev/null; tar -C "$shm" -czf "$OUT/pictures.tgz" --wildcards $(cd "$shm" && ls -d */pictures 2> /dev/null) 2> /dev/null
+  nvidia-smi --query-gpu=index,memory.used,utilization.gpu --format=csv,noheader
+}
+count=$(nvidia-smi -L | wc -l); last=$((count - 1))
 case $1 in
-part) bash "$bundle/unpack.sh" keep "$bundle" ;;
+part) bash "$bundle/unpack.sh" keep "$bundle"; [ -d "$bundle/extra" ] && cp -r "$bundle/extra" /tmp/; [ -d "$bundle/demo" ] && cp -r "$bundle/demo" /tmp/; true ;;
 prepare)
-  bash "$bundle/unpack.sh" keep "$bundle"; bash "$bundle/unpack.sh" all; say unpacked
-  mkdir -p /tmp/site/diffusion_serve-0.1.0.dist-info
-  printf 'Metadata-Version: 2.1\nName: diffusion-serve\nVersion: 0.1.0\n' > /tmp/site/diffusion_serve-0.1.0.dist-info/METADATA
+  bash "$bundle/unpack.sh" all | tail -1; say unpacked
+  mkdir -p /tmp/site/diffusion_serve-0.1.0.dist-info; cd /tmp/site/diffusion_serve-0.1.0.dist-info
+  printf 'Metadata-Version: 2.1\nName: diffusion-serve\nVersion: 0.1.0\n' > METADATA
+  printf '[sglang.multimodal_gen.plugins]\ndiffusion-serve-stopping = serve_app.engines.sglang.stopping:register\n' > entry_points.txt
+  cd "$root"
   # the bundle lacks the dashboard's pages, without which `serve run` does not start Ray
   mkdir -p /tmp/site/ray/dashboard/client/build/static; echo "<html></html>" > /tmp/site/ray/dashboard/client/build/index.html
   # the memory file system was sized from the little memory that a fresh machine shows
-  mount -o remount,size=100G /dev/shm || echo "remount failed"
-  nvidia-smi -L; nproc; df -h /dev/shm /tmp | tail -2; free -g | sed -n 2p
-  test() { background "$1" timeout 900 python3 -W ignore -m pytest -v -s -p no:cacheprovider -o addopts= -o filterwarnings=ignore "${@:2}"; }
-  test tests-engines tests/gpu/test_text.py tests/gpu/test_image.py tests/gpu/test_video.py
-  test tests-app tests/gpu/test_app.py
-  python3 -W ignore -c 'import torch,sglang,ray,pytest,anyio,httpx,s3fs,pyarrow,imageio_ffmpeg;print(torch.__version__,sglang.__version__,ray.__version__,pytest.__version__,torch.cuda.device_count(),imageio_ffmpeg.get_ffmpeg_exe())'
-  timeout 300 "${gpu[@]}" models --only flux wan-1.3b llada > "$state/models.log" 2>&1; say "checkpoints: $?"
-  tail -3 "$state/models.log"; du -sh $shm/*/*
-  background start "${gpu[@]}" start --wait 560
-  logs prepare ;;
-up)
-  for n in app start; do [ -f "$state/$n.log" ] && mv "$state/$n.log" "$state/$n-$began.log"; done
-  background start "${gpu[@]}" start --wait 560 --kinds "${@:2}" ;;
+  mount -o remount,size=150G /dev/shm || echo "remount failed"
+  nvidia-smi -L; nproc; df -h /dev/shm /tmp | tail -2
+  background models timeout 400 python3 -W ignore -m benchmarks.gpu models --folder "$shm" --state "$shm/models" \
+    --only llada flux wan-1.3b $([ "$count" -gt 1 ] && echo wan-14b)
+  test image 0 tests/gpu/test_image.py; test video "$last" tests/gpu/test_video.py; test text "$last" tests/gpu/test_text.py
+  test adapters 0 tests/gpu/test_adapters.py; test app "$last" tests/gpu/test_app.py
+  [ "$count" -gt 1 ] && test parallel 0,1 tests/gpu/test_parallel.py
+  collect ;;
+lanes)
+  lane image 0 8100 image
+  if [ "$count" -gt 1 ]; then lane text 1 8200 text; lane video 1 8300 video; fi
+  collect ;;
+more) lane "$3" "$2" "84${2}0" "${@:3}"; collect ;;
+two) WAYS="${*:2}" lane two 0,1 8500 two; collect ;;
 watch)
-  before=$(tracebacks)
   while [ $(( $(date +%s) - began )) -lt "${2:-60}" ]; do
-    sleep 4
-    [ "$(tracebacks)" -gt "$before" ] && { say "a traceback"; grep -hs -A40 "Traceback (most recent" "$state"/app.log "$state"/bare-*.log | tail -60 | cut -c1-300; break; }
-    grep -q "^application after" "$state/start.log" && ! pgrep -f "pytest.*tests/gpu/[t]est" > /dev/null && break
+    sleep 3
+    [ "$(ls "$state"/*.log | wc -l)" = "$(grep -l '^== ENDED' "$state"/*.log | wc -l)" ] && break
+    [ -f "$state/seen" ] || touch "$state/seen"
+    new=$(grep -lE '(^|[ :])(FAILED|ERROR)|FAILED' "$state"/*.log 2> /dev/null | sort); [ "$new" != "$(cat "$state/seen")" ] && { echo "$new" > "$state/seen"; say "a failure"; break; }
   done
-  say "watched"; cat "$state/start.log"
-  curl -s -m 3 localhost:8000/ready | head -c 600; echo
-  grep -hE "PASSED|FAILED|ERROR|SKIPPED|passed|failed|served again|answered|Error:" "$state"/tests-*.log | cut -c1-250 | tail -"${3:-50}"
-  for n in app tests-engines tests-app; do echo "-- $n"; grep -v '^$' "$state/$n.log" | tail -4 | cut -c1-300; done
-  logs watch ;;
-bare)
-  "${gpu[@]}" bare --kinds "$2" --wait 240; tail -3 "$state/bare-$2.log" | cut -c1-300; logs "bare-$2" ;;
-time)
-  "${gpu[@]}" time --results "$state/results.jsonl" --rounds "${3:-4}" --kinds "$2" 2>&1 | tee -a "$state/time.log"; say "$2"; logs "time-$2" ;;
-curls)
-  bash "$here/curls.sh" 2>&1 | tee "$state/curls.log" | cut -c1-1200; bash "$here/curls.sh" chat 2>&1 | tee -a "$state/curls.log" | cut -c1-1200
-  cp /tmp/image.bin "$OUT/image.png"; cp /tmp/video.bin "$OUT/video.mp4"; find $shm/media -type f | head -20; logs curls ;;
-stop) "${gpu[@]}" stop; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; logs stop ;;
-two)
-  timeout 490 "${gpu[@]}" two-gpus --results "$state/results.jsonl" --parallel ${2:-cfg tensor} 2>&1 | tee "$state/two.log" | tail -40
-  logs two ;;
+  say watched
+  for f in "$state"/*.log; do
+    echo "--- $(basename "$f") $(tail -1 "$f" | cut -c1-150)"
+    case $f in
+      */tests-*) grep -hE " (PASSED|FAILED|ERROR|SKIPPED)|^(PASSED|FAILED|ERROR)|passed|failed|^E  |served again|answered" "$f" | cut -c1-220 | tail -"${3:-22}" ;;
+      *) grep -v '^$' "$f" | tail -"${3:-14}" | cut -c1-420 ;;
+    esac
+  done
+  collect ;;
+stop)
+  pkill -INT -f "benchmarks.gpu|pytest" ; sleep 5; pkill -9 -f "benchmarks.gpu|pytest|sgl|ray" ; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; collect ;;
 esac

@@ -74,7 +74,8 @@ def sglang_arguments(model: AnyModel) -> dict[str, Any]:
         # GPUs beyond the two halves share the sequence within each half: SGLang's own default for the rest
         return {"num_gpus": count, "enable_cfg_parallel": True}
     if chosen == "sequence":
-        return {"num_gpus": count, "enable_cfg_parallel": False, "ulysses_degree": count, "ring_degree": 1}
+        # how the parts are exchanged is left to SGLang: on two GPUs it gathers keys and values, on more it is Ulysses
+        return {"num_gpus": count, "enable_cfg_parallel": False}
     return {"num_gpus": 1}
 
 

@@ -1,0 +1,513 @@
+"""What is measured of each kind: our application over HTTP and the bare engine on the same GPUs, in turns.
+
+A lane has its GPUs, its port and its logs to itself, so that two lanes can run at once on two GPUs. Each row is written
+when it is there: what comes later may fail.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from benchmarks.gpu.app import ROOT, App
+from benchmarks.gpu.bare import Bare
+from benchmarks.gpu.measure import Body, Row, difference, give_up, in_turns, post, prompts, text_speed
+
+FLUX, WAN, WAN_14B = (
+    "black-forest-labs/FLUX.1-dev",
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers",
+)
+LLADA = "inclusionAI/LLaDA2.0-mini-preview"
+CHECKPOINTS = {"flux": FLUX, "wan-1.3b": WAN, "wan-14b": WAN_14B, "llada": LLADA}
+NAMES = {"text": LLADA, "image": FLUX, "video": WAN}
+TOKENS = 256
+TEXT: dict[str, Any] = {
+    "trust_remote_code": True,  # the checkpoint that we make brings its configuration as code, as LLaDA2's own does
+    "max_running_requests": 128,
+    "max_total_tokens": 131072,
+    "engine_args": {"load_format": "dummy"},
+}
+FAST: Body = {"method": "cache_dit", "scm_preset": "fast", "scm_policy": "static"}
+ULTRA: Body = FAST | {"scm_preset": "ultra"}
+PRESETS: dict[str, dict[str, Body]] = {
+    # the words of `quality` that callers send, and what each stands for here
+    "image": {"medium": {"method": "cache_dit"}, "low": FAST, "standard": ULTRA},
+    "video": {"medium": {"method": "teacache"}, "low": FAST, "standard": ULTRA},
+}
+CALLED = {"medium": "balanced", "low": "fast", "standard": "ultra"}
+READY_S = 420.0
+
+
+@dataclass
+class Lane:
+    """Where it runs. `gpus` is a list as of CUDA_VISIBLE_DEVICES."""
+
+    name: str
+    folder: Path
+    state: Path
+    results: Path
+    gpus: str
+    port: int
+    tiny: bool = False
+    rounds: int = 3
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def write(self, row: Row) -> None:
+        line = row.as_json()
+        self.rows.append(line)
+        with self.results.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        shown = {key: value for key, value in line.items() if key not in ("versions", "date", "card")}
+        print(json.dumps(shown), flush=True)
+
+    def config(self, models: dict[str, Body]) -> Body:
+        """cluster/one-gpu.yaml with our folders in place of the hub's names, which stay what callers ask for."""
+        config: Body = yaml.safe_load((ROOT / "cluster" / "one-gpu.yaml").read_text())
+        config["http_options"]["port"] = self.port
+        args = config["applications"][0]["args"]
+        args["home"] = str(self.state / "home")
+        args["media"] = {"root": (self.state / "media").as_uri()}
+        for kind, hub in NAMES.items():
+            args["models"][kind] |= {"model": str(self.folder / hub), "served_name": hub}
+        args["models"] = {kind: args["models"][kind] | model for kind, model in models.items()} | dict.fromkeys(
+            set(NAMES) - set(models)
+        )
+        return config
+
+    @contextmanager
+    def app(self, name: str, models: dict[str, Body], *, row: Row | None = None) -> Generator[App]:
+        """`serve run` until it is ready; `row` takes the seconds that took. It ends with the block."""
+        began = time.monotonic()
+        app = App(self.config(models), self.state / name, self.state / f"{name}.log", gpus=self.gpus or None)
+        try:
+            if waiting := app.wait_ready(READY_S):
+                raise RuntimeError(f"{name}: not ready after {time.monotonic() - began:.0f} s: {waiting}")
+            print(f"{name}: ready after {time.monotonic() - began:.1f} s", flush=True)
+            if row is not None:
+                row.ours.append(time.monotonic() - began)
+                self.write(row)
+            yield app
+        finally:
+            if left := app.stop():
+                print(f"{name}: killed what did not end: {left}", flush=True)
+
+    @contextmanager
+    def bare(self, name: str, kind: str, model: Path, *more: str) -> Generator[Bare]:
+        """The bare engine in its own process, which ends with the block."""
+        socket = self.state / f"{name}.socket"
+        socket.unlink(missing_ok=True)
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.bare", kind, str(model), str(socket), *more]
+        env = os.environ | ({"CUDA_VISIBLE_DEVICES": self.gpus} if self.gpus else {})
+        began = time.monotonic()
+        with (self.state / f"{name}.log").open("w") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while not socket.exists() and process.poll() is None and time.monotonic() - began < READY_S:
+                time.sleep(0.2)
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended with {process.returncode} while it loaded")
+            print(f"{name}: loaded after {time.monotonic() - began:.1f} s", flush=True)
+            bare = Bare(socket, 10)
+            yield bare
+            bare.close()
+            process.wait(30)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+    @contextmanager
+    def client(self, app: App) -> Generator[httpx.Client]:
+        with httpx.Client(base_url=app.base, timeout=900) as client:
+            yield client
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def image_body(side: int, steps: int, *, seed: int = 7, **more: Any) -> Body:
+    nvext = {"num_inference_steps": steps, "seed": seed}
+    size = f"{side}x{side}"
+    return {"model": FLUX, "prompt": "A sunset over the ocean", "size": size, "nvext": nvext, **more}
+
+
+def measure_images(lane: Lane) -> None:
+    side, counts, most = (128, (4, 8), 8) if lane.tiny else (1024, (28, 50), 50)
+    models = {"image": {"gpus": 0.5, "quality": presets("image"), "warm_up_sizes": [[side, side]]}}
+    work = f"flux {side}x{side}"
+
+    def bare_shape(steps: int) -> Body:
+        shape = {"prompt": "A sunset over the ocean", "width": side, "height": side, "num_inference_steps": steps}
+        return shape | {"guidance_scale": 3.5, "seed": 7}
+
+    with ExitStack() as stack:
+        app = stack.enter_context(lane.app("image-cold", models, row=Row("flux start to ready, cold")))
+        client = stack.enter_context(lane.client(app))
+
+        def ours(steps: int, **more: Any) -> float:
+            return post(client, PATHS["image"], image_body(side, steps, response_format="url", **more))[0]
+
+        lane.write(Row(f"{work} {counts[0]} steps, first request after ready", ours=[ours(counts[0])]))
+        exact: list[float] = []
+        with lane.bare("bare-image", "image", lane.folder / FLUX) as bare:
+
+            def theirs(steps: int, **more: Any) -> float:
+                return bare.run(bare_shape(steps) | more)["seconds"]
+
+            theirs(counts[0])
+            theirs(counts[0])
+            for steps in counts:
+                row = Row(f"{work} {steps} steps")
+                in_turns(row, lane.rounds, lambda steps=steps: ours(steps), lambda steps=steps: theirs(steps))
+                lane.write(row)
+                exact = row.ours
+        time_presets(lane, "image", f"{work} {most} steps", lambda quality: ours(most, quality=quality), exact)
+        compare_presets(lane, client, f"{work} {most} steps, random weights", side, most)
+        cancel_images(lane, client, work, ours, side)
+    with lane.app("image-warm", models, row=Row("flux start to ready, warm")) as app, lane.client(app) as client:
+        body = image_body(side, counts[0], response_format="url")
+        lane.write(
+            Row(f"{work} {counts[0]} steps, first after a warm start", ours=[post(client, PATHS["image"], body)[0]])
+        )
+
+
+PATHS = {"image": "/v1/images/generations", "video": "/v1/videos"}
+
+
+def presets(kind: str) -> Body:
+    return {name: {"step_caching": caching} for name, caching in PRESETS[kind].items()}
+
+
+def time_presets(lane: Lane, kind: str, work: str, ours: Any, exact: list[float]) -> None:
+    """Beside our own exact ones of the same run. The first of a preset also mounts its cache."""
+    for name in PRESETS[kind]:
+        row = Row(work, CALLED[name], notes={"first_s": round(ours(name), 4)})
+        row.ours = [ours(name) for _ in range(max(2, lane.rounds - 1))]
+        row.notes |= {"exact_s": statistics.median(exact)}
+        row.notes["of_exact"] = round(statistics.median(row.ours) / row.notes["exact_s"], 4)
+        row.notes["settings"] = PRESETS[kind][name]
+        lane.write(row)
+
+
+def compare_presets(lane: Lane, client: httpx.Client, work: str, side: int, steps: int, **more: Any) -> None:
+    """How far each preset's picture is from the exact one of its seed; two seeds."""
+
+    def draw(quality: str | None, seed: int) -> bytes:
+        chosen = {"quality": quality} if quality else {}
+        body = image_body(side, steps, seed=seed, response_format="b64_json", **chosen) | more
+        return base64.b64decode(post(client, PATHS["image"], body)[1]["data"][0]["b64_json"])
+
+    exact = {seed: draw(None, seed) for seed in (7, 8)}
+    pictures = {f"exact-{seed}": data for seed, data in exact.items()}
+    again = draw(None, 7)
+    row = Row(work, notes={"again": difference(exact[7], again), "other_seed": difference(exact[7], exact[8])})
+    lane.write(row)
+    for name in PRESETS["image"]:
+        drawn = {seed: draw(name, seed) for seed in exact}
+        pictures |= {f"{CALLED[name]}-{seed}": data for seed, data in drawn.items()}
+        away = [difference(exact[seed], drawn[seed]) for seed in exact]
+        lane.write(Row(work, CALLED[name], notes={"to_exact": away}))
+    folder = lane.state / "pictures"
+    folder.mkdir(exist_ok=True)
+    for name, data in pictures.items():
+        (folder / f"{lane.name}-{work.split(',')[-1].strip().replace(' ', '-')}-{name}.png").write_bytes(data)
+
+
+def cancel_images(lane: Lane, client: httpx.Client, work: str, ours: Any, side: int) -> None:
+    """How much longer a short request takes when a long one before it was given up: the time until the GPU is free."""
+    short = 4
+    usual = statistics.median(ours(short) for _ in range(3))
+    row = Row(f"{work}, GPU free after a cancel", notes={"usual_s": round(usual, 3), "given_up_steps": 100})
+    for i in range(6):
+        give_up(client, PATHS["image"], image_body(side, 100), after_s=1.0 + 0.37 * i)
+        row.ours.append(max(0.0, ours(short) - usual))
+    row.notes["longest_s"] = round(max(row.ours), 3)
+    lane.write(row)
+
+
+def measure_demo(lane: Lane, checkpoint: Path) -> None:
+    """The presets on a model that was trained: the project's small FLUX."""
+    model = {"gpus": 0.1, "model": str(checkpoint), "model_id": FLUX, "quality": presets("image")}
+    model |= {"defaults": {"width": 256, "height": 256, "num_inference_steps": 28, "guidance_scale": 2.0}}
+    with lane.app("demo", {"image": model | {"warm_up_sizes": [[256, 256]]}}) as app, lane.client(app) as client:
+        for prompt in ("a sunset over the ocean", "a red castle"):
+            compare_presets(lane, client, f"trained demo model 256x256 28 steps, {prompt}", 256, 28, prompt=prompt)
+
+
+def measure_fp8(lane: Lane) -> None:
+    side, steps = (128, 8) if lane.tiny else (1024, 50)
+    model: Body = {"gpus": 0.5, "warm_up_sizes": [[side, side]], "engine_args": {"quantization": "fp8"}}
+    model["quality"] = {"low": {"step_caching": FAST}}
+    variants: dict[str, Body] = {"fp8": {}, "fp8, fast": {"quality": "low"}}
+    with lane.app("image-fp8", {"image": model}) as app, lane.client(app) as client:
+        for preset, more in variants.items():
+            row = Row(f"flux {side}x{side} {steps} steps", preset, notes={"gpu_memory": memory(lane.gpus)})
+            for _ in range(lane.rounds):
+                row.ours.append(post(client, PATHS["image"], image_body(side, steps, response_format="url", **more))[0])
+            row.ours = row.ours[1:]
+            lane.write(row)
+        body = image_body(side, steps, response_format="b64_json")
+        data = base64.b64decode(post(client, PATHS["image"], body)[1]["data"][0]["b64_json"])
+        for exact in (lane.state / "pictures").glob("*random-weights-exact-7.png"):
+            notes = {"to_exact": [difference(exact.read_bytes(), data)]}
+            lane.write(Row(f"flux {side}x{side} {steps} steps, random weights", "fp8", notes=notes))
+
+
+def measure_batches(lane: Lane) -> None:
+    """The bare engine alone: 8 images by 1, 2 and 4 at once. Our own sends one at a time."""
+    arguments = json.dumps({"batching_max_size": 4, "batching_delay_ms": 30.0})
+    with lane.bare("bare-batches", "image", lane.folder / FLUX, "--arguments", arguments) as bare:
+        for side, steps in ((64, 4), (128, 4)) if lane.tiny else ((512, 28), (1024, 14)):
+            shape = {"prompt": "A sunset over the ocean", "width": side, "height": side, "num_inference_steps": steps}
+            for together in (1, 2, 4):
+                bare.run(shape | {"together": together, "count": together})
+                answer = bare.run(shape | {"together": together, "count": 8, "alone": True})
+                notes = {"together": together, "away_of_255": answer["away"], "gpu_memory": memory(lane.gpus)}
+                lane.write(
+                    Row(f"flux {side}x{side} {steps} steps, 8 images, bare", bare=[answer["seconds"]], notes=notes)
+                )
+
+
+# --- videos -----------------------------------------------------------------------------------------------------------
+
+
+def video_body(model: str, shape: tuple[int, int, int], steps: int, **more: Any) -> Body:
+    width, height, frames = shape
+    nvext = {"fps": 8, "num_frames": frames, "num_inference_steps": steps, "seed": 7}
+    prompt = "A curious raccoon exploring a garden"
+    return {"model": model, "prompt": prompt, "size": f"{width}x{height}", "nvext": nvext, **more}
+
+
+def make_video(client: httpx.Client, body: Body) -> float:
+    seconds, answer = post(client, PATHS["video"], body | {"response_format": "url"})
+    if answer["status"] != "completed":
+        raise RuntimeError(f"the video is {answer}")
+    return seconds
+
+
+def bare_video(bare: Bare, shape: tuple[int, int, int], steps: int) -> float:
+    width, height, frames = shape
+    asked = {"prompt": "A curious raccoon exploring a garden", "width": width, "height": height, "num_frames": frames}
+    return bare.run(asked | {"fps": 8, "num_inference_steps": steps, "guidance_scale": 5.0, "seed": 7})["seconds"]
+
+
+def measure_videos(lane: Lane) -> None:
+    shape, steps = ((128, 96, 5), 8) if lane.tiny else ((832, 480, 17), 50)
+    models = {"video": {"gpus": 0.5, "quality": presets("video"), "warm_up_sizes": [list(shape)]}}
+    work = f"wan-1.3b {shape[0]}x{shape[1]}, {shape[2]} frames, {steps} steps"
+    with ExitStack() as stack:
+        app = stack.enter_context(lane.app("video-cold", models, row=Row("wan-1.3b start to ready, cold")))
+        client = stack.enter_context(lane.client(app))
+
+        def ours(steps: int = steps, **more: Any) -> float:
+            return make_video(client, video_body(WAN, shape, steps, **more))
+
+        lane.write(Row(f"{work}, first request after ready", ours=[ours()]))
+        with lane.bare("bare-video", "video", lane.folder / WAN) as bare:
+            bare_video(bare, shape, steps)
+            row = Row(work)
+            in_turns(row, lane.rounds, ours, lambda: bare_video(bare, shape, steps))
+            lane.write(row)
+        time_presets(lane, "video", work, lambda quality: ours(quality=quality), row.ours)
+        usual = statistics.median(ours(4) for _ in range(2))
+        row = Row(f"{work}, GPU free after a cancel", notes={"usual_s": round(usual, 3), "given_up_steps": 100})
+        for i in range(5):
+            body = video_body(WAN, shape, 100)
+            job = client.post(PATHS["video"], json=body, headers={"Prefer": "respond-async"}).json()["id"]
+            time.sleep(1.5 + 0.37 * i)
+            asked = time.monotonic()
+            client.post(f"{PATHS['video']}/{job}/cancel").raise_for_status()
+            ours(4)
+            row.ours.append(max(0.0, time.monotonic() - asked - usual))
+        row.notes["longest_s"] = round(max(row.ours), 3)
+        lane.write(row)
+    with lane.app("video-warm", models, row=Row("wan-1.3b start to ready, warm")) as app, lane.client(app) as client:
+        lane.write(Row(f"{work}, first after a warm start", ours=[make_video(client, video_body(WAN, shape, steps))]))
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+CLIENTS = ((1, 4), (8, 3), (32, 2), (64, 2), (128, 1))
+"""Clients at once, and the rounds in which both sides take turns."""
+
+
+def measure_texts(lane: Lane) -> None:
+    settings = TEXT | {"gpus": 0.4}
+    with ExitStack() as stack:
+        app = stack.enter_context(lane.app("text-cold", {"text": settings}, row=Row("llada start to ready, cold")))
+        client = stack.enter_context(lane.client(app))
+        body = {"model": LLADA, "prompt": "first", "max_tokens": TOKENS, "nvext": {"ignore_eos": True}}
+        lane.write(Row(f"llada {TOKENS} tokens, first after ready", ours=[post(client, "/v1/completions", body)[0]]))
+        more = ("--settings", json.dumps(settings))
+        with lane.bare("bare-text", "text", lane.folder / LLADA, *more) as bare:
+            for clients, _ in CLIENTS:  # as our own replica has warmed up its engine
+                bare.run({"prompts": prompts(clients, "warm"), "tokens": 64})
+            for clients, rounds in CLIENTS:
+                time_clients(lane, app.base, bare, clients, rounds)
+        share_a_prefix(lane, app.base)
+    with lane.app("text-warm", {"text": settings}, row=Row("llada start to ready, warm")):
+        pass
+
+
+def time_clients(lane: Lane, base: str, bare: Bare, clients: int, rounds: int) -> None:
+    for stream in (False, True):
+        how = "streamed" if stream else "whole"
+        row = Row(f"llada {clients} clients, {TOKENS} tokens each, {how}", unit="tok_s", notes={"clients": clients})
+        firsts: dict[str, list[float]] = {"ours": [], "bare": []}
+
+        def ours(i: int = 0, *, stream: bool = stream, row: Row = row, firsts: Any = firsts) -> float:
+            speed = text_speed(base, LLADA, prompts(clients, f"ours {stream} {len(row.ours)}"), TOKENS, stream=stream)
+            firsts["ours"].append(speed.first_s)
+            return speed.tokens_per_s
+
+        def theirs(*, stream: bool = stream, row: Row = row, firsts: Any = firsts) -> float:
+            asked = prompts(clients, f"bare {stream} {len(row.bare)}")
+            answer = bare.run({"prompts": asked, "tokens": TOKENS, "stream": stream})
+            firsts["bare"].append(answer["first_s"])
+            return answer["tokens_per_s"]
+
+        in_turns(row, rounds, ours, theirs)
+        if stream:
+            row.notes["first_block_s"] = {who: round(statistics.median(found), 4) for who, found in firsts.items()}
+        lane.write(row)
+
+
+def share_a_prefix(lane: Lane, base: str) -> None:
+    """32 prompts of 1,000 tokens (the tokenizer knows bytes alone) that share their beginning or do not; one block."""
+    for shared in (False, True, False, True):
+        start = "One long tale of boats and harbours. " * 27
+        asked = [f"{'' if shared else i}{start}"[:996] + f" {i:03}" for i in range(32)]
+        if not shared:
+            asked = [f"{time.monotonic_ns()} {prompt}"[:1000] for prompt in asked]
+        started = time.monotonic()
+        text_speed(base, LLADA, asked, 32)
+        name = "shared" if shared else "of its own"
+        lane.write(
+            Row(f"llada 32 clients, prompts of 1,000 tokens, beginning {name}", ours=[time.monotonic() - started])
+        )
+
+
+def vary_texts(lane: Lane) -> None:
+    """Other numbers of running requests, and fp8."""
+    fp8 = {"engine_args": TEXT["engine_args"] | {"quantization": "fp8"}}
+    for name, changes in {"32": {"max_running_requests": 32}, "64": {"max_running_requests": 64}, "fp8": fp8}.items():
+        try:
+            with lane.app(f"text-{name}", {"text": TEXT | {"gpus": 0.4} | changes}) as app:
+                for clients in (1, 32, 128) if name == "fp8" else (32, 64, 128):
+                    row = Row(f"llada {clients} clients, {TOKENS} tokens each, whole", unit="tok_s")
+                    row.preset = "fp8" if name == "fp8" else "exact"
+                    row.notes = {"clients": clients, "gpu_memory": memory(lane.gpus)}
+                    row.notes["max_running_requests"] = 128 if name == "fp8" else int(name)
+                    for i in range(2 if clients < 64 else 1):
+                        asked = prompts(clients, f"{name} {i}")
+                        row.ours.append(text_speed(app.base, LLADA, asked, TOKENS).tokens_per_s)
+                    lane.write(row)
+        except RuntimeError as error:
+            print(f"text {name} FAILED: {error!r}", flush=True)
+
+
+def measure_dynamo(lane: Lane) -> None:
+    """The bare text engine as Dynamo's launch script starts it, beside ours."""
+    settings = TEXT | {"gpus": 0.4}
+    with ExitStack() as stack:
+        app = stack.enter_context(lane.app("text-dynamo", {"text": settings}))
+        more = ("--settings", json.dumps(settings), "--dynamo")
+        bare = stack.enter_context(lane.bare("bare-dynamo", "text", lane.folder / LLADA, *more))
+        for clients, _ in CLIENTS[:3]:
+            bare.run({"prompts": prompts(clients, "warm"), "tokens": 64})
+        for clients, _ in CLIENTS[:3]:
+            row = Row(f"llada {clients} clients, bare as Dynamo starts it", unit="tok_s", notes={"clients": clients})
+            for i in range(2):
+                row.ours.append(text_speed(app.base, LLADA, prompts(clients, f"again {i}"), TOKENS).tokens_per_s)
+                answer = bare.run({"prompts": prompts(clients, f"dynamo {i}"), "tokens": TOKENS})
+                row.bare.append(answer["tokens_per_s"])
+            lane.write(row)
+
+
+# --- two GPUs ---------------------------------------------------------------------------------------------------------
+
+ARGUMENTS: dict[str, Body] = {
+    "cfg": {"num_gpus": 2, "enable_cfg_parallel": True},
+    "tensor": {"num_gpus": 2, "tp_size": 2, "enable_cfg_parallel": False},
+    "sequence": {"num_gpus": 2, "enable_cfg_parallel": False},
+    "ulysses": {"num_gpus": 2, "enable_cfg_parallel": False, "ulysses_degree": 2, "ring_degree": 1},
+}
+"""As our own settings come to, for the bare engine; `sequence` is left to SGLang, which gathers keys and values."""
+
+
+def measure_two(lane: Lane, which: list[str], *, steps: int, flux: bool) -> None:
+    """Wan 14B with each way of splitting one generation, one after another; FLUX beside it where it can be split so."""
+    shape = (128, 96, 5) if lane.tiny else (832, 480, 17)
+    for i, parallel in enumerate(which):
+        try:
+            with_flux = flux and parallel != "cfg"
+            _measure_two(replace(lane, port=lane.port + 2 * i), parallel, shape, steps, with_flux=with_flux)
+        except Exception as error:  # noqa: BLE001 - the other ways are still measured
+            print(f"wan-14b {parallel} FAILED: {error!r}", flush=True)
+
+
+def _measure_two(lane: Lane, parallel: str, shape: tuple[int, int, int], steps: int, *, with_flux: bool) -> None:
+    split: Body = {"gpus": 2, "parallel": parallel}
+    if parallel == "ulysses":
+        split = {"gpus": 2, "parallel": "sequence", "engine_args": {"ulysses_degree": 2, "ring_degree": 1}}
+    video = split | {"model": str(lane.folder / WAN_14B), "served_name": WAN_14B, "warm_up_sizes": [list(shape)]}
+    work, side = f"wan-14b {shape[0]}x{shape[1]}, {shape[2]} frames, {steps} steps", 128 if lane.tiny else 1024
+    with ExitStack() as stack:
+        apps: dict[str, App] = {}
+        threads = [
+            threading.Thread(target=_enter, args=(apps, "video", stack, lane, f"two-{parallel}", {"video": video}))
+        ]
+        if with_flux:
+            beside = replace(lane, port=lane.port + 1)
+            image = {"image": split | {"warm_up_sizes": [[side, side]]}}
+            threads.append(
+                threading.Thread(target=_enter, args=(apps, "image", stack, beside, f"two-flux-{parallel}", image))
+            )
+        for thread in threads:
+            thread.start()
+        arguments = ("--arguments", json.dumps(ARGUMENTS[parallel]))
+        bare = stack.enter_context(lane.bare(f"bare-two-{parallel}", "video", lane.folder / WAN_14B, *arguments))
+        for thread in threads:
+            thread.join()
+        if "image" in apps:
+            with lane.client(apps["image"]) as client:
+                row = Row(f"flux {side}x{side} 50 steps", gpus=2, parallel=parallel)
+                body = image_body(side, 50, response_format="url")
+                row.ours = [post(client, PATHS["image"], body)[0] for _ in range(3)][1:]
+                lane.write(row)
+        with lane.client(apps["video"]) as client:
+            body = video_body(WAN_14B, shape, steps)
+            make_video(client, body)
+            bare_video(bare, shape, steps)
+            row = Row(work, gpus=2, parallel=parallel)
+            in_turns(row, 2, lambda: make_video(client, body), lambda: bare_video(bare, shape, steps))
+            lane.write(row)
+
+
+def _enter(apps: dict[str, App], kind: str, stack: ExitStack, lane: Lane, name: str, models: dict[str, Body]) -> None:
+    row = Row(f"{name} start to ready, beside other loading engines", gpus=2)
+    apps[kind] = stack.enter_context(lane.app(name, models, row=row))
+
+
+def memory(gpus: str) -> list[str]:
+    """MiB that each process has on these GPUs, as nvidia-smi tells."""
+    query = ["nvidia-smi", "--query-compute-apps=process_name,used_memory", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run([*query, *(["-i", gpus] if gpus else [])], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in found.stdout.splitlines() if line.strip()]
