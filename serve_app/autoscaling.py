@@ -6,8 +6,6 @@ replicas. Bounds and delays are Serve's own (`autoscaling_config`). Knows nothin
 `WaitPolicy`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -80,12 +78,8 @@ class WaitPolicy:
     def __call__(
         self, contexts: Mapping[Deployment, AutoscalingContext]
     ) -> tuple[dict[Deployment, int], dict[Deployment, dict[str, Any]]]:
-        targets: dict[Deployment, int] = {}
-        for deployment, context in contexts.items():
-            wanted = self._wanted(context, contexts.values())
-            if wanted is not None:
-                targets[deployment] = wanted
-        return targets, {}
+        wanted = {deployment: self._wanted(context, contexts.values()) for deployment, context in contexts.items()}
+        return {deployment: count for deployment, count in wanted.items() if count is not None}, {}
 
     def _wanted(self, context: AutoscalingContext, every: Iterable[AutoscalingContext]) -> int | None:
         assert context.config is not None, "Serve fills in both"

@@ -30,17 +30,22 @@ A Ray Serve handle rebuilds an error by calling its class with one positional ar
 so every class here takes the message alone, and the rest by keyword.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
+from typing import Self
 
 
 class ServeError(Exception):
-    """Base of all; `message` is shown to the caller, so it holds no internals."""
+    """Base of all; `message` is shown to the caller, so it holds no internals.
+
+    A subclass names what differs from its base: the HTTP status, and OpenAI's words for the type and the error.
+    """
 
     status = 500
     type = "server_error"
     code = "internal_error"
+
+    def __init_subclass__(cls, *, status: int | None = None, type: str = "", code: str = "") -> None:
+        cls.status, cls.type, cls.code = status or cls.status, type or cls.type, code or cls.code
 
     def __init__(self, message: str = "", *, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -49,129 +54,81 @@ class ServeError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class InvalidRequest(ServeError):
-    status = 400
-    type = "invalid_request_error"
-    code = "invalid_value"
+class InvalidRequest(ServeError, status=400, type="invalid_request_error", code="invalid_value"): ...
 
 
-class UnsupportedParameter(InvalidRequest):
-    code = "unsupported_parameter"
+class UnsupportedParameter(InvalidRequest, code="unsupported_parameter"): ...
 
 
-class ContextLengthExceeded(InvalidRequest):
-    code = "context_length_exceeded"
-
+class ContextLengthExceeded(InvalidRequest, code="context_length_exceeded"):
     @classmethod
-    def of(cls, context: int, asked: str, param: str) -> ContextLengthExceeded:
+    def of(cls, context: int, asked: str, param: str) -> Self:
         """`asked` says what does not fit, as the end of a sentence."""
         return cls(f"This model's maximum context length is {context} tokens. However, {asked}.", param=param)
 
 
-class UnsafeURL(InvalidRequest):
-    code = "unsafe_url"
+class UnsafeURL(InvalidRequest, code="unsafe_url"): ...
 
 
-class Unauthorized(ServeError):
-    status = 401
-    type = "authentication_error"
-    code = "invalid_api_key"
+class Unauthorized(ServeError, status=401, type="authentication_error", code="invalid_api_key"): ...
 
 
-class Forbidden(ServeError):
-    status = 403
-    type = "permission_error"
-    code = "forbidden"
+class Forbidden(ServeError, status=403, type="permission_error", code="forbidden"): ...
 
 
-class HostNotAllowed(Forbidden):
-    code = "host_not_allowed"
+class HostNotAllowed(Forbidden, code="host_not_allowed"): ...
 
 
-class NotFound(ServeError):
-    status = 404
-    type = "invalid_request_error"
-    code = "not_found"
+class NotFound(ServeError, status=404, type="invalid_request_error", code="not_found"): ...
 
 
-class ModelNotFound(NotFound):
-    code = "model_not_found"
-
+class ModelNotFound(NotFound, code="model_not_found"):
     @classmethod
-    def of(cls, asked: str, served: Iterable[str]) -> ModelNotFound:
+    def of(cls, asked: str, served: Iterable[str]) -> Self:
         names = ", ".join(f"'{name}'" for name in served) or "none"
         return cls(f"The model '{asked}' is not served here. Served: {names}.", param="model")
 
 
-class JobNotFound(NotFound):
-    code = "video_not_found"
+class JobNotFound(NotFound, code="video_not_found"): ...
 
 
-class ObjectNotFound(NotFound):
-    code = "media_not_found"
+class ObjectNotFound(NotFound, code="media_not_found"): ...
 
 
-class MethodNotAllowed(ServeError):
-    status = 405
-    type = "invalid_request_error"
-    code = "method_not_allowed"
+class MethodNotAllowed(ServeError, status=405, type="invalid_request_error", code="method_not_allowed"): ...
 
 
-class TooLarge(ServeError):
-    status = 413
-    type = "invalid_request_error"
-    code = "content_length_exceeded"
+class TooLarge(ServeError, status=413, type="invalid_request_error", code="content_length_exceeded"): ...
 
 
-class UnsupportedMediaType(ServeError):
-    status = 415
-    type = "invalid_request_error"
-    code = "unsupported_media_type"
+class UnsupportedMediaType(ServeError, status=415, type="invalid_request_error", code="unsupported_media_type"): ...
 
 
-class RateLimited(ServeError):
-    status = 429
-    type = "rate_limit_error"
-    code = "rate_limit_exceeded"
+class RateLimited(ServeError, status=429, type="rate_limit_error", code="rate_limit_exceeded"): ...
 
 
-class QueueFull(RateLimited):
-    code = "queue_full"
+class QueueFull(RateLimited, code="queue_full"): ...
 
 
-class GenerationFailed(ServeError):
-    code = "generation_failed"
+class GenerationFailed(ServeError, code="generation_failed"): ...
 
 
-class EngineDied(GenerationFailed):
-    code = "engine_died"
+class EngineDied(GenerationFailed, code="engine_died"): ...
 
 
-class Cancelled(ServeError):
-    status = 400
-    type = "invalid_request_error"
-    code = "cancelled"
+class Cancelled(ServeError, status=400, type="invalid_request_error", code="cancelled"): ...
 
 
-class StorageFailed(ServeError):
-    status = 503
-    code = "storage_unavailable"
+class StorageFailed(ServeError, status=503, code="storage_unavailable"): ...
 
 
-class AlreadyExists(StorageFailed):
-    code = "already_exists"
+class AlreadyExists(StorageFailed, code="already_exists"): ...
 
 
-class Unavailable(ServeError):
-    status = 503
-    code = "unavailable"
+class Unavailable(ServeError, status=503, code="unavailable"): ...
 
 
-class ReplicaLeaving(Unavailable):
-    pass
+class ReplicaLeaving(Unavailable): ...
 
 
-class TimedOut(ServeError):
-    status = 504
-    type = "timeout_error"
-    code = "timeout"
+class TimedOut(ServeError, status=504, type="timeout_error", code="timeout"): ...

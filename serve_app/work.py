@@ -6,13 +6,12 @@ counts is the work that waits, in engine seconds. `CostModel` learns what a shap
 reports a `Demand` to `autoscaling.py`. Knows no HTTP, no Ray and nothing of the other ingress replicas.
 """
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 from serve_app.errors import QueueFull
 from serve_app.model_settings import AnyModel, TextSettings
@@ -102,7 +101,7 @@ class Demand:
     wanted: float = 0.0
 
     @classmethod
-    def of(cls, engine_seconds: Iterable[float], target_wait_s: float, lanes: int = 1) -> Demand:
+    def of(cls, engine_seconds: Iterable[float], target_wait_s: float, lanes: int = 1) -> Self:
         """Sums over the requests under way, running or waiting; `lanes` is how many one replica runs at once.
 
         With n requests of s seconds on R replicas the last one waits for (n - R lanes) / (R lanes) turns of s seconds.
@@ -111,9 +110,6 @@ class Demand:
         """
         each = list(engine_seconds)
         return cls(sum(each) / lanes, sum(seconds / (seconds + target_wait_s) for seconds in each) / lanes)
-
-    def __add__(self, other: Demand) -> Demand:
-        return Demand(self.replica_s + other.replica_s, self.wanted + other.wanted)
 
 
 @dataclass(slots=True)
@@ -128,7 +124,7 @@ class Load:
     under_way: list[Work] = field(default_factory=list[Work])
 
     @classmethod
-    def of(cls, model: AnyModel) -> Load:
+    def of(cls, model: AnyModel) -> Self:
         """Room for what the largest number of replicas can run, plus `max_queued` waiting."""
         per_replica = model.max_running_requests if isinstance(model, TextSettings) else 1
         lanes = model.replicas.max * per_replica

@@ -5,8 +5,6 @@ ingress lives, it sends a job again if the replica died. If the ingress dies, it
 over. Knows no HTTP.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import contextvars

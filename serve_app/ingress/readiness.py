@@ -1,7 +1,5 @@
 """The state of the model deployments, from Serve's controller. Knows Ray Serve and no HTTP."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Mapping
