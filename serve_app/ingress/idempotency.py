@@ -11,9 +11,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import GenericAlias
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -75,8 +74,13 @@ class Idempotency:
     async def job(self, request: Request, asked: Wire, id: str, make: Callable[[], Awaitable[Job]]) -> Job:
         """The job of an earlier equal request, else the new one that `make` stores under this id."""
         owner: str = request.state.caller.owner
+
+        async def find(claim: Claim) -> Job | None:
+            with suppress(JobNotFound):
+                return await self._jobs.get(owner, claim.job_id)
+
         if (key := key_of(request)) is not None:
-            return await self._claimed_job(owner, key, await fingerprint(request, asked), id, make)
+            return (await self._once(request, asked, key, id, make, find, ON_ITS_WAY_S))[1]
         if RETRIES.fullmatch(retries := request.headers.get(RETRY_HEADER, "")):
             print_ = await fingerprint(request, asked)
             return await self._retried_job(owner, int(retries) > 0, print_, id, make)
@@ -98,25 +102,55 @@ class Idempotency:
         config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
         one_tuple: Any = GenericAlias(tuple, (kind,))
         kept: TypeAdapter[tuple[T]] = TypeAdapter(one_tuple, config=config)
-        print_ = await fingerprint(request, asked)
-        while True:
-            claim = await self._claim(owner, key, print_, id, partial(self._is_abandoned, owner))
-            name = _name(owner, claim.job_id)
-            if claim.fresh:
-                async with self._held(owner, key, claim):
-                    result = await make()
-                    await self._store.put(name, kept.dump_json((result,)))
-                return Made(id, claim.created_at, result)
-            with suppress(ObjectNotFound):
-                return Made(claim.job_id, claim.created_at, kept.validate_json(await self._store.get(name))[0])
-            await asyncio.sleep(POLL_S)
 
-    @asynccontextmanager
-    async def _held(self, owner: str, key: str, claim: Claim) -> AsyncGenerator[None]:
-        """Sends heartbeats while the block works; if it fails, releases the claim for a waiting or later request."""
-        beating = asyncio.create_task(self._beat(owner, claim.job_id))
+        async def make_and_keep() -> T:
+            result = await make()
+            await self._store.put(_name(owner, id), kept.dump_json((result,)))
+            return result
+
+        async def find(claim: Claim) -> T | None:
+            with suppress(ObjectNotFound):
+                return kept.validate_json(await self._store.get(_name(owner, claim.job_id)))[0]
+
+        claim, result = await self._once(request, asked, key, id, make_and_keep, find, self._settings.stale_s)
+        return Made(claim.job_id, claim.created_at, result)
+
+    async def _once(
+        self,
+        request: Request,
+        asked: Wire,
+        key: str,
+        id: str,
+        make: Callable[[], Awaitable[T]],
+        find: Callable[[Claim], Awaitable[T | None]],
+        patience_s: float,
+    ) -> tuple[Claim, T]:
+        """Claims the key for what `make` makes, or waits for what `find` finds of the request that holds it.
+
+        One without a heartbeat for `patience_s` is passed over, and so is a failed job. Raises InvalidRequest if the
+        key was used for another request, even a failed one.
+        """
+        owner: str = request.state.caller.owner
+        print_ = await fingerprint(request, asked)
+
+        async def can_be_passed(held: Claim) -> bool:
+            if held.fingerprint != print_:
+                return False
+            if (found := await find(held)) is not None:
+                return isinstance(found, Job) and found.status == "failed"
+            return await self._jobs.now() - await self._alive_at(owner, held) > patience_s
+
+        while not (claim := await self._claims.claim(owner, key, print_, id, can_be_passed)).fresh:
+            if claim.fingerprint != print_:
+                raise InvalidRequest(
+                    f"This {HEADER} was used for another request; use a new one for each request.", param=HEADER
+                )
+            if (found := await find(claim)) is not None:
+                return claim, found
+            await asyncio.sleep(POLL_S)
+        beating = asyncio.create_task(self._beat(owner, id))
         try:
-            yield
+            return claim, await make()
         except BaseException:  # including cancellation: Serve cancels the handler when the client goes away
             await asyncio.shield(asyncio.create_task(self._claims.release(owner, key, claim)))
             raise
@@ -124,43 +158,19 @@ class Idempotency:
             beating.cancel()
             await asyncio.wait([beating])
 
-    async def _claim(
-        self, owner: str, key: str, print_: str, id: str, has_failed: Callable[[Claim], Awaitable[bool]]
-    ) -> Claim:
-        """Claims the key. Raises InvalidRequest if the key was used for another request, even a failed one."""
-
-        async def can_be_passed(held: Claim) -> bool:
-            return held.fingerprint == print_ and await has_failed(held)
-
-        claim = await self._claims.claim(owner, key, print_, id, can_be_passed)
-        if claim.fingerprint != print_:
-            raise InvalidRequest(
-                f"This {HEADER} was used for another request; use a new one for each request.", param=HEADER
-            )
-        return claim
-
-    # --- jobs ---
-
-    async def _claimed_job(self, owner: str, key: str, print_: str, id: str, make: Callable[[], Awaitable[Job]]) -> Job:
-        async def has_failed(held: Claim) -> bool:
-            job = await self._job_of(owner, held)
-            return job is None or job.status == "failed"
-
-        while not (claim := await self._claim(owner, key, print_, id, has_failed)).fresh:
-            if (job := await self._job_of(owner, claim)) is not None:
-                return job
-        async with self._held(owner, key, claim):
-            return await make()
-
-    async def _job_of(self, owner: str, claim: Claim) -> Job | None:
-        """The job of a claim, waiting a moment for it to be stored. None if it was deleted or never stored."""
+    async def _beat(self, owner: str, id: str) -> None:
         while True:
+            await asyncio.sleep(self._settings.heartbeat_s)
             try:
-                return await self._jobs.get(owner, claim.job_id)
-            except JobNotFound:
-                if await self._jobs.now() - claim.created_at > ON_ITS_WAY_S:
-                    return None
-            await asyncio.sleep(POLL_S)
+                await self._store.put(_name(owner, f"{id}-beat"), b"{}")
+            except StorageFailed as error:
+                logger.warning("no heartbeat for %s: %s", id, error.message)
+
+    async def _alive_at(self, owner: str, claim: Claim) -> float:
+        try:
+            return (await self._store.stat(_name(owner, f"{claim.job_id}-beat"))).modified
+        except ObjectNotFound:
+            return claim.created_at
 
     async def _retried_job(
         self, owner: str, is_retry: bool, print_: str, id: str, make: Callable[[], Awaitable[Job]]
@@ -175,26 +185,6 @@ class Idempotency:
                     return job
         await self._store.put(name, orjson.dumps({"job_id": id, "created_at": await self._jobs.now()}))
         return await make()
-
-    # --- results that are being made ---
-
-    async def _beat(self, owner: str, id: str) -> None:
-        while True:
-            await asyncio.sleep(self._settings.heartbeat_s)
-            try:
-                await self._store.put(_name(owner, f"{id}-beat"), b"{}")
-            except StorageFailed as error:
-                logger.warning("no heartbeat for %s: %s", id, error.message)
-
-    async def _is_abandoned(self, owner: str, claim: Claim) -> bool:
-        """Whether a claim has no result and nobody is making one any more."""
-        if await self._store.exists(_name(owner, claim.job_id)):
-            return False
-        try:
-            alive_at = (await self._store.stat(_name(owner, f"{claim.job_id}-beat"))).modified
-        except ObjectNotFound:
-            alive_at = claim.created_at
-        return await self._jobs.now() - alive_at > self._settings.stale_s
 
 
 def _name(owner: str, id: str) -> str:
