@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_jsonable_python
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
@@ -14,45 +14,23 @@ from serve_app.protocol.common import Annotations, Bound, Count, Label, NvExt, W
 from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTask
 
 MAX_STOPS = 4
-MAX_PARTS = 1024
 DENOISING = "denoising"
 """The annotation that asks for an event at each block's start and after each denoising step; also the event's name."""
 NO_LOGPROBS = "a diffusion language model has no log probabilities to give."
 NO_BIASES = "token biases have no effect on a diffusion language model."
 NO_GRAMMAR = "blocks follow no grammar; only {'type': 'text'} is allowed."
 NO_PENALTIES = "penalties have no effect on a diffusion language model; only 0 is allowed."
-TEXT_PART = "{'type': 'text', 'text': '...'}"
-OTHER_PARTS = frozenset({"image_url", "input_image", "input_audio", "video_url", "file", "input_file"})
 
 
-class DynamoHints(NvExt):
-    """Dynamo's keys for its router, caches and tracing: accepted, and named in `nvext.ignored` of the answer.
-
-    As in Dynamo 1.6, with two of its older sampling keys.
-    """
-
-    agent_context: Any = None
-    agent_hints: Any = None
-    backend_instance_id: Any = None
-    cache_control: Any = None
-    cache_salt: Any = None
-    decode_worker_id: Any = None
-    dp_rank: Any = None
-    extra_fields: Any = None
-    max_thinking_tokens: Any = None
-    metadata_upload: Any = None
-    min_p: Any = None
-    prefill_dp_rank: Any = None
-    prefill_worker_id: Any = None
-    repetition_penalty: Any = None
-    request_timestamp_ms: Any = None
-    router: Any = None
-    routing_constraints: Any = None
-    session_control: Any = None
-    token_data: Any = None
-
-
-HINTS = tuple(DynamoHints.model_fields)
+HINTS = (
+    *("agent_context", "agent_hints", "backend_instance_id", "cache_control", "cache_salt", "decode_worker_id"),
+    *("dp_rank", "extra_fields", "max_thinking_tokens", "metadata_upload", "min_p", "prefill_dp_rank"),
+    *("prefill_worker_id", "repetition_penalty", "request_timestamp_ms", "router", "routing_constraints"),
+    *("session_control", "token_data"),
+)
+"""Dynamo's keys for its router, caches and tracing: accepted, and named in `nvext.ignored` of the answer. As in Dynamo
+1.6, with two of its older sampling keys."""
+_ANYTHING: Any = dict.fromkeys(HINTS, (Any, None))
 
 
 class Only:
@@ -77,7 +55,7 @@ class Only:
         return value
 
 
-class TextExtension(DynamoHints):
+class TextExtension(create_model("DynamoHints", __base__=NvExt, **_ANYTHING)):
     """`nvext` of chat and completions."""
 
     annotations: Annotations | None = optional(
@@ -133,26 +111,21 @@ class TextRequest(Wire):
     user: Label | None = None
     nvext: TextExtension | None = None
 
-    @property
-    def most_tokens(self) -> int | None:
-        """How long the text may get."""
-        return self.max_tokens
-
     def ignored_hints(self) -> list[str]:
         """Names that were sent and do nothing here: Dynamo's keys and unknown fields."""
         ext = self.nvext
         hints = () if ext is None else (name for name in HINTS if getattr(ext, name) is not None)
         return [*hints, *self.raw.ignored]
 
-    def make_task(self, settings: TextSettings, **given: Any) -> TextTask:
-        """A task of `given`, with the model and the sampling fields of this request."""
+    def make_task(self, settings: TextSettings, most_tokens: int | None, **given: Any) -> TextTask:
+        """A task of `given`, with the model and the sampling fields of this request; its text may get so long."""
         ext = self.nvext or TextExtension()
         greedy = bool(ext.greed_sampling)
         return TextTask(
             **given,
             model=settings.id,
-            max_tokens=self.most_tokens or min(settings.defaults.max_tokens, settings.limits.max_tokens),
-            fewer_tokens=self.most_tokens is None,
+            max_tokens=most_tokens or min(settings.defaults.max_tokens, settings.limits.max_tokens),
+            fewer_tokens=most_tokens is None,
             stop=tuple(self.stop or ()),
             temperature=0.0 if greedy else self.temperature,
             top_p=None if greedy else self.top_p,
@@ -282,27 +255,3 @@ class TextAnswers(ABC):
             "ignored": list(ignored),
         }
         return {"nvext": report}
-
-
-def text_parts(value: Any) -> Any:
-    """Message content as one string: a list of text parts is joined by line breaks, None is empty."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if not isinstance(value, list):
-        raise ValueError(f"must be a string or a list of parts like {TEXT_PART}.")
-    parts = cast("list[Any]", value)
-    if len(parts) > MAX_PARTS:
-        raise ValueError(f"has {len(parts)} parts; at most {MAX_PARTS} are allowed.")
-    return "\n".join(_part_text(part, i) for i, part in enumerate(parts))
-
-
-def _part_text(part: Any, i: int) -> str:
-    fields = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
-    kind, text = fields.get("type"), fields.get("text")
-    if kind == "text" and isinstance(text, str):
-        return text
-    if isinstance(kind, str) and kind in OTHER_PARTS:
-        raise PydanticCustomError(
-            "unsupported", "has a part of type '{kind}' at [{i}]: the model reads text only.", {"kind": kind, "i": i}
-        )
-    raise ValueError(f"must be a string or a list of parts like {TEXT_PART}; that at [{i}] is not.")

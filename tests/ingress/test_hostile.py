@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel
 
-from serve_app.protocol.chat import ChatRequest
-from serve_app.protocol.completions import CompletionRequest
+from serve_app.protocol.completions import ChatRequest, CompletionRequest
 from serve_app.protocol.images import EditRequest, GenerationRequest, ImageExtension
 from serve_app.protocol.text import TextExtension
 from serve_app.protocol.videos import VideoNvExt, VideoRequest

@@ -8,9 +8,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from serve_app.errors import InvalidRequest
-from serve_app.protocol.chat import ChatRequest
 from serve_app.protocol.common import extension_of, parse
-from serve_app.protocol.completions import CompletionRequest
+from serve_app.protocol.completions import ChatRequest, CompletionRequest
 from serve_app.protocol.images import EditRequest, GenerationRequest
 from serve_app.protocol.videos import RemixRequest, VideoRequest
 

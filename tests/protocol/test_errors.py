@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter
-from serve_app.protocol.chat import ChatRequest
 from serve_app.protocol.common import parse
+from serve_app.protocol.completions import ChatRequest
 from serve_app.protocol.images import EditRequest, GenerationRequest
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}

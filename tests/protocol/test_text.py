@@ -9,9 +9,8 @@ import pytest
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.model_settings import TextDefaults, TextLimits, TextSettings
-from serve_app.protocol.chat import ChatAnswers, ChatRequest
 from serve_app.protocol.common import parse
-from serve_app.protocol.completions import CompletionAnswers, CompletionRequest
+from serve_app.protocol.completions import ChatAnswers, ChatRequest, CompletionAnswers, CompletionRequest
 from serve_app.tasks import Message, TextEnd, TextResult, TextStep, TextTask
 
 SETTINGS = TextSettings(

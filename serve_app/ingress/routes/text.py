@@ -17,8 +17,14 @@ from serve_app.ingress.events import DONE, EventStream, event
 from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.services import ServedModel, Services
 from serve_app.model_settings import TextSettings
-from serve_app.protocol.chat import ChatAnswers, ChatCompletion, ChatRequest
-from serve_app.protocol.completions import Completion, CompletionAnswers, CompletionRequest
+from serve_app.protocol.completions import (
+    ChatAnswers,
+    ChatCompletion,
+    ChatRequest,
+    Completion,
+    CompletionAnswers,
+    CompletionRequest,
+)
 from serve_app.protocol.text import DENOISING, TextAnswers
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, TextTask, Timing
 from serve_app.work import Load, work_of
