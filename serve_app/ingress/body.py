@@ -11,7 +11,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -26,6 +25,7 @@ from serve_app.protocol.common import EXTRAS, Wire, parse
 from serve_app.protocol.errors import SHOWN_CHARS
 from serve_app.settings import RequestLimits, Settings
 from serve_app.tasks import Origin
+from serve_app.threads import Pool
 
 M = TypeVar("M", bound=Wire)
 T = TypeVar("T")
@@ -34,15 +34,15 @@ MAX_TYPE_CHARS = 1024
 MAX_QUERY_FIELDS = 64
 OFF_LOOP_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread, so that they do not block the event loop."""
-PARSERS = ThreadPoolExecutor(2, thread_name_prefix="parse")
+PARSERS = Pool("parse", 2)
 """Few, because parsing holds a body several times; separate, so that parsing does not wait for file operations."""
 BOM = b"\xef\xbb\xbf"
 """The byte order mark, which Windows' tools write. RFC 8259, section 8.1, allows ignoring it."""
 DATA_URL = b'"data:'
 MAX_DATA_URLS = 64
 """No endpoint takes more data URLs. Further ones count as text."""
-_STRUCTURE = re.compile(rb'[",\[{]')
-_STRING = re.compile(rb'(?:[^"\\]|\\.){1,65536}', re.DOTALL)
+_MARK = re.compile(rb'[",\[\]{}]')
+_STRING = re.compile(rb'(?:[^"\\]{1,8192}|\\.){1,64}', re.DOTALL)
 """A piece of a string's inside, small: a match holds Python's lock, and so the event loop, until it ends."""
 _TWICE = re.compile(r'Detected duplicate key "(.*)" at line \d+ column \d+')
 
@@ -107,8 +107,8 @@ def origin_of(request: Request, id: str) -> Origin:
     return {"id": id, "caller": state.caller.owner, "submitted_at": time.time(), "traceparent": state.traceparent}
 
 
-def read_query(request: Request) -> dict[str, str]:
-    """The fields of the query; InvalidRequest for very many of them, and for a name that stands in it twice."""
+def read_query(request: Request, model: type[M]) -> M:
+    """The query as a `model`; InvalidRequest for very many fields, and for a name that stands in it twice."""
     pairs = request.query_params.multi_items()
     if len(pairs) > MAX_QUERY_FIELDS:
         raise InvalidRequest(f"The query has more than {MAX_QUERY_FIELDS} fields.")
@@ -117,7 +117,7 @@ def read_query(request: Request) -> dict[str, str]:
         if name in fields:
             raise InvalidRequest(f"'{name[:64]}' stands twice in the query.", param=name[:64])
         fields[name] = value
-    return fields
+    return parse(model, fields, form=True)
 
 
 async def read_image(param: str, asked: Wire, settings: Settings) -> ImageInfo | None:
@@ -147,9 +147,7 @@ async def read_images(param: str, uploads: Sequence[bytes], urls: Sequence[str],
 
 async def off_loop(work: Callable[[], T], size: int) -> T:
     """Runs `work` at once for little data, in a thread for much."""
-    if size <= OFF_LOOP_BYTES:
-        return work()
-    return await asyncio.get_running_loop().run_in_executor(PARSERS, work)
+    return work() if size <= OFF_LOOP_BYTES else await PARSERS.run(work)
 
 
 async def _read(request: Request, limits: RequestLimits) -> bytes:
@@ -202,36 +200,40 @@ def parse_json(raw: bytes, limits: RequestLimits) -> dict[str, Any]:
     raw = raw.removeprefix(BOM)
     if not raw.strip():
         raise InvalidRequest("The body is empty; it must be a JSON object.")
-    _check_values(raw, limits.json_values)
+    _check_values(raw, limits)
     _check_text(raw, limits.text_bytes)
     try:
         data: Any = jiter.from_json(raw, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
     except ValueError as error:
-        raise _refusal(str(error), limits) from None
+        raise _refusal(str(error)) from None
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    fields = cast("dict[str, Any]", data)
-    # the number of brackets bounds the depth, so usual small bodies need no walk
-    if raw.count(b"{") + raw.count(b"[") > limits.json_depth and _is_deeper(fields, limits.json_depth):
-        raise _too_deep(limits)
-    return fields
+    return cast("dict[str, Any]", data)
 
 
-def _check_values(raw: bytes, most: int) -> None:
-    """Each value but the first of its container follows a comma. Strings are skipped only where it matters."""
-    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") < most:
+def _check_values(raw: bytes, limits: RequestLimits) -> None:
+    """Counts values and levels, where there may be too many. Each value but the first of its container follows a comma.
+
+    Strings are skipped.
+    """
+    brackets = raw.count(b"[") + raw.count(b"{")
+    if brackets <= limits.json_depth and brackets + raw.count(b",") < limits.json_values:
         return
-    count, at = 1, 0
-    while (found := _STRUCTURE.search(raw, at)) is not None:
+    values, depth, at = 1, 0, 0
+    while (found := _MARK.search(raw, at)) is not None:
         at = found.end()
         if found[0] == b'"':
             while (piece := _STRING.match(raw, at)) is not None:
                 at = piece.end()
             at += 1
-            continue
-        count += 1
-        if count > most:
-            raise InvalidRequest(f"The body holds more than {most} values (limits.json_values).")
+        elif found[0] in b"]}":
+            depth -= 1
+        else:
+            values, depth = values + 1, depth + (found[0] != b",")
+        if values > limits.json_values:
+            raise InvalidRequest(f"The body holds more than {limits.json_values} values (limits.json_values).")
+        if depth > limits.json_depth:
+            raise InvalidRequest(f"The body is nested deeper than {limits.json_depth} levels (limits.json_depth).")
 
 
 def _check_text(raw: bytes, most: int) -> None:
@@ -255,30 +257,11 @@ def _check_text(raw: bytes, most: int) -> None:
         )
 
 
-def _refusal(said: str, limits: RequestLimits) -> InvalidRequest:
+def _refusal(said: str) -> InvalidRequest:
     if twice := _TWICE.fullmatch(said):
         name = twice[1].replace('\\"', '"').replace("\\\\", "\\")[:SHOWN_CHARS]
         return InvalidRequest(f"The name '{name}' stands twice in one object.", param=name)
-    if said.startswith("recursion limit"):
-        return _too_deep(limits)
     return InvalidRequest(f"The body is not valid JSON: {said}.")
-
-
-def _is_deeper(fields: dict[str, Any], most: int) -> bool:
-    """Whether objects and lists are nested in more than `most` levels."""
-    containers: list[Any] = [fields]
-    for _ in range(most):
-        containers = [
-            inner
-            for container in containers
-            for inner in (cast("dict[str, Any]", container).values() if isinstance(container, dict) else container)
-            if isinstance(inner, dict | list)
-        ]
-    return bool(containers)
-
-
-def _too_deep(limits: RequestLimits) -> InvalidRequest:
-    return InvalidRequest(f"The body is nested deeper than {limits.json_depth} levels (limits.json_depth).")
 
 
 def _read_object(model: type[Wire], name: str, value: Any, limits: RequestLimits) -> Any:

@@ -24,7 +24,6 @@ from serve_app.ingress.files import file_answer
 from serve_app.ingress.services import ServedVideo, Services
 from serve_app.jobs import Job, input_keys, new_job_id
 from serve_app.model_settings import VideoSettings
-from serve_app.protocol.common import parse
 from serve_app.protocol.images import URLOf
 from serve_app.protocol.reply_mode import ReplyMode, choose_reply_mode
 from serve_app.protocol.videos import (
@@ -145,7 +144,7 @@ class Videos:
         return Response(data, media_type=job.result.video.content_type, headers=_facts(job, job.result))
 
     async def list(self, request: Request) -> Response:
-        query = parse(ListQuery, read_query(request), form=True)
+        query = read_query(request, ListQuery)
         page = await self._jobs.list(_owner(request), after=query.after, limit=query.limit, order=query.order)
         return json_answer(VideoList.from_page(page, self._url(request), self._models).model_dump())
 
@@ -184,7 +183,7 @@ class Videos:
         return EventStream(self._progress(request, job))
 
     async def content(self, request: Request) -> ASGIApp:
-        variant = parse(ContentQuery, read_query(request), form=True).variant
+        variant = read_query(request, ContentQuery).variant
         job = await self._job(request)
         if job.result is None:
             raise ObjectNotFound(f"Video '{job.id}' is {job.status}: it has no content.")
