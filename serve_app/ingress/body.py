@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 MAX_TYPE_CHARS = 1024
 MAX_QUERY_FIELDS = 64
+OBJECTS = ("nvext", "images", *EXTRAS)
+"""Fields that a form may give as JSON text, as it may a reference to a file."""
 OFF_LOOP_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread, so that they do not block the event loop."""
 PARSERS = Pool("parse", 2)
@@ -95,8 +97,9 @@ async def read_request(request: Request, model: type[M], limits: RequestLimits) 
         if not is_form:
             return parse(model, parse_json(raw, limits))
         data, files = parse_form(content_type, raw, limits)
-        fields = {name: _read_object(model, name, value, limits) for name, value in data.items()}
-        return parse(model, fields, form=True, files=files)
+        for name in data.keys() & {*OBJECTS, *model.FILES}:
+            data[name] = _read_object(name, data[name], limits)
+        return parse(model, data, form=True, files=files)
 
     return await off_loop(make, len(raw))
 
@@ -264,19 +267,12 @@ def _refusal(said: str) -> InvalidRequest:
     return InvalidRequest(f"The body is not valid JSON: {said}.")
 
 
-def _read_object(model: type[Wire], name: str, value: Any, limits: RequestLimits) -> Any:
-    """A form's field; where it may be an object or a list its JSON text is parsed: `nvext={"seed": 5}`."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")) or _may_be_text(model, name):
+def _read_object(name: str, value: Any, limits: RequestLimits) -> Any:
+    """A form's field that may be an object or a list: its JSON text is parsed, as in `nvext={"seed": 5}`."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
         return value
     try:
         # inside an object, so that lists are accepted too
         return parse_json(b'{"value":%b}' % value.encode(), limits)["value"]
     except InvalidRequest as error:
         raise InvalidRequest(f"'{name}' holds JSON that cannot be read. {error.message}", param=name) from None
-
-
-def _may_be_text(model: type[Wire], name: str) -> bool:
-    if (field := model.model_fields.get(name)) is None:
-        return name not in EXTRAS
-    members: tuple[Any, ...] = (field.annotation, *getattr(field.annotation, "__args__", ()))
-    return any(getattr(member, "__origin__", member) is str for member in members)
