@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from serve_app import telemetry
 from serve_app.errors import ServeError
 from serve_app.handles import Handle, ModelHandle
-from serve_app.jobs import JobStore, Lease, Survey
+from serve_app.jobs import Job, JobStore, Lease, Survey
 from serve_app.settings import Settings
 from serve_app.storage import ObjectStore, open_store
 from serve_app.telemetry import metrics
@@ -42,7 +42,7 @@ class Sweep:
         # everything lives at least `ttl_s`, so a few looks in that time are enough
         self._expire_every_s = min(EXPIRE_EVERY_S, max(settings.media.ttl_s / 4, settings.jobs.sweep_s))
         self._expired_at = float("-inf")
-        self._held: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._held: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Sweeps for ever."""
@@ -58,14 +58,14 @@ class Sweep:
         """One sweep: dispatches orphans in the background, and removes what has expired where that is due."""
         if self.lease.is_due:
             await self.lease.renew()
-        scan = await self._survey.scan(own=self.lease.id, held=self._held.keys())
+        held = set(self._held)  # as it was before the scan, which may have read a job before its attempt ended
+        scan = await self._survey.scan()
         for state, number in scan.states.items():
             metrics.set_gauge("jobs", number, state=state)
         if self.lease.may_judge:
-            orphans = [orphan for orphan in scan.orphans if orphan.model in self._models]
-            for owner, job_id, model in orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
-                run = self._models[model]
-                self._held[owner, job_id] = asyncio.create_task(self._have_run(run, owner, job_id))
+            orphans = [job for job in scan.orphans if job.task.model in self._models and job.id not in held]
+            for job in orphans[: DISPATCHED_AT_ONCE - len(self._held)]:
+                self._held[job.id] = asyncio.create_task(self._have_run(job))
         if time.monotonic() - self._expired_at >= self._expire_every_s:
             self._expired_at = time.monotonic()
             removed = await self._survey.expire(await self._jobs.now())
@@ -77,20 +77,19 @@ class Sweep:
         while self._held:
             await asyncio.wait(self._held.values())
 
-    async def _have_run(self, run: Run, owner: str, job_id: str) -> None:
+    async def _have_run(self, job: Job) -> None:
         """Runs a job once. If it has not finished by then, the next sweep finds it again."""
-        logger.info("sweep: job %s is dispatched again", job_id)
+        logger.info("sweep: job %s is dispatched again", job.id)
         metrics.add("retries", what="dispatch")
         try:
-            await self._survey.take_over(owner, job_id, self.lease.id)
-            await run(owner, job_id)
+            await self._models[job.task.model](job.owner, job.id)
         except ServeError as error:
-            logger.warning("sweep: job %s was not run: %s", job_id, error.message)
+            logger.warning("sweep: job %s was not run: %s", job.id, error.message)
         except Exception:
             # whatever is broken, other jobs must still be swept
-            logger.exception("sweep: job %s was not run", job_id)
+            logger.exception("sweep: job %s was not run", job.id)
         finally:
-            del self._held[owner, job_id]
+            del self._held[job.id]
 
 
 class Sweeper:

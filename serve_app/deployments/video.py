@@ -13,7 +13,7 @@ from pathlib import Path
 from serve_app.deployments import provenance
 from serve_app.deployments.generation import Record, Turn, generation
 from serve_app.deployments.replica import ModelDeployment, application_ends
-from serve_app.deployments.watch import Watch, end
+from serve_app.deployments.watch import Watch
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
 from serve_app.engines.load import load
 from serve_app.errors import (
@@ -112,11 +112,11 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
             await attempt.complete(result)
         except ServeError as error:
             record.outcome = error.code
-            await end(attempt, error)
+            await attempt.fail(error)
         except Exception:
             logger.exception("attempt %d at %s broke", attempt.record.number, task.id)
             record.outcome = ServeError.code
-            await end(attempt, ServeError("The server failed."))
+            await attempt.fail(ServeError("The server failed."))
 
     async def _generate(self, task: VideoTask, frames: Frames, on_step: OnStep, turn: Turn) -> VideoOutput:
         first, last = frames

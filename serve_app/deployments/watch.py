@@ -10,27 +10,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from serve_app.engines.base import Step
-from serve_app.errors import Cancelled, EngineDied, ServeError, StorageFailed, Unavailable
+from serve_app.errors import Cancelled, ServeError, StorageFailed, Unavailable
 from serve_app.jobs import Attempt
 from serve_app.settings import JobSettings
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-RETRIED = (EngineDied, StorageFailed)
-"""Errors after which another attempt may succeed."""
 PROGRESS_S = 1.0
 """Progress is written at most this often."""
-
-
-async def end(attempt: Attempt, error: ServeError) -> None:
-    """Records how an attempt failed, unless it has ended. One that was handed back does not count as a try."""
-    if attempt.record.status != "in_progress":
-        return
-    logger.warning("attempt %d at %s: %s: %s", attempt.record.number, attempt.task.id, error.code, error.message)
-    handed_back = isinstance(error, Unavailable)
-    retry = handed_back or isinstance(error, RETRIED)
-    await attempt.fail(error.code, error.message, retry=retry, counted=not handed_back)
 
 
 class Watch:
@@ -59,7 +47,7 @@ class Watch:
             await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
             if stoppable and not working.done() and (reason := watching.result()) is not None:
                 working.cancel()
-                await end(self._attempt, reason)
+                await self._attempt.fail(reason)
                 raise reason
             return await working
         finally:

@@ -2,10 +2,9 @@
 
 Below `jobs/<owner>/<id>/`, each object has one writer:
 
-    request.json                 the ingress that took the request; never changed
-    cancel.json                  the ingress that took the cancellation; its presence is what counts
-    dispatch/<time>-<rand>.json  a dispatcher that took the job over from another
-    attempts/<n>-<rand>.json     the replica that runs attempt n, again at every heartbeat
+    request.json              the ingress that took the request; never changed
+    cancel.json               the ingress that took the cancellation; its presence is what counts
+    attempts/<n>-<rand>.json  the replica that runs attempt n, again at every heartbeat
 
 Beside them: `dispatchers/<id>.json`, one heartbeat object for each dispatcher, and `idempotency/<owner>/<sha256>.json`.
 Beside those, for a moment, `clock/<id>/now`, by which a reader learns the store's time.

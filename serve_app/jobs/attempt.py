@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from serve_app.errors import Cancelled, StorageFailed
+from serve_app.errors import Cancelled, EngineDied, ServeError, StorageFailed, Unavailable
 from serve_app.jobs.records import (
     AttemptRecord,
     JobError,
@@ -25,6 +25,8 @@ from serve_app.tasks import VideoResult, VideoTask
 
 logger = logging.getLogger(__name__)
 
+RETRIED = (EngineDied, StorageFailed)
+"""Errors after which another attempt may succeed."""
 GIVES_WAY_S, LOOK_S = 2.0, 0.05
 """How long to wait for another replica that began the same attempt to give way, and how often to look."""
 OUTAGE_S = 600.0
@@ -59,10 +61,14 @@ class Attempt:
         if not await self._end(status="completed", progress=100, result=result):
             raise Cancelled("The job was cancelled.")
 
-    async def fail(self, code: str, message: str, *, retry: bool, counted: bool = True) -> None:
-        """Ends without a result. With `retry` another attempt may follow; if not `counted`, this one was no try."""
-        error = JobError(code=code, message=message[:MAX_MESSAGE_CHARS])
-        await self._end(status="failed", error=error, retry=retry, counted=counted)
+    async def fail(self, error: ServeError) -> None:
+        """Ends without a result. Unavailable hands the job back: another attempt follows, and this one was no try."""
+        if self.record.status != "in_progress":
+            return
+        logger.warning("attempt %d at %s: %s: %s", self.record.number, self.task.id, error.code, error.message)
+        told = JobError(code=error.code, message=error.message[:MAX_MESSAGE_CHARS])
+        counted = not isinstance(error, Unavailable)
+        await self._end(status="failed", error=told, retry=not counted or isinstance(error, RETRIED), counted=counted)
 
     async def _end(self, **outcome: Any) -> bool:
         """Records the end, unless it is recorded. Whether the job is still wanted; if not, its result is removed."""

@@ -8,8 +8,9 @@ import logging
 import time
 from collections.abc import Callable
 
+import orjson
+
 from serve_app.errors import ObjectNotFound, StorageFailed
-from serve_app.jobs.records import Beat, dumps, load
 from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 
@@ -29,7 +30,7 @@ class Lease:
         self._cut_off_s = settings.stale_s - settings.heartbeat_s
 
     async def renew(self) -> None:
-        await self._store.put(_key(self.id), dumps(Beat(beat_at=time.time())))
+        await self._store.put(_key(self.id), orjson.dumps({"beat_at": time.time()}))  # read by the release before
         now = time.monotonic()
         if self._renewed_at is not None and now - self._renewed_at > self._cut_off_s:
             # the store was away: others could not renew theirs either, so they get the usual time again
@@ -48,7 +49,7 @@ class Lease:
 
     async def resign(self) -> None:
         """Ends the lease: what its holder looked after is the sweeper's at once."""
-        await self._store.put(_key(self.id), dumps(Beat(beat_at=0.0)))
+        await self._store.delete(_key(self.id))
 
     @property
     def is_due(self) -> bool:
@@ -64,14 +65,10 @@ class Lease:
 
 
 async def read_lease(store: ObjectStore, id: str) -> float | None:
-    """When a dispatcher was last heard of, by the store's clock; 0 where it has resigned, None where it has none."""
+    """When a dispatcher was last heard of, by the store's clock; None where it has resigned."""
     try:
-        beat = load(Beat, await store.get(_key(id)))
-        return (await store.stat(_key(id))).modified if beat.beat_at else 0.0
+        return (await store.stat(_key(id))).modified
     except ObjectNotFound:
-        return None
-    except ValueError as error:
-        logger.error("jobs: the lease of %s is no record of ours: %s", id, error)
         return None
 
 

@@ -108,21 +108,6 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Takeover:
-    """dispatch/<time>-<rand>.json: from `at` on, `dispatcher` looks after the job; "" is no one."""
-
-    dispatcher: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
-    """dispatchers/<id>.json: the dispatcher lived at `beat_at` by its own clock; 0: it has resigned."""
-
-    beat_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A job as its objects say. `expires_at`: when record and files are removed. `progress` in percent, only rises.
 
@@ -159,22 +144,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """All that lies below a job's key, parsed: attempts by number, takeovers by time. `newest`: the last one's key."""
+    """All that lies below a job's key, parsed: attempts by number; `newest` is the key of the last one."""
 
     request: Request
     attempts: Sequence[AttemptRecord] = ()
     newest: str | None = None
-    takeovers: Sequence[Takeover] = ()
     cancelled_at: float | None = None
-
-    @property
-    def dispatcher(self) -> str:
-        """Who looks after the job."""
-        return self.takeovers[-1].dispatcher if self.takeovers else self.request.dispatcher
-
-    @property
-    def dispatched_at(self) -> float:
-        return self.takeovers[-1].at if self.takeovers else self.request.created_at
 
     @property
     def tries(self) -> int:
@@ -228,19 +203,15 @@ def is_runnable(objects: Objects, now: float, rules: JobSettings) -> bool:
 
 
 def is_orphan(objects: Objects, lease_at: float | None, now: float, rules: JobSettings) -> bool:
-    """Whether a job could run and nobody will run it.
+    """Whether a job could run and nobody will run it. `lease_at`: the last heartbeat of its dispatcher, if it has one.
 
-    `lease_at` is the last heartbeat of its dispatcher, None where there is none (then a new job gets its time).
+    A dispatcher that lives has a while to see that an attempt went silent, and not for ever.
     """
     if not is_runnable(objects, now, rules):
         return False
-    if not objects.dispatcher:
+    if lease_at is None or now - lease_at > rules.stale_s:
         return True
-    if now - (objects.dispatched_at if lease_at is None else lease_at) > rules.stale_s:
-        return True
-    last = objects.attempts[-1] if objects.attempts else None
-    silent_since = max(last.beat_at, objects.dispatched_at) if last else None
-    return silent_since is not None and now - silent_since > GIVE_UP_LEASE * rules.stale_s
+    return bool(objects.attempts) and now - objects.attempts[-1].beat_at > GIVE_UP_LEASE * rules.stale_s
 
 
 def _is_heard(objects: Objects, now: float, within_s: float) -> bool:
@@ -267,11 +238,9 @@ def _error_so_far(objects: Objects, rules: JobSettings) -> JobError | None:
 
 # --- JSON: parsed strictly by type, unknown keys left out (the version before or after may have written them) ---------
 
-Record = Request | AttemptRecord | Takeover | Beat
+Record = Request | AttemptRecord
 R = TypeVar("R", bound=Record)
-_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {
-    kind: TypeAdapter(kind) for kind in (Request, AttemptRecord, Takeover, Beat)
-}
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Request, AttemptRecord)}
 
 
 def dumps(record: Record) -> bytes:

@@ -14,9 +14,9 @@ import orjson
 from serve_app.errors import JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.jobs import records
 from serve_app.jobs.clock import StoreClock
-from serve_app.jobs.records import AttemptRecord, Job, Objects, Request, Takeover, cancel_key, folder_of, request_key
+from serve_app.jobs.records import AttemptRecord, Job, Objects, Request, cancel_key, folder_of, request_key
 from serve_app.settings import Settings
-from serve_app.storage import ObjectInfo, ObjectStore, gather, is_made_here
+from serve_app.storage import ObjectStore, gather, is_made_here
 from serve_app.tasks import VideoTask
 
 logger = logging.getLogger(__name__)
@@ -68,10 +68,10 @@ class JobStore:
     async def get(self, owner: str, job_id: str) -> Job:
         """The current job. Raises JobNotFound, also once it has expired."""
         now = await self._now_to_show()
-        job = records.job_of(await self.objects(owner, job_id), now, self.rules)
-        if job.expires_at <= now:
-            raise JobNotFound(_no_job(job_id))
-        return job
+        objects = await self.find(owner, job_id)
+        if objects is None or objects.request.expires_at <= now:
+            raise _no_job(job_id)
+        return records.job_of(objects, now, self.rules)
 
     async def follow(self, job: Job) -> Job:
         """The current state of a job read before. While it runs, this takes one read of its attempt and no listing.
@@ -111,19 +111,15 @@ class JobStore:
         if job.finished:
             return job
         await self.store.put(cancel_key(owner, job_id), orjson.dumps({"at": time.time()}))
-        objects = await self.objects(owner, job_id)
-        if any(attempt.status == "completed" for attempt in objects.attempts):
-            # it completed in between and may not have seen the cancellation
-            await self.store.delete(*records.result_keys(owner, job_id))
-        return records.job_of(objects, await self._now_to_show(), self.rules)
+        # an attempt that completed in between may not have seen the cancellation
+        await self.store.delete(*records.result_keys(owner, job_id))
+        return await self.get(owner, job_id)
 
     async def delete(self, owner: str, job_id: str) -> None:
         """Removes record and files. A replica at work on it notices, stops and drops its result. Safe to repeat."""
-        if not records.is_job_id(job_id):
-            raise JobNotFound(_no_job(job_id))
         folder = folder_of(owner, job_id)
-        if not await self._names(folder):
-            raise JobNotFound(_no_job(job_id))
+        if not records.is_job_id(job_id) or not await self._names(folder):
+            raise _no_job(job_id)
         # the request first: then no attempt starts, and one that ends finds its job gone
         await self.store.delete(request_key(owner, job_id))
         # the files before the rest of the record: if this fails half-way, the next call still finds the record
@@ -162,39 +158,28 @@ class JobStore:
             logger.warning("jobs: shown by this machine's clock: %s", error.message)
             return time.time()
 
-    async def objects(self, owner: str, job_id: str) -> Objects:
-        """Everything about one job, in two round trips (one for a job without attempts). Raises JobNotFound."""
+    async def find(self, owner: str, job_id: str) -> Objects | None:
+        """Everything about one job, in two round trips (one for a job without attempts)."""
         if not records.is_job_id(job_id):
-            raise JobNotFound(_no_job(job_id))
+            return None
         folder = folder_of(owner, job_id)
         infos, request = await asyncio.gather(self.store.list(folder), self._read(request_key(owner, job_id), Request))
         if request is None:
-            raise JobNotFound(_no_job(job_id))
-        below = {info.key.removeprefix(f"{folder}/"): info for info in infos}
-        attempts, takeovers = await asyncio.gather(
-            self._read_all([info for name, info in below.items() if name.startswith("attempts/")], AttemptRecord),
-            self._read_all([info for name, info in below.items() if name.startswith("dispatch/")], Takeover),
-        )
+            return None
+        listed = [info for info in infos if info.key.startswith(f"{folder}/attempts/")]
+        read = await asyncio.gather(*(self._read(info.key, AttemptRecord) for info in listed))
+        attempts = [(info, attempt) for info, attempt in zip(listed, read, strict=True) if attempt is not None]
         # times are the store's: the clocks of those who wrote need not agree
-        taken_over = [replace(each, at=info.modified) for info, each in takeovers]
-        newest = attempts[-1][0].key if attempts else None
-        cancel = below.get("cancel.json")
         return Objects(
             request=request,
-            attempts=[replace(each, beat_at=info.modified) for info, each in attempts],
-            newest=newest,
-            takeovers=sorted(taken_over, key=lambda takeover: takeover.at),
-            cancelled_at=cancel.modified if cancel else None,
+            attempts=[replace(attempt, beat_at=info.modified) for info, attempt in attempts],
+            newest=attempts[-1][0].key if attempts else None,
+            cancelled_at=next((info.modified for info in infos if info.key == cancel_key(owner, job_id)), None),
         )
 
     async def _names(self, folder: str) -> Sequence[str]:
         """The keys of a job's objects. Objects of others are left out."""
         return [info.key for info in await self.store.list(folder) if is_made_here(info.key)]
-
-    async def _read_all(self, infos: Sequence[ObjectInfo], kind: type[R]) -> list[tuple[ObjectInfo, R]]:
-        """The objects that can be parsed, in order."""
-        found = await asyncio.gather(*(self._read(info.key, kind) for info in infos))
-        return [(info, each) for info, each in zip(infos, found, strict=True) if each is not None]
 
     async def _read(self, key: str, kind: type[R]) -> R | None:
         """None if the object is gone, which may happen between a listing and a read, or cannot be parsed."""
@@ -206,12 +191,6 @@ class JobStore:
             logger.error("jobs: %s is no record of ours and is left out: %s", key, error)
             return None
 
-    async def find(self, owner: str, job_id: str) -> Objects | None:
-        try:
-            return await self.objects(owner, job_id)
-        except JobNotFound:
-            return None
 
-
-def _no_job(job_id: str) -> str:
-    return f"There is no video '{job_id[:64]}'."
+def _no_job(job_id: str) -> JobNotFound:
+    return JobNotFound(f"There is no video '{job_id[:64]}'.")

@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from functools import cache
 from typing import NamedTuple
 
@@ -13,7 +11,7 @@ from serve_app.errors import JobNotFound, StorageFailed
 from serve_app.jobs import records
 from serve_app.jobs.expiry import expire_bookkeeping, expire_media
 from serve_app.jobs.lease import read_lease
-from serve_app.jobs.records import Takeover
+from serve_app.jobs.records import Job
 from serve_app.jobs.store import JobStore
 from serve_app.storage import gather
 
@@ -23,20 +21,11 @@ PASSED_OVER = 16
 """How many unreadable jobs one sweep skips. With more, the store itself is failing."""
 
 
-class Orphan(NamedTuple):
-    """A job that nobody looks after, and the id of its model."""
-
-    owner: str
-    job_id: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
+class Scan(NamedTuple):
     """The result of one scan: the number of jobs by status, and those that nobody looks after."""
 
     states: dict[str, int]
-    orphans: list[Orphan]
+    orphans: list[Job]
 
 
 class Survey:
@@ -48,18 +37,8 @@ class Survey:
         self._expires_at: dict[tuple[str, str], float] = {}
         """When finished jobs expire, by owner and id."""
 
-    async def take_over(self, owner: str, job_id: str, dispatcher: str) -> None:
-        """Records that `dispatcher` looks after the job from now on; "" gives it up to whoever sweeps next."""
-        now = await self._jobs.now()
-        key = f"{records.folder_of(owner, job_id)}/dispatch/{int(now * 1000):013d}-{secrets.token_hex(4)}.json"
-        await self._store.put(key, records.dumps(Takeover(dispatcher=dispatcher, at=now)))
-
-    async def scan(self, *, own: str = "", held: Collection[tuple[str, str]] = ()) -> Scan:
-        """Looks at every job that has not finished.
-
-        `own` is the asking dispatcher and `held` the jobs that it is running. Those are no orphans, but
-        other jobs in its name are.
-        """
+    async def scan(self) -> Scan:
+        """Looks at every job that has not finished."""
 
         @cache
         def lease(dispatcher: str) -> asyncio.Task[float | None]:
@@ -71,7 +50,7 @@ class Survey:
         every = [key async for key in self._every_job()]
         open_ = [key for key in every if key not in self._expires_at]
         states = Counter(finished=len(every) - len(open_))
-        orphans: list[Orphan] = []
+        orphans: list[Job] = []
 
         async def look(key: tuple[str, str]) -> None:
             try:
@@ -85,18 +64,13 @@ class Survey:
             states["finished" if job.finished else job.status] += 1
             if job.finished:
                 self._expires_at[key] = job.expires_at
-            if job.finished or key in held:
-                return
-            mine = bool(own) and objects.dispatcher == own
-            lease_at = await lease(objects.dispatcher) if objects.dispatcher and not mine else now
-            orphan = records.is_orphan(objects, lease_at, now, self._jobs.rules)
-            if orphan or (mine and records.is_runnable(objects, now, self._jobs.rules)):
-                orphans.append(Orphan(job.owner, job.id, job.task.model))
+            elif records.is_orphan(objects, await lease(objects.request.dispatcher), now, self._jobs.rules):
+                orphans.append(job)
 
         await gather(open_, look)
         for gone in self._expires_at.keys() - set(every):
             del self._expires_at[gone]
-        return Scan(states=states, orphans=sorted(orphans, key=lambda orphan: orphan.job_id))
+        return Scan(states, sorted(orphans, key=lambda job: job.id))
 
     async def expire(self, now: float) -> int:
         """Removes jobs past their `expires_at` with their files, and media, claims and leases past their time.

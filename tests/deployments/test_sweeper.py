@@ -94,6 +94,28 @@ async def test_jobs_of_a_living_dispatcher_are_left_to_it(jobs: JobStore, settin
     assert (await jobs.get("public", job.id)).status == "queued"
 
 
+async def test_a_job_that_waits_for_its_turn_is_dispatched_once(jobs: JobStore, settings: Settings) -> None:
+    made = await orphans(jobs, 2)
+    begun: list[str] = []
+    turn = asyncio.Event()
+
+    async def wait(owner: str, job_id: str) -> None:
+        del owner
+        begun.append(job_id)
+        await turn.wait()
+
+    sweep = Sweep(jobs, {MODEL: wait}, settings)
+    for _ in range(3):
+        await sweep.once()
+        await asyncio.sleep(0)
+    assert sorted(begun) == sorted(job.id for job in made)
+    turn.set()
+    await sweep.settled()
+    await sweep.once()
+    await sweep.settled()
+    assert len(begun) == 4, "what was not run is found again"
+
+
 async def test_a_dispatch_that_was_refused_is_made_again(jobs: JobStore, settings: Settings) -> None:
     made = await orphans(jobs, 2)
     async with sweeping(Sweep(jobs, {MODEL: Runner(jobs, refusals=3)}, settings)):

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from serve_app.errors import Unavailable
+from serve_app.errors import GenerationFailed, Unavailable
 from serve_app.ingress.services import ModelClient, Services
 from serve_app.jobs.attempt import start
 from serve_app.tasks import ModelCard
@@ -280,7 +280,7 @@ class Failing:
     async def run(self, owner: str, job_id: str) -> None:
         attempt = await start(self._jobs, owner, job_id)
         assert attempt is not None
-        await attempt.fail("generation_failed", "The engine is out of memory.", retry=False)
+        await attempt.fail(GenerationFailed("The engine is out of memory."))
 
 
 async def test_a_failure_has_a_true_status_for_who_waits_and_is_a_200_to_who_asks(serving: Serving) -> None:
@@ -609,7 +609,7 @@ class BothEnds:
         keys = (attempt.task.input_key, attempt.task.last_frame_key)
         first, last = [await self._own.store.get(key) if key else None for key in keys]
         self.frames.append((first, last))
-        await attempt.fail("generation_failed", "Enough was seen.", retry=False)
+        await attempt.fail(GenerationFailed("Enough was seen."))
 
 
 async def test_a_first_and_a_last_frame_reach_the_model_and_its_remix(serving: Serving, services: Services) -> None:

@@ -107,9 +107,9 @@ async def claim_key(
     return await Claims(jobs.store, jobs.clock).claim(owner, key, fingerprint, job_id, failed or job_has_failed)
 
 
-async def orphans(jobs: JobStore, **scan: Any) -> list[tuple[str, str]]:
+async def orphans(jobs: JobStore) -> list[tuple[str, str]]:
     """(owner, id) of the jobs that no one looks after."""
-    return [(orphan.owner, orphan.job_id) for orphan in (await Survey(jobs).scan(**scan)).orphans]
+    return [(job.owner, job.id) for job in (await Survey(jobs).scan()).orphans]
 
 
 @pytest.fixture

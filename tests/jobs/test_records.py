@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serve_app.jobs import records
-from serve_app.jobs.records import AttemptRecord, Beat, Job, JobError, Objects, Request, Takeover
+from serve_app.jobs.records import AttemptRecord, Job, JobError, Objects, Request
 from serve_app.settings import JobSettings
 from tests.jobs.conftest import make_result, make_task
 
@@ -35,9 +35,8 @@ def runnable(*attempts: AttemptRecord) -> bool:
     return records.is_runnable(Objects(request=REQUEST, attempts=attempts), NOW, RULES)
 
 
-def orphan(*attempts: AttemptRecord, lease_at: float | None = 95, takeovers: tuple[Takeover, ...] = ()) -> bool:
-    objects = Objects(request=REQUEST, attempts=attempts, takeovers=takeovers)
-    return records.is_orphan(objects, lease_at, NOW, RULES)
+def orphan(*attempts: AttemptRecord, lease_at: float | None = 95) -> bool:
+    return records.is_orphan(Objects(request=REQUEST, attempts=attempts), lease_at, NOW, RULES)
 
 
 class TestIds:
@@ -147,21 +146,13 @@ class TestOrphans:
         assert not orphan(lease_at=95)
         assert orphan(lease_at=80)
 
-    def test_a_dispatcher_without_a_lease_gets_its_time(self) -> None:
-        young = Objects(request=Request(task=TASK, dispatcher="d", created_at=95, expires_at=1000))
-        assert not records.is_orphan(young, None, NOW, RULES)
+    def test_a_job_whose_dispatcher_has_resigned_is_one_at_once(self) -> None:
         assert orphan(lease_at=None)
-
-    def test_a_job_given_up_is_one_at_once(self) -> None:
-        assert orphan(takeovers=(Takeover(dispatcher="", at=99),))
-
-    def test_the_last_dispatcher_counts(self) -> None:
-        assert not orphan(lease_at=95, takeovers=(Takeover(dispatcher="", at=98), Takeover(dispatcher="s", at=99)))
+        assert not orphan(attempt(), lease_at=None)
 
     def test_a_stale_attempt_is_its_dispatchers_business_for_a_while(self) -> None:
         assert not orphan(attempt(beat_at=85.0))
         assert orphan(attempt(beat_at=60.0))
-        assert not orphan(attempt(beat_at=60.0), takeovers=(Takeover(dispatcher="s", at=90),))
 
     def test_what_runs_or_has_ended_is_none(self) -> None:
         assert not orphan(attempt(), lease_at=0)
@@ -177,7 +168,7 @@ class TestJSON:
 
     @pytest.mark.parametrize("data", [b"", b"{", b"null", b"[]", b"{}", b'{"number": "x"}', b'{"task": 1}', b"\xff"])
     def test_what_is_no_record_is_a_value_error(self, data: bytes) -> None:
-        for kind in (Request, AttemptRecord, Takeover, Beat):
+        for kind in (Request, AttemptRecord):
             with pytest.raises(ValueError):  # noqa: PT011 pydantic's own wording
                 records.load(kind, data)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.errors import Cancelled, JobNotFound, StorageFailed
+from serve_app.errors import Cancelled, EngineDied, GenerationFailed, JobNotFound, StorageFailed, Unavailable
 from serve_app.jobs import Attempt, Claim, Claims, JobStore, Survey, input_keys, new_job_id, result_keys
 from serve_app.jobs.attempt import MAX_MESSAGE_CHARS, start
 from serve_app.jobs.records import AttemptRecord, dumps
@@ -117,13 +117,13 @@ async def test_a_heartbeat_after_the_end_changes_nothing(jobs: JobStore, create:
     attempt = await started(jobs, job.id)
     await attempt.complete(make_result(job.task))
     await attempt.heartbeat(10)
-    await attempt.fail("late", "Late.", retry=True)
+    await attempt.fail(EngineDied("Late."))
     assert (await jobs.get("public", job.id)).status == "completed"
 
 
 async def test_an_engines_words_are_kept_only_so_long(jobs: JobStore, create: Create) -> None:
     job = await create()
-    await (await started(jobs, job.id)).fail("generation_failed", "x" * 100_000, retry=False)
+    await (await started(jobs, job.id)).fail(GenerationFailed("x" * 100_000))
     failed = await jobs.get("public", job.id)
     assert failed.error is not None
     assert len(failed.error.message) == MAX_MESSAGE_CHARS
@@ -286,7 +286,7 @@ class TestTries:
     async def test_at_most_three(self, jobs: JobStore, create: Create) -> None:
         job = await create()
         for _ in range(3):
-            await (await started(jobs, job.id)).fail("engine_died", "The engine died.", retry=True)
+            await (await started(jobs, job.id)).fail(EngineDied("The engine died."))
         assert await start(jobs, "public", job.id) is None
         found = await jobs.get("public", job.id)
         assert (found.status, found.attempts) == ("failed", 3)
@@ -294,7 +294,7 @@ class TestTries:
     async def test_handing_back_costs_none(self, jobs: JobStore, create: Create) -> None:
         job = await create()
         for _ in range(5):
-            await (await started(jobs, job.id)).fail("unavailable", "Leaving.", retry=True, counted=False)
+            await (await started(jobs, job.id)).fail(Unavailable("Leaving."))
         assert (await jobs.get("public", job.id)).status == "queued"
         assert await start(jobs, "public", job.id) is not None
 
@@ -350,7 +350,7 @@ class TestTries:
         job = await create()
         await lease(replica, "d1").renew()
         for _ in range(rules.jobs.max_attempts - 1):
-            await (await started(replica, job.id)).fail("engine_died", "The engine died.", retry=True)
+            await (await started(replica, job.id)).fail(EngineDied("The engine died."))
         last = await started(replica, job.id)
         await last.heartbeat()
         true_time = time.time
@@ -360,6 +360,7 @@ class TestTries:
         assert await orphans(reader) == []
         assert (await reader.get("public", job.id)).status == "in_progress"
         assert await Survey(reader).expire(await reader.now()) == 0
+        await lease(reader, "d2").renew()
         new = await reader.create(make_task(), dispatcher="d2")
         assert new.created_at == pytest.approx(true_time(), abs=5)
         assert await orphans(replica) == []
@@ -369,7 +370,7 @@ class TestTries:
     ) -> None:
         job = await create()
         for _ in range(2):
-            await (await started(jobs, job.id)).fail("engine_died", "The engine died.", retry=True)
+            await (await started(jobs, job.id)).fail(EngineDied("The engine died."))
         last = await started(jobs, job.id)
         await asyncio.sleep(0.1)
         short = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 0.05})})
@@ -477,17 +478,6 @@ class TestScan:
         assert await Survey(jobs).expire(job.expires_at + 1) >= 1
         with pytest.raises(JobNotFound):
             await jobs.get("public", job.id)
-
-    async def test_a_job_taken_over_is_none_again(self, jobs: JobStore, create: Create) -> None:
-        job = await create()
-        await Survey(jobs).take_over("public", job.id, "")
-        assert await orphans(jobs) == [("public", job.id)]
-        await lease(jobs, "s1").renew()
-        await Survey(jobs).take_over("public", job.id, "s1")
-        assert await orphans(jobs) == []
-        # s1 itself knows that it has it in hand, or lost hold of it
-        assert await orphans(jobs, own="s1", held={("public", job.id)}) == []
-        assert await orphans(jobs, own="s1") == [("public", job.id)]
 
 
 class TestClaims:
