@@ -4,8 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import aiohttp
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as UnreachableError
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, ServeError, StorageFailed
@@ -21,7 +20,7 @@ READ_PATIENCE_S = 12.0
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 3.0
 
-FAILURES = (ClientError, BotoCoreError, aiohttp.ClientError, OSError, TimeoutError)
+FAILURES = (ClientError, BotoCoreError, OSError)
 """All that an S3 client raises for reasons outside this program."""
 
 _ABSENT = {"NoSuchKey", "NoSuchVersion", "NoSuchUpload", "404"}
@@ -49,7 +48,7 @@ def passing(exc: BaseException) -> bool:
     if isinstance(exc, ClientError):
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         return code_of(exc) in _PASSING or status == 429 or (status >= 500 and status != 501)
-    return isinstance(exc, (HTTPClientError, UnreachableError, aiohttp.ClientError, OSError, TimeoutError))
+    return isinstance(exc, (HTTPClientError, IncompleteReadError, UnreachableError, OSError))
 
 
 def translated(exc: BaseException, what: str) -> ServeError:

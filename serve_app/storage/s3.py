@@ -1,12 +1,10 @@
-"""The object store on S3 and what speaks like it. Knows s3fs and botocore, no HTTP server.
+"""The object store on S3 and what speaks like it. Knows botocore, no HTTP server.
 
-All traffic runs on fsspec's own IO thread: on the server's event loop the hashing and copying of large bodies would
-hold up every other request. `_request` waits for that thread.
+botocore's calls block, and hash and copy large bodies: they run in threads, never on the server's event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import secrets
@@ -16,8 +14,6 @@ from typing import Any
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
-from fsspec.asyn import get_loop
-from s3fs import S3FileSystem
 
 from serve_app.environment import S3Access
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
@@ -32,38 +28,28 @@ from serve_app.storage.base import (
     is_name,
     timed,
 )
-from serve_app.storage.retries import (
-    READ_PATIENCE_S,
-    WRITE_PATIENCE_S,
-    retried,
-    translated,
-)
+from serve_app.storage.retries import READ_PATIENCE_S, WRITE_PATIENCE_S, retried, translated
 from serve_app.tasks import StoredObject
+from serve_app.threads import Pool
 
 log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 4 * 1024 * 1024
 """How much `open` asks the server for at a time."""
 _LONGEST_SIGNATURE_S = 7 * 86400  # S3's own limit
-_CONFIG: dict[str, Any] = {
-    "signature_version": "s3v4",
-    "connect_timeout": 5,
-    "read_timeout": 30,
-    "max_pool_connections": 64,
+_AT_ONCE = 16
+_CALLS = Pool("s3", _AT_ONCE)
+_CONFIG = Config(
+    signature_version="s3v4",
+    connect_timeout=5,
+    read_timeout=30,
+    max_pool_connections=_AT_ONCE,
     # we retry ourselves: nested retries would multiply
-    "retries": {"total_max_attempts": 1, "mode": "standard"},
+    retries={"total_max_attempts": 1, "mode": "standard"},
     # botocore's newer default checksums are refused by servers that do not know them yet
-    "request_checksum_calculation": "when_required",
-    "response_checksum_validation": "when_required",
-}
-
-
-class _Files(S3FileSystem):
-    @staticmethod
-    def close_session(loop: asyncio.AbstractEventLoop, s3: Any) -> None:
-        """Closes connections on the loop that made them; s3fs does on whichever runs where the last reference dies."""
-        if loop.is_running():
-            asyncio.run_coroutine_threadsafe(s3.__aexit__(None, None, None), loop)
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
 
 
 class S3Store:
@@ -78,26 +64,14 @@ class S3Store:
         self._folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._public_url = public_url.rstrip("/") if public_url else None
         region = access.region or ("us-east-1" if access.endpoint_url else None)
-        self._io: asyncio.AbstractEventLoop = get_loop()
-        self._files = _Files(
-            key=access.key,
-            secret=access.secret,
-            token=access.token,
-            endpoint_url=access.endpoint_url,
-            client_kwargs={"region_name": region} if region else {},
-            config_kwargs=_CONFIG,
-            use_listings_cache=False,
-            skip_instance_cache=True,
-        )
-        # a separate client that never connects, because s3fs would sign on its IO thread
-        self._signer: Any = botocore.session.get_session().create_client(
+        self._client: Any = botocore.session.get_session().create_client(
             "s3",
             region_name=region,
             endpoint_url=access.endpoint_url,
             aws_access_key_id=access.key,
             aws_secret_access_key=access.secret,
             aws_session_token=access.token,
-            config=Config(**_CONFIG),
+            config=_CONFIG,
         )
 
     async def warm_up(self) -> None:
@@ -143,26 +117,26 @@ class S3Store:
 
     async def exists(self, key: str) -> bool:
         check_key(key)
-        try:
+        with contextlib.suppress(ObjectNotFound):
             await self._request("head_object", key, READ_PATIENCE_S)
-        except ObjectNotFound:
-            return False
-        return True
+            return True
+        return False
 
     @timed
     async def list(self, prefix: str) -> list[ObjectInfo]:
-        found: list[ObjectInfo] = []
-        for page in await self._pages(folder_of(prefix)):
-            for item in page.get("Contents", []):
-                key, modified = item["Key"].removeprefix(self._folder), item["LastModified"].timestamp()
-                found.append(ObjectInfo(key=key, size=item["Size"], modified=modified))
-        return sorted((info for info in found if is_key(info.key)), key=lambda info: info.key)
+        listed = await self._listed(folder_of(prefix))
+        below = {item["Key"].removeprefix(self._folder): item for item in listed.get("Contents", [])}
+        return [
+            ObjectInfo(key=key, size=item["Size"], modified=item["LastModified"].timestamp())
+            for key, item in sorted(below.items())
+            if is_key(key)
+        ]
 
     async def list_names(self, prefix: str) -> list[str]:
         folder = folder_of(prefix)
-        pages = await self._pages(folder, Delimiter="/")
-        paths = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        paths += [item["Prefix"].removesuffix("/") for page in pages for item in page.get("CommonPrefixes", [])]
+        listed = await self._listed(folder, Delimiter="/")
+        paths = [item["Key"] for item in listed.get("Contents", [])]
+        paths += [item["Prefix"].removesuffix("/") for item in listed.get("CommonPrefixes", [])]
         names = {path.removeprefix(self._folder + folder) for path in paths}
         return sorted(name for name in names if is_name(name))
 
@@ -185,39 +159,31 @@ class S3Store:
         named = {"Bucket": self._bucket, "Key": self._folder + key, "ResponseContentType": content_type_of(key)}
         lifetime = min(int(expires_s), _LONGEST_SIGNATURE_S)
         try:
-            return str(self._signer.generate_presigned_url("get_object", Params=named, ExpiresIn=lifetime))
+            return str(self._client.generate_presigned_url("get_object", Params=named, ExpiresIn=lifetime))
         except BotoCoreError as exc:
             raise translated(exc, f"signing {key}") from exc
 
-    async def _request(self, method: str, key: str | None, patience_s: float, **arguments: Any) -> dict[str, Any]:
+    async def _request(self, method: str, key: str, patience_s: float, **arguments: Any) -> dict[str, Any]:
         """One call of the S3 client, its body read, tried again while failures may pass; `key` below the root."""
-        if key is not None:
-            check_key(key)
-            arguments["Key"] = self._folder + key
+        check_key(key)
+        arguments["Key"] = self._folder + key
+        return await retried(f"{method} {key}", lambda: _CALLS.run(self._call, method, arguments), patience_s)
 
-        async def once() -> dict[str, Any]:
-            client = await self._files.set_session()
-            answer = await getattr(client, method)(Bucket=self._bucket, **arguments)
-            if method == "get_object":
-                async with answer["Body"] as body:
-                    answer["Body"] = await body.read()
-            return answer
+    def _call(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        answer = getattr(self._client, method)(Bucket=self._bucket, **arguments)
+        if method == "get_object":
+            with answer["Body"] as body:
+                answer["Body"] = body.read()
+        return answer
 
-        def start() -> asyncio.Future[dict[str, Any]]:
-            # cancelling the future cancels the call on the IO thread, where it still cleans up
-            return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(once(), self._io))
+    async def _listed(self, folder: str, **arguments: Any) -> dict[str, Any]:
+        """All pages of a listing in one."""
 
-        return await retried(f"{method} {key or ''}", start, patience_s)
+        def list_all() -> dict[str, Any]:
+            pages = self._client.get_paginator("list_objects_v2")
+            return pages.paginate(Bucket=self._bucket, Prefix=self._folder + folder, **arguments).build_full_result()
 
-    async def _pages(self, folder: str, **arguments: Any) -> list[dict[str, Any]]:
-        pages: list[dict[str, Any]] = []
-        arguments["Prefix"] = self._folder + folder
-        while True:
-            page = await self._request("list_objects_v2", None, READ_PATIENCE_S, **arguments)
-            pages.append(page)
-            if not page.get("IsTruncated"):
-                return pages
-            arguments["ContinuationToken"] = page["NextContinuationToken"]
+        return await retried(f"list {folder}", lambda: _CALLS.run(list_all), READ_PATIENCE_S)
 
     async def _learn_conditional_writes(self) -> bool:
         """Writes an object twice under `If-None-Match: *`; a server that knows the header refuses the second."""
