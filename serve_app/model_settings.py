@@ -1,7 +1,7 @@
 """The settings of one model: what text, image and video models share, and what each kind has of its own."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
@@ -302,7 +302,7 @@ class VideoSettings(DiffusionSettings):
 
 def _kind_of(model: Any) -> Any:
     """The `kind`, by which the union below picks the class."""
-    return cast("dict[str, Any]", model).get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
+    return model.get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
 
 
 AnyModel = TextSettings | ImageSettings | VideoSettings
@@ -313,4 +313,3 @@ WrittenModel = Annotated[
     Discriminator(_kind_of, custom_error_type="kind", custom_error_message="state its kind: text, image or video"),
 ]
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)

@@ -7,13 +7,13 @@ never their values. The text below a field is its line in what `diffusion-serve 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
 from serve_app.environment import home_folder
-from serve_app.model_settings import AnyModel, M, ModelName, Positive, Replicas, Seconds, Strict, WrittenModel
+from serve_app.model_settings import AnyModel, ModelName, Positive, Replicas, Seconds, Strict, WrittenModel
 from serve_app.profiles import PROFILES, laid_over
 from serve_app.tasks import KINDS, Kind
 
@@ -217,13 +217,6 @@ class Settings(Strict):
         """The models that are not null, by name."""
         return {name: model for name, model in self.models.items() if model is not None}
 
-    def model(self, name: str, cls: type[M]) -> M:
-        """The settings of the model of that name and class; KeyError or TypeError where there is none."""
-        model = self.models[name]
-        if not isinstance(model, cls):
-            raise TypeError(f"the model '{name}' has no {cls.__name__}")
-        return model
-
     def default_model(self, kind: Kind) -> AnyModel | None:
         """The model of a request that names none: the only one of the kind, else the one named after the kind."""
         models = {name: model for name, model in self.served.items() if model.kind == kind}
@@ -241,10 +234,9 @@ class Settings(Strict):
     def _know_kinds_by_name(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
-        models = cast("dict[Any, Any]", raw)
         return {
             name: {"kind": name, **model} if name in KINDS and isinstance(model, dict) else model
-            for name, model in models.items()
+            for name, model in raw.items()
         }
 
     @field_validator("models")
@@ -257,12 +249,10 @@ class Settings(Strict):
 
 def _new_spelling(old: dict[str, Any]) -> str:
     """What to write instead of the keys that stood beside `media` before models became a mapping."""
-    models = {
-        kind: None
-        if isinstance(keys, dict) and cast("dict[str, Any]", keys).get("enabled") is False
-        else {key: value for key, value in cast("dict[str, Any]", keys or {}).items() if key != "enabled"}
-        for kind, keys in old.items()
-    }
+    models: dict[str, Any] = {}
+    for kind, written in old.items():
+        keys = dict(written) if isinstance(written, dict) else {}
+        models[kind] = keys if keys.pop("enabled", True) is not False else None
     new = yaml.safe_dump({"models": models}, default_flow_style=True, sort_keys=False, width=10**6).strip()
     named = ", ".join(f"'{kind}'" for kind in old)
     return f"models are a mapping now; instead of {named} write {new.removeprefix('{').removesuffix('}')}"
@@ -327,7 +317,5 @@ def _with_profile(written: dict[str, Any], by_kind: dict[str, Any]) -> dict[str,
 
 def _for_any_model(below: dict[str, Any]) -> dict[str, Any]:
     """A profile's keys without those that hold for its own model alone: another's must be stated for it."""
-    kept = {key: value for key, value in below.items() if key not in OF_ONE_MODEL}
-    if "defaults" in kept:
-        kept["defaults"] = {key: value for key, value in kept["defaults"].items() if key not in OF_ONE_MODEL}
-    return kept
+    defaults = {key: value for key, value in below.get("defaults", {}).items() if key not in OF_ONE_MODEL}
+    return {key: value for key, value in below.items() if key not in OF_ONE_MODEL} | {"defaults": defaults}

@@ -10,7 +10,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
-    NotRequired,  # pydantic wants it before Python 3.12
+    NotRequired,  # pydantic wants these before Python 3.12
 )
 
 from typing_extensions import TypedDict

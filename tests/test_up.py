@@ -49,7 +49,8 @@ def test_text_options(tmp_path: Path) -> None:
     text = settings(
         "--dllm-algorithm", "JointThreshold", "--dllm-algorithm-config", str(parameters), "--model-path", "/m/llada",
         "--served-model-name", "llada", "--tp-size", "2",
-    ).model("text", TextSettings)  # fmt: skip
+    ).served["text"]  # fmt: skip
+    assert isinstance(text, TextSettings)
     assert (text.algorithm, text.algorithm_config) == ("JointThreshold", {"threshold": 0.5, "max_post_edit_steps": 8})
     assert (text.model, text.id, text.gpus, text.parallel) == ("/m/llada", "llada", 2, "tensor")
 
@@ -57,9 +58,8 @@ def test_text_options(tmp_path: Path) -> None:
 def test_text_from_the_environment(tmp_path: Path) -> None:
     parameters = tmp_path / "low.yaml"
     parameters.write_text("threshold: 0.9\n")
-    text = settings(DLLM_ALGORITHM="LowConfidence", DLLM_ALGORITHM_CONFIG=str(parameters), TP_SIZE="4").model(
-        "text", TextSettings
-    )
+    text = settings(DLLM_ALGORITHM="LowConfidence", DLLM_ALGORITHM_CONFIG=str(parameters), TP_SIZE="4").served["text"]
+    assert isinstance(text, TextSettings)
     assert (text.algorithm, text.algorithm_config, text.gpus) == ("LowConfidence", {"threshold": 0.9}, 4)
     assert settings("--tp", "1", TP_SIZE="4").served["text"].gpus == 1
 
@@ -77,9 +77,11 @@ def test_image_and_video_defaults() -> None:
         "--image-diffusion-worker", "--video-generation-worker", "--width", "640", "--height", "384",
         "--num-inference-steps", "20", "--num-frames", "33",
     )  # fmt: skip
-    image, video = chosen.model("image", ImageSettings).defaults, chosen.model("video", VideoSettings).defaults
-    assert (image.width, image.height) == (640, 384)
-    assert (video.num_inference_steps, video.num_frames) == (20, 33)
+    image, video = chosen.served["image"], chosen.served["video"]
+    assert isinstance(image, ImageSettings)
+    assert isinstance(video, VideoSettings)
+    assert (image.defaults.width, image.defaults.height) == (640, 384)
+    assert (video.defaults.num_inference_steps, video.defaults.num_frames) == (20, 33)
 
 
 @pytest.mark.parametrize(("size", "name", "gpus"), [("1b", "1.3B", 1), ("14b", "14B", 2)])

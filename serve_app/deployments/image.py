@@ -12,10 +12,7 @@ from serve_app.deployments import provenance
 from serve_app.deployments.generation import Record, generation
 from serve_app.deployments.replica import ModelDeployment
 from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Pixels, Step
-from serve_app.engines.load import load
 from serve_app.media.images import check_encoders, encode_image
-from serve_app.model_settings import ImageSettings
-from serve_app.settings import Settings
 from serve_app.storage import check_store
 from serve_app.tasks import GeneratedImage, ImageEvent, ImagePreview, ImageResult, ImageTask
 from serve_app.waiting import follow
@@ -24,8 +21,7 @@ from serve_app.waiting import follow
 class ImageDeployment(ModelDeployment[ImageEngine]):
     """One generation at a time."""
 
-    def __init__(self, settings: Settings, name: str = "image") -> None:
-        super().__init__(settings, name, ImageSettings, load)
+    kind = "image"
 
     async def generate(self, task: ImageTask) -> ImageResult:
         """Draws, encodes and stores. Cancelling it stops the engine within a denoising step."""

@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from ray import serve
 from ray.exceptions import RayError
@@ -21,12 +21,13 @@ from ray.serve.schema import ApplicationStatus
 from serve_app import demo, telemetry
 from serve_app.deployments.generation import Slot
 from serve_app.engines.base import Engine
+from serve_app.engines.load import load
 from serve_app.environment import keep_compiled
 from serve_app.ledger import Ledger
-from serve_app.model_settings import AdapterSettings, DiffusionSettings, ImageSettings, TextSettings, VideoSettings
+from serve_app.model_settings import AdapterSettings, AnyModel, DiffusionSettings, TextSettings
 from serve_app.settings import Settings
 from serve_app.storage import open_store
-from serve_app.tasks import ModelCard
+from serve_app.tasks import Kind, ModelCard
 from serve_app.threads import Pool
 
 logger = logging.getLogger(__name__)
@@ -37,23 +38,24 @@ GOODBYE_S = 2.0
 CLOSE_S = 10.0
 _CONTROLLER = Pool("controller", 1)
 
-
 E = TypeVar("E", bound=Engine)
-M = TypeVar("M", TextSettings, ImageSettings, VideoSettings)
 
 
 class ModelDeployment(Generic[E]):
-    """What replicas of text, image and video models share. One replica of the model `name` has one engine."""
+    """What replicas of text, image and video models share. One replica has one engine, of the model `name`."""
 
-    def __init__(self, settings: Settings, name: str, kind: type[M], load: Callable[[M], E]) -> None:
-        telemetry.setup(name, **settings.telemetry.model_dump())
+    kind: ClassVar[Kind]
+
+    def __init__(self, settings: Settings, name: str = "") -> None:
+        """`name` is by default the kind's."""
         self._settings = settings
-        self._name = name
+        self._name = name or self.kind
+        telemetry.setup(self._name, **settings.telemetry.model_dump())
         self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
         self._ledger = Ledger(self._store, settings.ledger)
         keep_compiled(Path(settings.home))
-        model = _on_disk(settings.model(name, kind))
-        engine = load(model)
+        model = _on_disk(settings.served[self._name])
+        engine: E = load(model)
         # SGLang batches texts on its own; all else runs one call at a time
         batches = engine.card.engine == "sglang"
         width = model.max_running_requests if batches and isinstance(model, TextSettings) else 1
@@ -74,7 +76,7 @@ class ModelDeployment(Generic[E]):
         """Raises errors that would otherwise fail every request after its generation."""
 
 
-def _on_disk(model: M) -> M:
+def _on_disk(model: AnyModel) -> AnyModel:
     """`model` with demo names replaced by their files."""
     changes: dict[str, Any] = {}
     if demo.is_demo(model.model):

@@ -8,17 +8,13 @@ from typing import cast
 from serve_app.deployments.generation import COMPLETED, generation
 from serve_app.deployments.replica import ModelDeployment
 from serve_app.engines.base import TextEngine
-from serve_app.engines.load import load
-from serve_app.model_settings import TextSettings
-from serve_app.settings import Settings
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextTask
 
 
 class TextDeployment(ModelDeployment[TextEngine]):
     """As many completions at once as the engine batches."""
 
-    def __init__(self, settings: Settings, name: str = "text") -> None:
-        super().__init__(settings, name, TextSettings, load)
+    kind = "text"
 
     async def generate(self, task: TextTask) -> TextResult:
         """The whole completion. Cancelling it stops the engine within a denoising step."""

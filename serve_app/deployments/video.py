@@ -15,7 +15,6 @@ from serve_app.deployments.generation import Record, Turn, generation
 from serve_app.deployments.replica import ModelDeployment, application_ends
 from serve_app.deployments.watch import Watch
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
-from serve_app.engines.load import load
 from serve_app.errors import (
     InvalidRequest,
     ObjectNotFound,
@@ -26,7 +25,6 @@ from serve_app.jobs import Attempt, JobStore, result_keys
 from serve_app.jobs.attempt import patiently, start
 from serve_app.media.images import check_encoders
 from serve_app.media.videos import check_encoder, encode_video, remux, spritesheet, thumbnail
-from serve_app.model_settings import VideoSettings
 from serve_app.settings import Settings
 from serve_app.storage import check_store
 from serve_app.tasks import VideoResult, VideoTask
@@ -41,8 +39,10 @@ Frames = tuple[bytes | None, bytes | None]
 class VideoDeployment(ModelDeployment[VideoEngine]):
     """One generation at a time."""
 
-    def __init__(self, settings: Settings, name: str = "video") -> None:
-        super().__init__(settings, name, VideoSettings, load)
+    kind = "video"
+
+    def __init__(self, settings: Settings, name: str = "") -> None:
+        super().__init__(settings, name)
         self._jobs = JobStore(self._store, settings)
         self._leaving = asyncio.Event()
         self._runs: dict[tuple[str, str], asyncio.Task[None]] = {}

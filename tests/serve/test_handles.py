@@ -76,7 +76,8 @@ class Front:
 
     def __init__(self, settings: Settings, text: Any) -> None:
         store = open_store(settings)
-        model = settings.model("text", TextSettings)
+        model = settings.served["text"]
+        assert isinstance(model, TextSettings)
         self._services = Services(
             settings=settings,
             store=store,

@@ -27,7 +27,9 @@ LLADA = "inclusionAI/LLaDA2.0-mini-preview"
 
 def arguments(folder: Path, **text: Any) -> dict[str, Any]:
     written = Settings.model_validate({"models": {"text": text}})
-    return engine_arguments(resolve(written, "gpu").model("text", TextSettings), folder)
+    model = resolve(written, "gpu").served["text"]
+    assert isinstance(model, TextSettings)
+    return engine_arguments(model, folder)
 
 
 @pytest.mark.parametrize(
