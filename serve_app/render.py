@@ -64,7 +64,7 @@ def dump(value: object) -> str:
 
 
 def _rendered(args: argparse.Namespace, config: dict[str, Any]) -> str:
-    filled = {"spec": {"serveConfigV2": _Literal(dump(config))}}
+    filled = {"spec": {"serveConfigV2": dump(config)}}
     if args.patch:  # a RayService that holds nothing but the config, to be merged into the whole one
         return dump({"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": {"name": args.patch}, **filled})
     return dump(laid_over(_read(args.rayservice), filled) if args.rayservice else config)
@@ -74,16 +74,10 @@ def _read(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
-class _Literal(str):
-    """A string that is written as a block, line by line."""
-
-
 class _Dumper(yaml.SafeDumper):
-    pass
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Lines as a block."""
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
 
 
-def _block(dumper: yaml.SafeDumper, text: _Literal) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
-
-
-_Dumper.add_representer(_Literal, _block)
+_Dumper.add_representer(str, _Dumper.represent_str)

@@ -4,26 +4,24 @@ It says that a port is taken before it starts anything, ends with the replica's 
 or Ctrl-C finishes running requests and refuses new ones (`drain`).
 """
 
-import io
 import logging
 import os
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack
+from itertools import takewhile
 from types import FrameType
 from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.schema import ApplicationStatus
-from ray.serve.scripts import run as serve_run
+from ray.serve._private.api import serve_start
+from ray.serve.config import gRPCOptions
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from serve_app.console import log_less_here, show_less_of_workers
 from serve_app.port import claim, who_listens
-from serve_app.render import dump
 from serve_app.settings import RESERVED
 
 NOTICE_S = 2.0
@@ -155,12 +153,8 @@ def _delete(name: str, within_s: float) -> None:
 
 def last_words(message: str) -> str:
     """The error that a traceback ends with: its lines behind the last indented one."""
-    words: list[str] = []
-    for line in reversed(message.strip().splitlines()):
-        if words and line.startswith((" ", "\t")):
-            break
-        words.insert(0, line.strip())
-    return "\n".join(words)
+    words = takewhile(lambda line: not line.startswith((" ", "\t")), reversed(message.strip().splitlines()))
+    return "\n".join(reversed(list(words))) or message
 
 
 def _taken(config: dict[str, Any], holding: ExitStack) -> str | None:
@@ -188,18 +182,15 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def _deploy(config: dict[str, Any]) -> None:
-    with tempfile.NamedTemporaryFile("w", prefix="deployments-", suffix=".yaml", encoding="utf-8") as file:
-        file.write(dump(config))
-        file.flush()
-        said = io.StringIO()
-        try:
-            with redirect_stdout(said):
-                serve_run.main([file.name, "--non-blocking"], standalone_mode=False)
-        except Stop:
-            raise
-        except SystemExit as error:  # the process has said why, and ends with 0
-            _say(said.getvalue())
-            raise SystemExit(1) from error
+    """As `serve run` does it."""
+    wanted = ServeDeploySchema.model_validate(config)
+    client = serve_start(
+        http_options=wanted.http_options.model_dump(),
+        proxy_location=wanted.proxy_location,
+        grpc_options=gRPCOptions(**wanted.grpc_options.model_dump()),
+        controller_options=wanted.controller_options,
+    )
+    client.deploy_apps(wanted, _blocking=False)
 
 
 def _watch(name: str, url: str) -> int:
@@ -216,8 +207,7 @@ def _watch(name: str, url: str) -> int:
             if application.status == ApplicationStatus.RUNNING:
                 break
             if application.status == ApplicationStatus.DEPLOY_FAILED:
-                for failure in _failures(application):
-                    _say(f"diffusion-serve up: {failure}")
+                _tell_failures(application)
                 return 1
         time.sleep(WATCH_S)
     _say(f"ready: open {url} in a browser; the API's base URL is {url}v1")
@@ -227,10 +217,11 @@ def _watch(name: str, url: str) -> int:
 
 def _states_of_models(application: Any) -> dict[str, str]:
     """Each model's deployment, in a word for people."""
+    states = {name: str(deployment.status.value) for name, deployment in application.deployments.items()}
     words = {"HEALTHY": "ready", "UPDATING": "loading"}
     return {
-        name: words.get(state := str(deployment.status.value), state.lower().replace("_", " "))
-        for name, deployment in application.deployments.items()
+        name: words.get(state, state.lower().replace("_", " "))
+        for name, state in states.items()
         if name not in RESERVED
     }
 
@@ -239,17 +230,13 @@ def _say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def _failures(application: Any) -> Iterator[str]:
-    """Why the application did not start: the words of each deployment's replica, else those of the builder."""
-    failed = {
-        name: deployment.message
-        for name, deployment in application.deployments.items()
-        if deployment.status.value == "DEPLOY_FAILED"
-    }
-    for name, message in failed.items():
-        yield f"{name} did not start:\n{message}\n{name} did not start: {last_words(message)}"
-    if not failed:
-        yield f"the application did not start:\n{application.message}"
+def _tell_failures(application: Any) -> None:
+    """Says why the application did not start: the words of each deployment's replica, else those of the builder."""
+    deployments = application.deployments.items()
+    failed = {name: deployment for name, deployment in deployments if deployment.status.value == "DEPLOY_FAILED"}
+    for name, failure in (failed or {"the application": application}).items():
+        message = f"{name} did not start:\n{failure.message}\n{name} did not start: {last_words(failure.message)}"
+        _say(f"diffusion-serve up: {message}")
 
 
 def _deployments(name: str) -> set[str]:
