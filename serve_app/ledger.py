@@ -84,14 +84,6 @@ class Usage:
     bytes: int
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Rows and the key they are written to. Writing again to the same key never doubles them."""
-
-    key: str
-    rows: list[Row]
-
-
 class Ledger:
     """The rows of one process. `add` costs no I/O; a background task writes them."""
 
@@ -99,7 +91,8 @@ class Ledger:
         self._store = store
         self._settings = settings
         self._rows: list[Row] = []
-        self._batches: list[_Batch] = []
+        self._batches: dict[str, list[Row]] = {}
+        """Rows by the key they are written to, the oldest first. Writing again to the same key never doubles them."""
         self._writing = asyncio.Lock()
         self._full = asyncio.Event()
         self._closing = False
@@ -118,16 +111,14 @@ class Ledger:
     async def flush(self) -> None:
         """Writes every kept row. Raises StorageFailed; the rows are kept for the next time."""
         async with self._writing:
-            rows, self._rows = self._rows, []
+            for day, rows in groupby(sorted(self._rows, key=_day_of), _day_of):
+                self._batches[_new_key(day)] = list(rows)
+            self._rows.clear()
             self._full.clear()
-            days = groupby(sorted(rows, key=_day_of), _day_of)
-            self._batches += [_Batch(_new_key(day), list(of_day)) for day, of_day in days]
             self._drop_oldest()
-            while self._batches:
-                batch = self._batches[0]
-                data = await asyncio.to_thread(_parquet, batch.rows, prompts=self._settings.prompts)
-                await self._store.put(batch.key, data)
-                del self._batches[0]
+            for key, rows in list(self._batches.items()):
+                await self._store.put(key, await asyncio.to_thread(_parquet, rows, prompts=self._settings.prompts))
+                del self._batches[key]
 
     async def close(self) -> None:
         """Ends the background task, after the batch that it is writing, and writes what is left."""
@@ -152,14 +143,15 @@ class Ledger:
 
     @property
     def _unwritten(self) -> int:
-        return sum(len(batch.rows) for batch in self._batches)
+        return sum(map(len, self._batches.values()))
 
     def _drop_oldest(self) -> None:
         lost = max(0, self._unwritten - KEPT_BATCHES * self._settings.flush_rows)
         for _ in range(lost):
-            del self._batches[0].rows[0]
-            if not self._batches[0].rows:
-                del self._batches[0]
+            key, rows = next(iter(self._batches.items()))
+            del rows[0]
+            if not rows:
+                del self._batches[key]
         if lost:
             logger.error("ledger: %d rows are lost; the store takes none", lost)
 

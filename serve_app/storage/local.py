@@ -13,8 +13,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
@@ -118,8 +117,8 @@ class LocalStore:
         path = self.root / ".secret"
         with _writing(".secret"):
             if not path.exists():
-                with self._written(secrets.token_bytes(32)) as temporary, contextlib.suppress(AlreadyExists):
-                    self._install(lambda: _link(temporary, path), path)
+                with contextlib.suppress(AlreadyExists):
+                    self._put(".secret", secrets.token_bytes(32), if_absent=True)
             return path.read_bytes()
 
     def _path(self, key: str) -> Path:
@@ -129,38 +128,18 @@ class LocalStore:
     # --- blocking halves, run in threads ---
 
     def _put(self, key: str, data: bytes, if_absent: bool) -> None:
-        target = self.root / key
         mode = self._mode if key.startswith(MEDIA) else PRIVATE
-        with _writing(key), self._written(data, mode) as temporary:
-            move = partial(_link, temporary, target) if if_absent else partial(temporary.replace, target)
-            self._install(move, target, mode)
-
-    @contextlib.contextmanager
-    def _written(self, data: bytes, mode: int = PRIVATE) -> Generator[Path]:
-        """A temporary file holding `data`, on disk to the last byte; gone afterwards unless moved."""
         temporary = self._temporary / secrets.token_hex(16)
-        try:
-            with open(temporary, "xb", opener=_open_private) as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-            yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _install(self, move: Callable[[], object], target: Path, mode: int = PRIVATE) -> None:
-        for attempt in range(_MAKE_FOLDER_TRIES):
+        with _writing(key):
             try:
-                _make_folder(target.parent, mode)
-                move()
-                break
-            except FileNotFoundError:
-                # a deletion removed the folder in between
-                if attempt == _MAKE_FOLDER_TRIES - 1:
-                    raise
-        with contextlib.suppress(FileNotFoundError):  # deleted again already
-            _sync_folder(target.parent)
+                with open(temporary, "xb", opener=_open_private) as file:
+                    file.write(data)
+                    file.flush()
+                    os.fchmod(file.fileno(), mode)
+                    os.fsync(file.fileno())
+                _move(temporary, self.root / key, mode, if_absent)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def _walk(self, folder: str) -> Iterator[ObjectInfo]:
         """Objects below `folder`; what is deleted meanwhile is left out."""
@@ -203,12 +182,21 @@ def _info(key: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key=key, size=status.st_size, modified=status.st_mtime)
 
 
-def _link(temporary: Path, target: Path) -> None:
-    """Gives the file its name if that is free. The operating system decides between two at once."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError as exc:
-        raise AlreadyExists("The key is taken.") from exc
+def _move(temporary: Path, target: Path, mode: int, if_absent: bool) -> None:
+    """Gives a file its name, with `if_absent` if that is free. The operating system decides between two at once."""
+    for attempt in range(_MAKE_FOLDER_TRIES):
+        try:
+            _make_folder(target.parent, mode)
+            (os.link if if_absent else os.replace)(temporary, target)
+            break
+        except FileExistsError as exc:
+            raise AlreadyExists("The key is taken.") from exc
+        except FileNotFoundError:
+            # a deletion removed the folder in between
+            if attempt == _MAKE_FOLDER_TRIES - 1:
+                raise
+    with contextlib.suppress(FileNotFoundError):  # deleted again already
+        _sync_folder(target.parent)
 
 
 def _open_private(path: str, flags: int) -> int:
