@@ -15,12 +15,7 @@ from serve_app.deployments.generation import Record, Turn, generation
 from serve_app.deployments.replica import ModelDeployment, application_ends
 from serve_app.deployments.watch import Watch
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
-from serve_app.errors import (
-    InvalidRequest,
-    ObjectNotFound,
-    ServeError,
-    Unavailable,
-)
+from serve_app.errors import InvalidRequest, ObjectNotFound, ServeError, Unavailable
 from serve_app.jobs import Attempt, JobStore, result_keys
 from serve_app.jobs.attempt import patiently, start
 from serve_app.media.images import check_encoders

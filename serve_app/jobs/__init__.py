@@ -9,8 +9,8 @@ Below `jobs/<owner>/<id>/`, each object has one writer:
 Beside them: `dispatchers/<id>.json`, one heartbeat object for each dispatcher, and `idempotency/<owner>/<sha256>.json`.
 Beside those, for a moment, `clock/<id>/now`, by which a reader learns the store's time.
 `records.py` says what the objects mean (no I/O) and `store.py` reads them for an ingress. Each client has a module of
-its own: `attempt.py` the replica that runs a job, `survey.py` and `expiry.py` the sweeper, `lease.py` whoever
-dispatches jobs, `claims.py` the idempotency of requests.
+its own: `attempt.py` the replica that runs a job, `survey.py` the sweeper, `lease.py` whoever dispatches jobs,
+`claims.py` the idempotency of requests.
 """
 
 from serve_app.jobs.attempt import Attempt

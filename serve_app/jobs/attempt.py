@@ -9,15 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from serve_app.errors import Cancelled, EngineDied, ServeError, StorageFailed, Unavailable
-from serve_app.jobs.records import (
-    AttemptRecord,
-    JobError,
-    dumps,
-    folder_of,
-    is_runnable,
-    request_key,
-    result_keys,
-)
+from serve_app.jobs.records import AttemptRecord, JobError, dumps, folder_of, is_runnable, request_key, result_keys
 from serve_app.jobs.store import JobStore
 from serve_app.retry import retry
 from serve_app.storage import ObjectStore
@@ -42,11 +34,10 @@ T = TypeVar("T")
 class Attempt:
     """One run of a job. It writes one record at a time, and none after the end."""
 
-    def __init__(self, jobs: JobStore, key: str, record: AttemptRecord, task: VideoTask) -> None:
+    def __init__(self, jobs: JobStore, record: AttemptRecord, task: VideoTask) -> None:
         self.task = task
         self.record = record
         self._jobs = jobs
-        self._key = key
         self._writing = asyncio.Lock()
 
     async def heartbeat(self, progress: int = 0) -> None:
@@ -90,10 +81,10 @@ class Attempt:
     async def _discard(self) -> None:
         await self._jobs.store.delete(*result_keys(self.task.caller, self.task.id))
         if not await self._jobs.store.exists(request_key(self.task.caller, self.task.id)):
-            await self._jobs.store.delete(self._key)
+            await self._jobs.store.delete(self.record.key)
 
     async def _write(self, record: AttemptRecord) -> None:
-        await self._jobs.store.put(self._key, dumps(record))
+        await self._jobs.store.put(self.record.key, dumps(record))
         self.record = record
 
 
@@ -107,13 +98,13 @@ async def start(jobs: JobStore, owner: str, job_id: str) -> Attempt | None:
     if objects is None or not is_runnable(objects, now, jobs.rules):
         return None
     number = objects.attempts[-1].number + 1 if objects.attempts else 1
-    record = AttemptRecord(number=number, started_at=time.time(), beat_at=time.time())
     key = f"{folder_of(owner, job_id)}/attempts/{number:04d}-{secrets.token_hex(4)}.json"
+    record = AttemptRecord(number=number, started_at=time.time(), beat_at=time.time(), key=key)
     await jobs.store.put(key, dumps(record))
     if await _came_second(jobs.store, key):
         await jobs.store.delete(key)
         return None
-    return Attempt(jobs, key, record, objects.request.task)
+    return Attempt(jobs, record, objects.request.task)
 
 
 async def _came_second(store: ObjectStore, key: str) -> bool:

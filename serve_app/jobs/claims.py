@@ -6,11 +6,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-import orjson
-from pydantic import TypeAdapter
-
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.jobs.clock import StoreClock
+from serve_app.jobs.records import dumps, load
 from serve_app.storage import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -25,9 +23,6 @@ class Claim:
     created_at: float
     fresh: bool = False
     link: str = ""
-
-
-_CLAIM = TypeAdapter(Claim)
 
 
 class Claims:
@@ -51,12 +46,12 @@ class Claims:
         while True:
             name = _name(owner, link)
             with suppress(AlreadyExists):
-                await self._store.put(name, orjson.dumps(mine), if_absent=True)
+                await self._store.put(name, dumps(mine), if_absent=True)
                 if link != key:
                     await self._note_newest(owner, key, link)
                 return replace(mine, fresh=True, link=link)
             try:
-                held = _CLAIM.validate_json(await self._store.get(name))
+                held = load(Claim, await self._store.get(name))
             except ObjectNotFound:
                 continue  # it expired in between
             if not await has_failed(held):
@@ -68,12 +63,9 @@ class Claims:
     async def release(self, owner: str, key: str, claim: Claim) -> None:
         """Gives up a fresh claim whose work came to nothing, so that the next request may claim the key."""
         name = _name(owner, claim.link or key)
-        try:
-            held = _CLAIM.validate_json(await self._store.get(name))
-        except ObjectNotFound:
-            return
-        if held.job_id == claim.job_id:
-            await self._store.delete(name)
+        with suppress(ObjectNotFound):
+            if load(Claim, await self._store.get(name)).job_id == claim.job_id:
+                await self._store.delete(name)
 
     async def _newest(self, owner: str, key: str) -> str | None:
         """The newest link of a key's chain, as far as noted."""

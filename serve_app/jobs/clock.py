@@ -30,10 +30,9 @@ class StoreClock:
 
     async def now(self) -> float:
         """The store's Unix time, rather a little late than early. Raises StorageFailed if it was never learned."""
-        if _counter() >= self._look_at:
-            async with self._looking:
-                if _counter() >= self._look_at:
-                    await self._look()
+        async with self._looking:
+            if _counter() >= self._look_at:
+                await self._look()
         assert self._ahead_s is not None, "a look gives it or raises"
         return _counter() + self._ahead_s
 

@@ -5,7 +5,8 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from functools import cache
+from typing import Literal, TypeVar
 
 import orjson
 from pydantic import TypeAdapter
@@ -92,12 +93,13 @@ class Request:
 class AttemptRecord:
     """attempts/<n>-<rand>.json. Not `counted`: handed back by a replica that had to leave, so it is no try.
 
-    `beat_at` as read is when the store took the record: the clocks of replicas need not agree.
+    `beat_at` as read is when the store took the record, for the clocks of replicas need not agree; `key` is where.
     """
 
     number: int
     started_at: float
     beat_at: float
+    key: str = ""
     status: AttemptStatus = "in_progress"
     progress: int = 0
     completed_at: float | None = None
@@ -144,11 +146,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """All that lies below a job's key, parsed: attempts by number; `newest` is the key of the last one."""
+    """All that lies below a job's key, parsed; attempts by number."""
 
     request: Request
     attempts: Sequence[AttemptRecord] = ()
-    newest: str | None = None
     cancelled_at: float | None = None
 
     @property
@@ -191,7 +192,7 @@ def job_of(objects: Objects, now: float, rules: JobSettings) -> Job:
         remixed_from=request.remixed_from,
         user=request.user,
         seen_at=now,
-        attempt_key=objects.newest,
+        attempt_key=last.key if last else None,
     )
 
 
@@ -238,15 +239,11 @@ def _error_so_far(objects: Objects, rules: JobSettings) -> JobError | None:
 
 # --- JSON: parsed strictly by type, unknown keys left out (the version before or after may have written them) ---------
 
-Record = Request | AttemptRecord
-R = TypeVar("R", bound=Record)
-_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Request, AttemptRecord)}
-
-
-def dumps(record: Record) -> bytes:
-    return orjson.dumps(record)
+R = TypeVar("R")
+dumps = orjson.dumps
+_adapter = cache(TypeAdapter)
 
 
 def load(kind: type[R], data: bytes) -> R:
     """The record of that kind; ValueError if it is none."""
-    return _ADAPTERS[kind].validate_json(data)
+    return _adapter(kind).validate_json(data)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 5.0
 """How often `follow` reads all of a job."""
 
-R = TypeVar("R", bound=records.Record)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +44,7 @@ class JobStore:
         self.ttl_s = settings.media.ttl_s
 
     async def create(
-        self,
-        task: VideoTask,
-        *,
-        dispatcher: str,
-        remixed_from: str | None = None,
-        user: str | None = None,
+        self, task: VideoTask, *, dispatcher: str, remixed_from: str | None = None, user: str | None = None
     ) -> Job:
         """Stores a new job durably under the task's caller and id (see `new_job_id`), in one write."""
         now = await self.now()
@@ -146,7 +141,8 @@ class JobStore:
         objects = await self.find(owner, job_id)
         if objects is None or not objects.attempts or not records.is_runnable(objects, now, self.rules):
             return None
-        return objects.newest if objects.attempts[-1].status == "in_progress" else None
+        last = objects.attempts[-1]
+        return last.key if last.status == "in_progress" else None
 
     # --- reading ---
 
@@ -168,12 +164,14 @@ class JobStore:
             return None
         listed = [info for info in infos if info.key.startswith(f"{folder}/attempts/")]
         read = await asyncio.gather(*(self._read(info.key, AttemptRecord) for info in listed))
-        attempts = [(info, attempt) for info, attempt in zip(listed, read, strict=True) if attempt is not None]
         # times are the store's: the clocks of those who wrote need not agree
         return Objects(
             request=request,
-            attempts=[replace(attempt, beat_at=info.modified) for info, attempt in attempts],
-            newest=attempts[-1][0].key if attempts else None,
+            attempts=[
+                replace(attempt, beat_at=info.modified, key=info.key)
+                for info, attempt in zip(listed, read, strict=True)
+                if attempt is not None
+            ],
             cancelled_at=next((info.modified for info in infos if info.key == cancel_key(owner, job_id)), None),
         )
 

@@ -1,7 +1,14 @@
-"""The sweeper's view of all jobs: finds those that nobody will run and removes expired ones."""
+"""The sweeper's view of the store: finds jobs that nobody will run, and removes expired jobs, media and bookkeeping.
+
+The bucket or folder may hold other people's files too: only what has a name that this application makes is removed.
+Removing may run twice, also at once: deleting what is gone is no error.
+"""
 
 import asyncio
+import calendar
 import logging
+import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import cache
@@ -9,14 +16,15 @@ from typing import NamedTuple
 
 from serve_app.errors import JobNotFound, StorageFailed
 from serve_app.jobs import records
-from serve_app.jobs.expiry import expire_bookkeeping, expire_media
 from serve_app.jobs.lease import read_lease
 from serve_app.jobs.records import Job
 from serve_app.jobs.store import JobStore
-from serve_app.storage import gather
+from serve_app.storage import ObjectStore, gather, is_made_here
 
 logger = logging.getLogger(__name__)
 
+DAY_S = 86400.0
+_DAY = re.compile(r"[12]\d{3}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])", re.ASCII)
 PASSED_OVER = 16
 """How many unreadable jobs one sweep skips. With more, the store itself is failing."""
 
@@ -89,8 +97,8 @@ class Survey:
                 continue
             except StorageFailed as error:
                 self._pass_over((owner, job_id), error, failures)
-        await expire_media(self._store, now, self._jobs.ttl_s)
-        await expire_bookkeeping(self._store, now, self._jobs.ttl_s)
+        await _expire_media(self._store, now, self._jobs.ttl_s)
+        await _expire_bookkeeping(self._store, now, self._jobs.ttl_s)
         return removed
 
     def _pass_over(self, key: tuple[str, str], error: StorageFailed, failures: list[str]) -> None:
@@ -113,3 +121,39 @@ class Survey:
             # without a readable request nobody can ask for the job either
             expires_at = objects.request.expires_at if objects else records.id_time(job_id) + self._jobs.ttl_s
         return expires_at <= now
+
+
+async def _expire_media(store: ObjectStore, now: float, ttl_s: float) -> None:
+    """Removes media older than `ttl_s`, except those of a job that still exists: they go with the job."""
+    for owner in await store.list_names("media"):
+        for day in await _days(store, f"media/{owner}"):
+            if now - calendar.timegm(time.strptime(day, "%Y/%m/%d")) >= ttl_s:
+                old = await _old(store, f"media/{owner}/{day}", now, ttl_s)
+                await store.delete(*[key for key in old if not await _belongs_to_job(store, owner, key)])
+
+
+async def _expire_bookkeeping(store: ObjectStore, now: float, ttl_s: float) -> None:
+    """Removes claims of keys, leases of dispatchers and test objects when no job that they are of can be left."""
+    ages = {"idempotency": ttl_s, "dispatchers": min(ttl_s, DAY_S), "clock": DAY_S, "probe": DAY_S}
+    for folder, age_s in ages.items():
+        await store.delete(*await _old(store, folder, now, age_s))
+
+
+async def _old(store: ObjectStore, folder: str, now: float, age_s: float) -> list[str]:
+    infos = await store.list(folder)
+    return [info.key for info in infos if now - info.modified >= age_s and is_made_here(info.key)]
+
+
+async def _days(store: ObjectStore, folder: str) -> list[str]:
+    """The yyyy/mm/dd folders below `folder`. Others are not ours."""
+    days: list[str] = []
+    for year in await store.list_names(folder):
+        for month in await store.list_names(f"{folder}/{year}"):
+            days += [f"{year}/{month}/{day}" for day in await store.list_names(f"{folder}/{year}/{month}")]
+    return [day for day in days if _DAY.fullmatch(day)]
+
+
+async def _belongs_to_job(store: ObjectStore, owner: str, key: str) -> bool:
+    name = key.rsplit("/", 1)[-1]
+    job_id = name.rsplit("-", 1)[0]
+    return records.is_job_id(job_id) and await store.exists(f"jobs/{owner}/{job_id}/request.json")

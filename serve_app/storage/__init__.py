@@ -5,28 +5,18 @@ from urllib.parse import unquote, urlsplit
 
 from serve_app.environment import s3_access, secret
 from serve_app.settings import Settings
-from serve_app.storage.base import (
-    CHUNK_BYTES,
-    ObjectInfo,
-    ObjectStore,
-    check_key,
-    check_store,
-    content_type_of,
-    gather,
-)
+from serve_app.storage.base import ObjectInfo, ObjectStore, check_key, check_store, gather
 from serve_app.storage.local import LocalStore
 from serve_app.storage.names import is_made_here
 from serve_app.storage.signer import URLSigner
 
 __all__ = [
-    "CHUNK_BYTES",
     "LocalStore",
     "ObjectInfo",
     "ObjectStore",
     "URLSigner",
     "check_key",
     "check_store",
-    "content_type_of",
     "gather",
     "is_made_here",
     "open_store",

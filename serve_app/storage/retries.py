@@ -25,15 +25,13 @@ FAILURES = (ClientError, BotoCoreError, OSError)
 
 _ABSENT = {"NoSuchKey", "NoSuchVersion", "NoSuchUpload", "404"}
 _TAKEN = {"PreconditionFailed", "412"}
+# besides those that have a status of the server's own (5xx) or 429
 _PASSING = {
     "BadDigest",
     "ConditionalRequestConflict",
-    "InternalError",
     "OperationAborted",
     "RequestTimeout",
-    "SlowDown",
     "Throttling",
-    "TooManyRequests",
     "XAmzContentSHA256Mismatch",
 }
 
