@@ -38,7 +38,6 @@ logger = logging.getLogger("serve_app.handles")
 Handle = DeploymentHandle[Any]
 
 ERRORS: tuple[tuple[type[Exception], type[ServeError], str], ...] = (
-    (ActorDiedError, GenerationFailed, "The replica that ran this request died. Another takes its place: send again."),
     (ActorUnavailableError, Unavailable, "The replica that ran this request cannot be reached. Send it again."),
     (RayActorError, GenerationFailed, "The replica that ran this request died. Another takes its place: send again."),
     (OutOfMemoryError, GenerationFailed, "The machine ran out of memory under this request."),

@@ -8,9 +8,8 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, ParamSpec, Self
 from urllib.parse import unquote, urlsplit
 
 from ray._private.accelerators import get_accelerator_manager_for_resource
@@ -27,6 +26,7 @@ from serve_app.media.videos import check_encoder
 from serve_app.model_settings import DiffusionSettings, ModelSettings, TextSettings
 from serve_app.settings import Profile, Settings
 
+P = ParamSpec("P")
 Finding = tuple[str, str]
 """The path of a key below the settings, and what is wrong with it."""
 
@@ -35,15 +35,14 @@ def look(settings: Settings) -> Iterator[Finding]:
     """Everything that these resolved settings need and this machine lacks."""
     for name, model in settings.served.items():
         yield from ((f"models.{name}.{key}", message) for key, message in _look_at_model(model))
-    yield from _find("access", lambda: Keys.load(settings.access))
+        if model.kind == "video":
+            yield from _find(f"models.{name}", check_encoder)
+    yield from _find("access", Keys.load, settings.access)
     media = urlsplit(settings.media.root)
     if media.scheme == "file":
         yield from _not_writable("media.root", Path(unquote(media.path)))
     if any(choose(model) == "sglang" for model in settings.served.values()):  # keeps what compilers make there
         yield from _not_writable("home", Path(settings.home))
-    for name, model in settings.served.items():
-        if model.kind == "video":
-            yield from _find(f"models.{name}", check_encoder)
     if settings.telemetry.otlp_endpoint and importlib.util.find_spec("opentelemetry.exporter.otlp") is None:
         yield "telemetry.otlp_endpoint", "needs the extra `otel`, which is not installed"
 
@@ -78,10 +77,7 @@ class Machine:
         fits = True
         for name, model in settings.served.items():
             if choose(model) == "sglang" and not self.has_sglang:
-                yield (
-                    f"models.{name}.engine",
-                    "sglang is not installed on this machine (make setup PROFILE=gpu)",
-                )
+                yield f"models.{name}.engine", "sglang is not installed on this machine (make setup PROFILE=gpu)"
             if math.ceil(model.gpus) > self.gpus:
                 fits = False
                 yield f"models.{name}.gpus", f"a replica needs {model.gpus:g} GPU, and this machine has {self.gpus}"
@@ -89,27 +85,24 @@ class Machine:
         together = round(sum(first.values()), 6)
         if fits and together > self.gpus:
             each = ", ".join(f"{name} {gpus:g}" for name, gpus in first.items() if gpus)
-            yield (
-                "models",
-                f"the first replicas need {together:g} GPUs together ({each}), and this machine has {self.gpus}",
-            )
+            need = f"the first replicas need {together:g} GPUs together ({each})"
+            yield "models", f"{need}, and this machine has {self.gpus}"
 
 
 def _look_at_model(model: ModelSettings) -> Iterator[Finding]:
-    yield from _find("model", lambda: local_folder(model.model))
+    yield from _find("model", local_folder, model.model)
     for name, adapter in model.adapters.items() if isinstance(model, DiffusionSettings) else ():
-        find_file = demo.find_file if demo.is_demo_file(adapter.path) else find_local_file
-        yield from _find(f"adapters.{name}.path", partial(find_file, adapter.path))
+        yield from _find(f"adapters.{name}.path", lambda path: find_local_file(demo.find_file(path)), adapter.path)
     if choose(model) == "diffusers":
-        yield from _find("engine_args", lambda: parse_engine_args(model))
+        yield from _find("engine_args", parse_engine_args, model)
         if isinstance(model, TextSettings):
-            yield from _find("algorithm", lambda: parse_algorithm(model, algorithms_of(model)))
+            yield from _find("algorithm", parse_algorithm, model, algorithms_of(model))
 
 
-def _find(key: str, check: Callable[[], object]) -> Iterator[Finding]:
+def _find(key: str, check: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Iterator[Finding]:
     """What `check` raises, as a finding at `key`."""
     try:
-        check()
+        check(*args, **kwargs)
     except (OSError, ValueError, GenerationFailed) as error:
         yield key, str(error)
 

@@ -28,16 +28,16 @@ def _locate(name: str) -> Path:
     return Path(__file__).parent / name.removeprefix("demo/")
 
 
-def is_demo_file(path: str) -> bool:
-    """Whether `path` is written as a file of a demo model, such as demo/flux-tiny/pixel-art.safetensors."""
-    return is_demo(path.rpartition("/")[0])
+def find_file(path: str) -> str:
+    """The file of a demo model, such as demo/flux-tiny/pixel-art.safetensors; any other `path` as it is.
 
-
-def find_file(path: str) -> Path:
-    """The file of a demo model. Raises ValueError where there is none, or it is damaged; the others are not read."""
+    Raises ValueError where the model has no such file, or it is damaged; the others are not read.
+    """
     name, _, file = path.rpartition("/")
+    if not is_demo(name):
+        return path
     folder = _locate(name)
     if not (folder / file).is_file():
         raise ValueError(f"The demo model '{name}' has no file '{file}'")
     check_file(folder, file)
-    return folder / file
+    return str(folder / file)

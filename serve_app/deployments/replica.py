@@ -24,7 +24,7 @@ from serve_app.engines.base import Engine
 from serve_app.engines.load import load
 from serve_app.environment import keep_compiled
 from serve_app.ledger import Ledger
-from serve_app.model_settings import AdapterSettings, AnyModel, DiffusionSettings, TextSettings
+from serve_app.model_settings import AnyModel, DiffusionSettings, TextSettings
 from serve_app.settings import Settings
 from serve_app.storage import open_store
 from serve_app.tasks import Kind, ModelCard
@@ -82,14 +82,11 @@ def _on_disk(model: AnyModel) -> AnyModel:
     if demo.is_demo(model.model):
         changes |= {"model": str(demo.find(model.model)), "served_name": model.id}
     if isinstance(model, DiffusionSettings):
-        changes["adapters"] = {name: _adapter_on_disk(adapter) for name, adapter in model.adapters.items()}
+        changes["adapters"] = {
+            name: adapter.model_copy(update={"path": demo.find_file(adapter.path)})
+            for name, adapter in model.adapters.items()
+        }
     return model.model_copy(update=changes)
-
-
-def _adapter_on_disk(adapter: AdapterSettings) -> AdapterSettings:
-    if not demo.is_demo_file(adapter.path):
-        return adapter
-    return adapter.model_copy(update={"path": str(demo.find_file(adapter.path))})
 
 
 class Closable(Protocol):
