@@ -27,18 +27,7 @@ _QUALITY = 95
 _WEBP_EFFORT = 2  # of 0..6; 4, Pillow's default, takes twice the time for a few per cent
 _TURNED = range(5, 9)  # EXIF orientations that swap width and height
 
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
 """What Pillow raises on broken files."""
 
 
@@ -110,7 +99,7 @@ def check_image(data: bytes, limits: RequestLimits) -> ImageInfo:
             width, height = height, width
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise InvalidRequest(f"The image has more than {limits.image_pixels} pixels.") from exc
-    except _UNREADABLE as exc:
+    except _BROKEN as exc:
         raise InvalidRequest("The image is damaged or incomplete.") from exc
     return ImageInfo(format, width, height, data)
 

@@ -1,6 +1,5 @@
 """The dLLM algorithms by SGLang's names and parameters, as what diffusers' pipelines of text take. Pure."""
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
 
@@ -16,37 +15,20 @@ Steps = Annotated[int, Field(strict=True, ge=1, le=1024)]
 
 
 class Unmasking(Strict):
-    """Each step fills the masks that it is sure of. `editing_threshold` is None where no token is edited later."""
+    """Each step fills the masks that it is sure of."""
 
     name: ClassVar[str] = LOW_CONFIDENCE
     threshold: Share = 0.95
 
-    @property
-    def editing_threshold(self) -> float | None:
-        return None
-
-    @property
-    def max_post_steps(self) -> int:
-        return 0
-
 
 class Editing(Unmasking):
-    """Edits the tokens of a block for some steps after its last mask is filled."""
+    """Also edits the tokens of a block, for some steps after its last mask is filled."""
 
     name: ClassVar[str] = JOINT_THRESHOLD
     threshold: Share = 0.5
     edit_threshold: Share = 0
     max_post_edit_steps: Annotated[int, Field(strict=True, ge=0, le=1024)] = 16
     penalty_lambda: Annotated[float, Field(strict=True, ge=0, le=0)] = 0  # diffusers has no penalty
-
-    @property
-    def editing_threshold(self) -> float | None:
-        # SGLang's 0 means "edit whenever the prediction differs"; diffusers reads 0 as "never edit"
-        return self.edit_threshold or sys.float_info.min
-
-    @property
-    def max_post_steps(self) -> int:
-        return self.max_post_edit_steps
 
 
 class Renoising(Strict):

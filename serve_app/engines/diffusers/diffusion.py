@@ -1,9 +1,8 @@
 """Images and videos by diffusers' pipelines, one at a time in a thread. A family says which, and how it is called."""
 
-import functools
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -147,21 +146,23 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
         )
 
 
+@dataclass
 class _Drawing:
     """Everything about the images of one task but their seeds."""
 
-    def __init__(self, family: ImageFamily, task: ImageTask, size: Size, run: Run, on_step: OnStep) -> None:
-        self._family = family
-        self._task = task
-        self._size = size
-        self._run = run
-        self._on_step = on_step
-        self._mask: NDArray[np.bool_] | None = None
-        painted = None
+    _family: ImageFamily
+    _task: ImageTask
+    _size: Size
+    _run: Run
+    _on_step: OnStep
+    _mask: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        task, painted = self._task, None
         if task.mask is not None:
             self._mask = pictures.read_mask(task.mask, task.width, task.height)
             painted = Image.fromarray(self._mask.astype(np.uint8) * 255)
-        self._call: Call = family.plan(task, self._size, painted)
+        self._call: Call = self._family.plan(task, self._size, painted)
         if self._mask is not None:
             self._kept = np.asarray(self._call.arguments["image"])[: task.height, : task.width]
         self._total = self._call.steps * task.n
@@ -170,7 +171,7 @@ class _Drawing:
 
     def draw(self, index: int, seed: int) -> Pixels:
         """Image `index`; its steps are told as part of those of all images, with previews where they are wanted."""
-        with _previewing(self._call.pipeline, self._family, self._size) as look:
+        with self._family.previewing(self._call.pipeline, self._size) as look:
 
             def report(_: object, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
                 self._run.check()
@@ -193,34 +194,3 @@ def _run(call: Call, seed: int, caching: StepCaching | None, report: Callable[..
     generator = torch.Generator("cpu").manual_seed(seed)
     with cached(call.pipeline, caching) if caching else nullcontext():
         return call.pipeline(**call.arguments, generator=generator, output_type="np", callback_on_step_end=report)
-
-
-@contextmanager
-def _previewing(pipeline: Any, family: ImageFamily, size: Size) -> Generator[Callable[[torch.Tensor], Pixels]]:
-    """Gives a function that shows a picture in the middle of its denoising, (height, width, 3), by its latents: it
-    decodes the clean ones that the last step points to.
-    """
-    scheduler = pipeline.scheduler
-    step = scheduler.step
-    before: torch.Tensor | None = None
-
-    @functools.wraps(step)  # pipelines look at the parameters that a scheduler's step takes
-    def remember(output: Any, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        nonlocal before
-        before = sample
-        return step(output, timestep, sample, *args, **kwargs)
-
-    def look(latents: torch.Tensor) -> Pixels:
-        # a flow model walks a straight line from noise to picture: follow the last step down to sigma 0
-        now, last = float(scheduler.sigmas[scheduler.step_index]), float(scheduler.sigmas[scheduler.step_index - 1])
-        if before is not None and now != last:
-            latents = latents - now * (latents - before) / (now - last)
-        with torch.no_grad():
-            decoded = family.decode(latents, size)
-        return pictures.to_pixels(pipeline.image_processor.postprocess(decoded, output_type="np")[0])
-
-    scheduler.step = remember
-    try:
-        yield look
-    finally:
-        del scheduler.step

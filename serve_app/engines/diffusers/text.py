@@ -73,23 +73,23 @@ class _Block:
     ended: bool = False
 
 
+@dataclass
 class _Generation:
     """One call of a family; turns what it tells into events, on the worker's thread."""
 
-    def __init__(
-        self, family: TextFamily, algorithm: Algorithm, task: TextTask, prompt: list[int], run: Run, emit: Emit
-    ) -> None:
-        self._family = family
-        self._algorithm = algorithm
-        self._task = task
-        self._prompt = prompt
-        self._run = run
-        self._emit = emit
-        self._ends: frozenset[int] = frozenset() if task.ignore_eos else family.ends
-        self._detokenizer = Detokenizer(self._decode, task.stop)
-        self._block: _Block | None = None
-        self._steps = 0
-        self._finish: FinishReason | None = None
+    _family: TextFamily
+    _algorithm: Algorithm
+    _task: TextTask
+    _prompt: list[int]
+    _run: Run
+    _emit: Emit
+    _block: _Block | None = None
+    _steps: int = 0
+    _finish: FinishReason | None = None
+
+    def __post_init__(self) -> None:
+        self._ends: frozenset[int] = frozenset() if self._task.ignore_eos else self._family.ends
+        self._detokenizer = Detokenizer(self._decode, self._task.stop)
 
     def run(self) -> None:
         with suppress(_Finished):

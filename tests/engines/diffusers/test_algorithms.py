@@ -5,11 +5,17 @@ from typing import Any
 import pytest
 
 from serve_app.engines.diffusers.algorithms import Renoising, Unmasking, parse_algorithm
+from serve_app.engines.diffusers.families.llada2 import pipeline_arguments
 from serve_app.model_settings import TextSettings
+from serve_app.tasks import TextTask
 
 
 def parse(algorithm: str, **config: Any) -> Any:
     return parse_algorithm(TextSettings(algorithm=algorithm, algorithm_config=config))
+
+
+def for_llada2(algorithm: str, **config: Any) -> dict[str, Any]:
+    return pipeline_arguments(TextTask(id="t", model="m", max_tokens=8), parse(algorithm, **config), 32)
 
 
 def test_the_first_known_is_taken_where_the_settings_name_none() -> None:
@@ -19,19 +25,17 @@ def test_the_first_known_is_taken_where_the_settings_name_none() -> None:
 def test_low_confidence_never_edits() -> None:
     assert parse("LowConfidence") == Unmasking(threshold=0.95)
     assert parse("LowConfidence", threshold=0.5).threshold == 0.5
-    assert parse("LowConfidence").editing_threshold is None
+    assert for_llada2("LowConfidence")["editing_threshold"] is None
 
 
 def test_joint_threshold_takes_sglangs_defaults() -> None:
-    algorithm = parse("JointThreshold")
-    assert (algorithm.threshold, algorithm.max_post_steps) == (0.5, 16)
+    arguments = for_llada2("JointThreshold")
+    assert (arguments["threshold"], arguments["max_post_steps"]) == (0.5, 16)
 
 
 def test_an_edit_threshold_of_zero_means_always_edit() -> None:
-    algorithm = parse("JointThreshold", edit_threshold=0)
-    assert algorithm.editing_threshold is not None
-    assert 0 < algorithm.editing_threshold < 1e-30
-    assert parse("JointThreshold", edit_threshold=0.3).editing_threshold == 0.3
+    assert 0 < for_llada2("JointThreshold", edit_threshold=0)["editing_threshold"] < 1e-30
+    assert for_llada2("JointThreshold", edit_threshold=0.3)["editing_threshold"] == 0.3
 
 
 def test_gemma4_renoise_takes_sglangs_defaults() -> None:

@@ -3,7 +3,8 @@
 Those of text are in `text.py`.
 """
 
-from collections.abc import Generator, Sequence
+import functools
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from serve_app.engines import pictures
+from serve_app.engines.base import Pixels
 from serve_app.engines.diffusers import loading
 from serve_app.engines.diffusers.loading import Source
 from serve_app.errors import InvalidRequest
@@ -149,6 +151,36 @@ class ImageFamily(DiffusionFamily):
         """(1, 3, height, width) in -1..1: the picture of what the pipelines call latents within their steps."""
         del size
         return decode_scaled(self.pipeline.vae, latents)
+
+    @contextmanager
+    def previewing(self, pipeline: Any, size: Size) -> Generator[Callable[[torch.Tensor], Pixels]]:
+        """Gives a function that shows a picture in the middle of its denoising, (height, width, 3), by its latents: it
+        decodes the clean ones that the last step points to.
+        """
+        scheduler = pipeline.scheduler
+        step = scheduler.step
+        before: torch.Tensor | None = None
+
+        @functools.wraps(step)  # pipelines look at the parameters that a scheduler's step takes
+        def remember(output: Any, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            nonlocal before
+            before = sample
+            return step(output, timestep, sample, *args, **kwargs)
+
+        def look(latents: torch.Tensor) -> Pixels:
+            # a flow model walks a straight line from noise to picture: follow the last step down to sigma 0
+            now, last = float(scheduler.sigmas[scheduler.step_index]), float(scheduler.sigmas[scheduler.step_index - 1])
+            if before is not None and now != last:
+                latents = latents - now * (latents - before) / (now - last)
+            with torch.no_grad():
+                decoded = self.decode(latents, size)
+            return pictures.to_pixels(pipeline.image_processor.postprocess(decoded, output_type="np")[0])
+
+        scheduler.step = remember
+        try:
+            yield look
+        finally:
+            del scheduler.step
 
 
 def noised(call: Call, task: ImageTask) -> tuple[float, int]:

@@ -1,12 +1,13 @@
 """LLaDA 2.x: masked tokens, block by block. Any masked language model that takes position_ids can stand for it."""
 
+import sys
 from typing import Any
 
 import diffusers
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from serve_app.engines.diffusers.algorithms import Algorithm, Unmasking
+from serve_app.engines.diffusers.algorithms import Algorithm, Editing, Unmasking
 from serve_app.engines.diffusers.families.text import TextFamily, Watcher, seeded
 from serve_app.engines.diffusers.loading import Source
 from serve_app.engines.families import JOINT_THRESHOLD, LOW_CONFIDENCE
@@ -58,13 +59,13 @@ class LLaDA2(TextFamily):
                 return {}
             ids: list[int] = sequence[0, max(start, len(prompt)) : min(end, text_end)].tolist()
             watcher.see_step(start, ids, [token == self._mask for token in ids], last=end >= text_end)
-            if algorithm.editing_threshold is None and self._mask not in ids:
+            if not isinstance(algorithm, Editing) and self._mask not in ids:
                 ended = start
                 watcher.end_block()
             return {}
 
         self._pipeline(
-            **_arguments(task, algorithm, self.block_length),
+            **pipeline_arguments(task, algorithm, self.block_length),
             **seeded(task, self._device),
             input_ids=torch.tensor([prompt], dtype=torch.long),
             callback_on_step_end=on_step,
@@ -73,8 +74,10 @@ class LLaDA2(TextFamily):
         watcher.end_block()
 
 
-def _arguments(task: TextTask, algorithm: Unmasking, block_length: int) -> dict[str, Any]:
+def pipeline_arguments(task: TextTask, algorithm: Unmasking, block_length: int) -> dict[str, Any]:
+    """What the pipeline takes, but for prompt, seed and callback."""
     temperature = _temperature(task)
+    edits = isinstance(algorithm, Editing)
     arguments: dict[str, Any] = {
         "gen_length": task.max_tokens,
         "block_length": block_length,
@@ -82,8 +85,9 @@ def _arguments(task: TextTask, algorithm: Unmasking, block_length: int) -> dict[
         "temperature": temperature,
         "sampling_method": "auto",
         "threshold": algorithm.threshold,
-        "editing_threshold": algorithm.editing_threshold,
-        "max_post_steps": algorithm.max_post_steps,
+        # SGLang's 0 means "edit whenever the prediction differs"; diffusers reads 0 as "never edit"
+        "editing_threshold": algorithm.edit_threshold or sys.float_info.min if edits else None,
+        "max_post_steps": algorithm.max_post_edit_steps if edits else 0,
         "eos_early_stop": not task.ignore_eos,
         "output_type": "seq",
     }
