@@ -94,7 +94,12 @@ def _model(name: str, settings: Settings) -> Application:
     lanes = chosen.max_running_requests if isinstance(chosen, TextSettings) else 1
     deployment = _deployment(CLASSES[chosen.kind]).options(
         name=name,
-        ray_actor_options=_actor(chosen.cpus, chosen.labels, num_gpus=chosen.gpus, resources=chosen.resources),
+        ray_actor_options={
+            "num_cpus": chosen.cpus,
+            "num_gpus": chosen.gpus,
+            "resources": chosen.resources,
+            "label_selector": chosen.labels,
+        },
         # one more waits its turn, so that the engine does not idle while a result is encoded
         max_ongoing_requests=lanes + 1,
         autoscaling_config=_autoscaling(chosen.replicas, lanes, AutoscalingPolicy(policy_kwargs={"model": name})),
@@ -113,25 +118,16 @@ def _longest_s(model: ModelSettings) -> float:
 
 
 def _deployment(cls: type) -> Deployment:
-    # Serve's type hints say that decorating a class gives a function
-    return cast(Deployment, serve.deployment(cls)).options(request_router_config=_router())
-
-
-def _router() -> RequestRouterConfig:
-    """Serve's own router, by its name.
+    """A deployment with Serve's own router, by its name.
 
     Serve pickles its source instead, 109 KB, into what each replica tells a controller that comes back. Ray carries an
     answer above 100 KB through the object stores, where a new head's first try often fails and the next comes after
     10 s. Just then the controller stops waiting for its replicas, and tells HAProxy that there is no ingress.
     """
-    config = RequestRouterConfig()
-    config.set_serialized_request_router_cls(pickle.dumps(pkgutil.resolve_name(str(config.request_router_class))))
-    return config
-
-
-def _actor(cpus: float, labels: dict[str, str], **rest: Any) -> dict[str, Any]:
-    """What a replica needs from its Ray node."""
-    return {"num_cpus": cpus, "label_selector": labels, **rest}
+    router = RequestRouterConfig()
+    router.set_serialized_request_router_cls(pickle.dumps(pkgutil.resolve_name(str(router.request_router_class))))
+    # Serve's type hints say that decorating a class gives a function
+    return cast(Deployment, serve.deployment(cls)).options(request_router_config=router)
 
 
 def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy | None = None) -> AutoscalingConfig:
@@ -148,9 +144,8 @@ def _autoscaling(replicas: Replicas, ongoing: float, policy: AutoscalingPolicy |
 
 
 def _sweeper(settings: Settings, models: Mapping[str, Application]) -> Application:
-    deployment = _deployment(ServedSweeper).options(
-        name="sweeper", ray_actor_options=_actor(0.05, settings.ingress.labels)
-    )
+    options = {"num_cpus": 0.05, "label_selector": settings.ingress.labels}
+    deployment = _deployment(ServedSweeper).options(name="sweeper", ray_actor_options=options)
     videos = {id: models[name] for name, model in settings.served.items() if model.kind == "video" for id in model.ids}
     return deployment.bind(settings, videos)
 
@@ -159,7 +154,7 @@ def _ingress(settings: Settings, models: Mapping[str, Application], sweeper: App
     at_once = settings.ingress.max_ongoing_requests
     deployment = _deployment(serve.ingress()(Ingress)).options(
         name="ingress",
-        ray_actor_options=_actor(settings.ingress.cpus, settings.ingress.labels),
+        ray_actor_options={"num_cpus": settings.ingress.cpus, "label_selector": settings.ingress.labels},
         max_ongoing_requests=at_once,
         # Serve asks a deployment for its autoscaling statistics, ours of the waiting work, only if it has this
         autoscaling_config=_autoscaling(settings.ingress.replicas, max(1, at_once // 4)),

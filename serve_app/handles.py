@@ -124,22 +124,18 @@ async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
 
 async def _stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
     response = handle.remote(*args)
-    ended = False
     try:
         if isinstance(response, AsyncIterable):
             async for result in response:
                 yield result
-        else:
-            result = await response
-            ended = True
-            yield result
-        ended = True
+            return
+        result = await response
     except Exception as error:
-        ended = True
         raise as_ours(error) from error
-    finally:
-        if not ended:
-            response.cancel()
+    except (asyncio.CancelledError, GeneratorExit):
+        response.cancel()
+        raise
+    yield result
 
 
 class ModelHandle:
