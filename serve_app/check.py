@@ -194,16 +194,14 @@ def _nearest(key: object, known: Collection[str]) -> str:
 def _nearest_field(key: object, models: Sequence[type[BaseModel]]) -> str:
     """As `_nearest`, but also one level down: `num_gpus` of a deployment belongs in its `ray_actor_options`."""
     fields = {name: field for model in models for name, field in model.model_fields.items()}
-    here = _nearest(key, fields)
-    below = {
+    paths = {
         inner: f"{name}.{inner}"
         for name, field in fields.items()
         for nested in models_in(field.annotation)
         for inner in nested.model_fields
-        if inner not in fields
-    }
-    close = difflib.get_close_matches(str(key), [*fields, *below], n=1, cutoff=0.8)
-    return f"did you mean '{below[close[0]]}'?" if close and close[0] in below else here
+    } | {name: name for name in fields}
+    close = difflib.get_close_matches(str(key), paths, n=1, cutoff=0.8)
+    return f"did you mean '{paths[close[0]]}'?" if close else _nearest(key, fields)
 
 
 def _models_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[type[BaseModel]]:

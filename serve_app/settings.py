@@ -18,10 +18,8 @@ from serve_app.profiles import PROFILES, laid_over
 from serve_app.tasks import KINDS, Kind
 
 Profile = Literal["auto", "demo", "gpu"]
-HOST = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
-ORIGIN = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]{1,5})?|[A-Za-z]+://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
-)
+HOST = re.compile(r"\*|[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
+ORIGIN = re.compile(r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 OF_ONE_MODEL = ("trust_remote_code", "quality", "num_inference_steps", "guidance_scale")
 """Keys that a profile sets for its own model only, not for other models of that kind."""
 RESERVED = ("ingress", "sweeper")
@@ -121,7 +119,7 @@ class AccessSettings(Strict):
     @classmethod
     def _bare_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         for host in hosts:
-            if host != "*" and not HOST.fullmatch(host):
+            if not HOST.fullmatch(host):
                 raise ValueError(f"'{host}': a host is a name or an address without scheme and port, or *")
         return tuple(host.lower() for host in hosts)
 
@@ -129,10 +127,9 @@ class AccessSettings(Strict):
     @classmethod
     def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            if origin not in ("*", "null") and not ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    f"'{origin}': an origin is a scheme, a host and perhaps a port, as in https://a.example"
-                )
+            if not ORIGIN.fullmatch(origin):
+                form = "a scheme, a host and perhaps a port, as in https://a.example"
+                raise ValueError(f"'{origin}': an origin is {form}")
         return tuple(origin.lower() for origin in origins)
 
 
@@ -269,20 +266,14 @@ def _model_problems(models: Mapping[str, AnyModel | None]) -> Iterator[str]:
             yield f"{name}: a model of this name is of kind {name}, not {model.kind}"
         if name not in KINDS and not model.model:
             yield f"{name}: state its model, a hub id or a local folder"
-        for place, id in _asked_for(name, model):
-            if (other := ids.setdefault(id, place)) != place:
-                remedy = "give it another served_name" if place == name else "give the adapter another name"
+        for index, id in enumerate(model.ids):
+            place = f"{name}.adapters.{id}" if index else name
+            # the profile names the model where the operator does not
+            if id and (other := ids.setdefault(id, place)) != place:
+                remedy = "give the adapter another name" if index else "give it another served_name"
                 yield f"{place}: callers would ask for it as '{id}', as for {other}: {remedy}"
     if all(kind in models for kind in KINDS) and not any(models.values()):
         yield "all of them are null: nothing to serve"
-
-
-def _asked_for(name: str, model: AnyModel) -> Iterator[tuple[str, str]]:
-    """Where the settings give callers an id to ask for, and the id."""
-    own, *adapters = model.ids
-    if own:  # the profile names the model where the operator does not
-        yield name, own
-    yield from ((f"{name}.adapters.{id}", id) for id in adapters)
 
 
 def resolve(written: Settings, profile: Literal["demo", "gpu"]) -> Settings:

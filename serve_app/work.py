@@ -62,27 +62,22 @@ class CostModel:
     """
 
     def __init__(self) -> None:
-        self._mean: float | None = None
+        self.mean: float | None = None  # until any generation has been seen
         self._shapes: OrderedDict[str, float] = OrderedDict()
-
-    @property
-    def measured(self) -> bool:
-        """Whether any generation has been seen."""
-        return self._mean is not None
 
     def observe(self, work: Work, seconds: float) -> None:
         """Learns from a finished generation. One without a time (a replayed result) is ignored."""
         if work.units <= 0 or not (0 < seconds < math.inf):
             return
         per_unit = seconds / work.units
-        self._mean = leaning(self._mean, per_unit)
+        self.mean = leaning(self.mean, per_unit)
         self._shapes[work.shape] = leaning(self._shapes.pop(work.shape, None), per_unit)
         if len(self._shapes) > SHAPES_KEPT:
             self._shapes.popitem(last=False)
 
     def seconds(self, work: Work) -> float:
         """The engine seconds that this work is expected to take."""
-        per_unit = self._shapes.get(work.shape) or self._mean or GUESSED[work.kind]
+        per_unit = self._shapes.get(work.shape) or self.mean or GUESSED[work.kind]
         return per_unit * work.units
 
 
@@ -138,7 +133,7 @@ class Load:
     @property
     def retry_after_s(self) -> float:
         """When the next place will be free: the mean time of what is under way, shared by the lanes; at least 1."""
-        if not self.under_way or not self.costs.measured:
+        if not self.under_way or self.costs.mean is None:
             return UNMEASURED_RETRY_S
         mean_s = self.waiting_s / len(self.under_way)
         return float(min(max(math.ceil(mean_s / self.lanes), 1), LONGEST_RETRY_S))
@@ -176,7 +171,3 @@ class Load:
         """What is under way, as the autoscaling policy wants to know it."""
         seconds = (self.costs.seconds(work) for work in self.under_way)
         return Demand.of(seconds, self.target_wait_s, self.lanes_per_replica)
-
-    def finished(self, work: Work, engine_s: float) -> None:
-        """Learns what this work cost, for later estimates."""
-        self.costs.observe(work, engine_s)

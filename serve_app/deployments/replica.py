@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ray import serve
 from ray.exceptions import RayError
@@ -89,16 +89,13 @@ def _on_disk(model: AnyModel) -> AnyModel:
     return model.model_copy(update=changes)
 
 
-class Closable(Protocol):
-    async def close(self) -> None: ...
-
-
 class Served:
     """A base class to put before a deployment's class: it adds the destructor that Serve awaits at the end of a drain.
 
     The deployment's class has none, because outside Serve nobody would await it.
     """
 
+    close: Callable[[], Awaitable[None]]
     _is_open = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -111,7 +108,7 @@ class Served:
         if not self._is_open:
             return None
         self._is_open = False
-        return cast("Closable", self).close()
+        return self.close()
 
 
 async def leave(close: Callable[[], Awaitable[None]]) -> None:

@@ -155,7 +155,7 @@ class Dispatcher:
             if not ended.finished:
                 raise Unavailable("The attempt has ended, but not the job.")
             if ended.result is not None:
-                model.load.finished(work_of(job.task), ended.result.timing.engine_s)
+                model.load.costs.observe(work_of(job.task), ended.result.timing.engine_s)
 
         def passes(error: Exception, wait_s: float) -> bool:
             # a replica died, its queue is full, or storage is away: the job is stored, so this only costs time.

@@ -123,7 +123,7 @@ async def _generate(model: ServedImage, task: ImageTask) -> ImageResult:
     work = work_of(task)
     with model.load.admit(work):
         result: ImageResult = await model.client.generate(replace(task, partial_images=0))
-    model.load.finished(work, result.timing.engine_s)
+    model.load.costs.observe(work, result.timing.engine_s)
     return result
 
 
@@ -133,7 +133,7 @@ async def _run(model: ServedImage, task: ImageTask) -> AsyncGenerator[ImageEvent
         async with aclosing(model.client.stream(task)) as events:
             async for made in events:
                 if isinstance(made, ImageResult):
-                    model.load.finished(work, made.timing.engine_s)
+                    model.load.costs.observe(work, made.timing.engine_s)
                 yield made
 
 

@@ -99,7 +99,7 @@ async def complete(model: ServedText, tasks: Sequence[TextTask]) -> list[TextRes
             raise failed.exceptions[0] from failed
     results = [task.result() for task in running]
     for task, result in zip(tasks, results, strict=True):
-        model.load.finished(work_of(task), result.end.timing.engine_s)
+        model.load.costs.observe(work_of(task), result.end.timing.engine_s)
     return results
 
 
@@ -109,7 +109,7 @@ async def run(model: ServedText, tasks: Sequence[TextTask]) -> TextEvents:
         async with aclosing(merged([model.client.stream(task) for task in tasks])) as events:
             async for index, made in events:
                 if isinstance(made, TextEnd):
-                    model.load.finished(work_of(tasks[index]), made.timing.engine_s)
+                    model.load.costs.observe(work_of(tasks[index]), made.timing.engine_s)
                 yield index, made
 
 
