@@ -168,6 +168,10 @@ class TextResult:
     text: str
     end: TextEnd
 
+    @property
+    def timing(self) -> Timing:
+        return self.end.timing
+
 
 # --- images and video ------------------------------------------------------------------------------------------------
 

@@ -29,8 +29,7 @@ from serve_app.work import work_of
 T = TypeVar("T")
 logger = logging.getLogger("serve_app.ingress")
 
-FIRST_RETRY_S = 0.5
-LONGEST_RETRY_S = 10.0
+retrying = partial(retry, first_s=0.5, longest_s=10.0)
 POLL_S = 0.5
 """How often a waiter looks at the record: a job may be cancelled, or run by an attempt that this ingress did not start.
 The end of an attempt that it did start wakes it at once."""
@@ -64,13 +63,8 @@ class Dispatcher:
         `frames` are its encoded, checked images by the keys that the task gives them. It continues if the caller goes
         away: a stored job that nobody dispatches would wait for ever.
         """
-
-        async def store() -> Job:
-            for key, image in frames.items():
-                await self._store.put(key, image)
-            return await self._jobs.create(task, dispatcher=self._lease.id, remixed_from=remixed_from, user=user)
-
-        return await asyncio.shield(_detached(self._create(model, task, store)))
+        note = partial(self._jobs.create, task, dispatcher=self._lease.id, remixed_from=remixed_from, user=user)
+        return await asyncio.shield(_detached(self._create(model, task, frames, note)))
 
     async def wait(self, job: Job, timeout_s: float) -> Job:
         """The job when it has ended, or as it stands after `timeout_s`. Cancelling the wait leaves the job alone."""
@@ -114,39 +108,36 @@ class Dispatcher:
             await asyncio.wait(tasks)
             await self._lease.resign()
 
-    async def _create(self, model: ServedVideo, task: VideoTask, store: Callable[[], Awaitable[Job]]) -> Job:
+    async def _create(
+        self, model: ServedVideo, task: VideoTask, frames: Mapping[str, bytes], note: Callable[[], Awaitable[Job]]
+    ) -> Job:
         with ExitStack() as admission:
             admission.enter_context(model.load.admit(work_of(task)))
             if self._lease.is_due:
                 await self._lease.renew()
             try:
-                job = await store()
+                for key, image in frames.items():
+                    await self._store.put(key, image)
+                job = await note()
             except StorageFailed:
                 # the caller gets an error, so the job must not run later: half of it may have been stored
                 _detached(self._discard(task.caller, task.id))
                 raise
             # no await from here on: the task gives the place back when the job has ended
             self._running[job.id] = _detached(self._look_after(job, model, admission.pop_all()))
-            self._keep_lease()
+            # fresh while there are jobs to look after; begun before the first is noted, it would end
+            if self._heart is None or self._heart.done():
+                self._heart = _detached(self._lease.keep(lambda: bool(self._running)))
         return job
 
     async def _discard(self, owner: str, job_id: str) -> None:
         with contextlib.suppress(JobNotFound):
-            await retry(
-                partial(self._jobs.delete, owner, job_id),
-                lambda error, _: isinstance(error, StorageFailed),
-                first_s=FIRST_RETRY_S,
-                longest_s=LONGEST_RETRY_S,
-            )
+            delete = partial(self._jobs.delete, owner, job_id)
+            await retrying(delete, lambda error, _: isinstance(error, StorageFailed))
 
     async def _look_after(self, job: Job, model: ServedVideo, admission: ExitStack) -> None:
-        try:
-            with admission:
-                await self._run_to_the_end(job, model)
-        finally:
-            del self._running[job.id]
-
-    async def _run_to_the_end(self, job: Job, model: ServedVideo) -> None:
+        """Runs it to the end, then gives its place back."""
+        admission.callback(self._running.pop, job.id)
         lost: set[str] = set()
 
         async def run() -> None:
@@ -160,17 +151,12 @@ class Dispatcher:
         def passes(error: Exception, wait_s: float) -> bool:
             # a replica died, its queue is full, or storage is away: the job is stored, so this only costs time.
             # an acknowledged job is not dropped for any other error either
-            logger.warning(
-                "job %s will be dispatched again in %.1f s: %s",
-                job.id,
-                wait_s,
-                error,
-                exc_info=None if isinstance(error, ServeError) else error,
-            )
+            trace = None if isinstance(error, ServeError) else error
+            logger.warning("job %s will be dispatched again in %.1f s: %s", job.id, wait_s, error, exc_info=trace)
             return not isinstance(error, JobNotFound)
 
-        with contextlib.suppress(JobNotFound):  # deleted by its owner
-            await retry(run, passes, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+        with admission, contextlib.suppress(JobNotFound):  # deleted by its owner
+            await retrying(run, passes)
 
     async def _run_once(self, job: Job, model: ServedVideo, lost: set[str]) -> None:
         """Returns when a replica says that its attempt has ended. Raises Unavailable where it went silent.
@@ -196,11 +182,6 @@ class Dispatcher:
         except StorageFailed:
             return None  # nobody can be heard
         return silent if self._lease.may_judge else None
-
-    def _keep_lease(self) -> None:
-        """Keeps the lease fresh while there are jobs to look after; begun before the first is noted, it would end."""
-        if self._heart is None or self._heart.done():
-            self._heart = _detached(self._lease.keep(lambda: bool(self._running)))
 
 
 def _detached(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

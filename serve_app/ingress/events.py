@@ -43,13 +43,6 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_disconnected(receive))
-        try:
-            await self._pump(scope, send, gone)
-        finally:
-            gone.cancel()
-            await self._events.aclose()
-
-    async def _pump(self, scope: Scope, send: Send, gone: asyncio.Task[None]) -> None:
         started = False
         following: asyncio.Future[bytes] | None = None
         try:
@@ -69,10 +62,12 @@ class EventStream:
                 if ended:
                     return
         finally:
+            gone.cancel()
             if following is not None:
                 following.cancel()
                 with contextlib.suppress(BaseException):
                     await following
+            await self._events.aclose()
 
 
 def _outcome(finished: asyncio.Future[bytes], scope: Scope, started: bool) -> tuple[bytes, bool]:

@@ -8,7 +8,6 @@ such a request from the owner's. Who holds a key is trusted by it. https://fetch
 from collections.abc import Mapping
 from functools import partial
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -65,10 +64,9 @@ class Origins:
 
     def preflight(self, method: str, headers: Headers) -> Response | None:
         """The answer to a preflight of a page that may call; None for any other request."""
-        is_preflight = method == "OPTIONS" and "access-control-request-method" in headers
-        return (
-            self._cors.preflight_response(headers) if is_preflight and self._allows(headers.get("origin", "")) else None
-        )
+        if method != "OPTIONS" or "access-control-request-method" not in headers:
+            return None
+        return self._cors.preflight_response(headers) if self._allows(headers.get("origin", "")) else None
 
     def marked(self, send: Send, headers: Headers) -> Send:
         """`send` that adds the headers of CORS to the answer, an error or a stream too."""
@@ -89,7 +87,7 @@ class Origins:
             return site == "cross-site" and not (follows and headers.get("sec-fetch-dest") == "document")
         if not origin:
             return False
-        name = _name_of(urlsplit(origin).netloc if "://" in origin else "")
+        name = _name_of(origin.partition("://")[2])
         return not (name == _name_of(host) or _is_loopback(name))
 
 

@@ -37,27 +37,23 @@ class Quotas:
     def admit(self, owner: str) -> Generator[None]:
         """Holds a place for one request. RateLimited says when there will be one."""
         usage = self._usage.setdefault(owner, _Usage())
-        self._check_concurrency(usage)
-        self._check_rate(usage)
+        if self._concurrency is not None and usage.running >= self._concurrency:
+            raise RateLimited(f"{usage.running} requests of this key are under way, the limit.", retry_after_s=1.0)
+        if self._per_minute is not None:
+            self._check_rate(usage, self._per_minute)
         usage.running += 1
         try:
             yield
         finally:
             usage.running -= 1
 
-    def _check_concurrency(self, usage: _Usage) -> None:
-        if self._concurrency is not None and usage.running >= self._concurrency:
-            raise RateLimited(f"{usage.running} requests of this key are under way, the limit.", retry_after_s=1.0)
-
-    def _check_rate(self, usage: _Usage) -> None:
-        if self._per_minute is None:
-            return
+    def _check_rate(self, usage: _Usage, most: int) -> None:
         now = self._clock()
         while usage.started and usage.started[0] <= now - WINDOW_S:
             usage.started.popleft()
-        if len(usage.started) >= self._per_minute:
+        if len(usage.started) >= most:
             wait = math.ceil(usage.started[0] + WINDOW_S - now)
-            raise RateLimited(f"Above {self._per_minute} requests a minute.", retry_after_s=float(max(wait, 1)))
+            raise RateLimited(f"Above {most} requests a minute.", retry_after_s=float(max(wait, 1)))
         usage.started.append(now)
 
 

@@ -45,7 +45,7 @@ class Latest(Generic[T]):
         return self._answer
 
 
-class ServeReadiness:
+class ServeReadiness(Latest[Mapping[str, ModelState]]):
     """The last known states. `least`: the replicas that each model always has.
 
     What the controller said last stands where it does not answer, and where it has come back and still looks for the
@@ -56,12 +56,9 @@ class ServeReadiness:
         self._handles = handles
         self._least = least
         self._said: Mapping[str, ModelState] = dict.fromkeys(handles, ModelState("starting", 0))
-        self._latest = Latest(self._ask, self._said)
+        super().__init__(self._look, self._said)
 
-    async def __call__(self) -> Mapping[str, ModelState]:
-        return await self._latest()
-
-    def _ask(self) -> Mapping[str, ModelState]:
+    def _look(self) -> Mapping[str, ModelState]:
         applications = serve.status().applications
         deployments = [status for application in applications.values() for status in application.deployments.values()]
         if not any("RECOVERING" in status.replica_states for status in deployments):

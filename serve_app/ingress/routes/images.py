@@ -21,8 +21,7 @@ from serve_app.media.images import ImageInfo
 from serve_app.model_settings import ImageSettings
 from serve_app.protocol.images import EditRequest, GenerationRequest, ImageAnswers, ImageRequest, ImagesResponse
 from serve_app.settings import Settings
-from serve_app.tasks import ImageEvent, ImageResult, ImageTask
-from serve_app.work import work_of
+from serve_app.tasks import ImageEvent, ImageResult
 
 ServedImage = ServedModel[ImageSettings]
 SUNSET = (
@@ -96,7 +95,11 @@ async def _answer(
     # asking the model wakes it from zero replicas, so only where its answer matters
     if task.parameters or demands_of(task):
         refuse_what_it_lacks(task, await model.client.describe(), image_field=image_field)
-    once = partial(services.once.result, request, asked, ImageResult, task.id, partial(_generate, model, task))
+
+    async def make() -> ImageResult:
+        return (await model.generate([replace(task, partial_images=0)]))[0]
+
+    once = partial(services.once.result, request, asked, ImageResult, task.id, make)
 
     def answers(id: str, created_at: float) -> ImageAnswers:
         urls = partial(url_of, services, request)
@@ -104,12 +107,12 @@ async def _answer(
 
     async def events() -> AsyncGenerator[bytes, None]:
         if key_of(request) is None:
-            sent, results = answers(task.id, task.submitted_at), _run(model, task)
+            sent, results = answers(task.id, task.submitted_at), model.stream([task])
         else:
             made = await once()
             sent, results = answers(made.id, made.created_at), _again(made.result)
         async with aclosing(results):
-            async for result in results:
+            async for _, result in results:
                 for data in sent.events(result):
                     yield event(data, data["type"])
 
@@ -119,24 +122,6 @@ async def _answer(
     return json_answer(answers(made.id, made.created_at).whole(made.result), timing=made.result.timing)
 
 
-async def _generate(model: ServedImage, task: ImageTask) -> ImageResult:
-    work = work_of(task)
-    with model.load.admit(work):
-        result: ImageResult = await model.client.generate(replace(task, partial_images=0))
-    model.load.costs.observe(work, result.timing.engine_s)
-    return result
-
-
-async def _run(model: ServedImage, task: ImageTask) -> AsyncGenerator[ImageEvent, None]:
-    work = work_of(task)
-    with model.load.admit(work):
-        async with aclosing(model.client.stream(task)) as events:
-            async for made in events:
-                if isinstance(made, ImageResult):
-                    model.load.costs.observe(work, made.timing.engine_s)
-                yield made
-
-
-async def _again(result: ImageResult) -> AsyncGenerator[ImageEvent, None]:
+async def _again(result: ImageResult) -> AsyncGenerator[tuple[int, ImageEvent], None]:
     """The events of a finished result, which has no previews."""
-    yield result
+    yield 0, result

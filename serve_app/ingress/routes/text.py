@@ -1,9 +1,8 @@
 """POST /v1/chat/completions and /v1/completions, which share everything but the wire format."""
 
-import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import fields
 from functools import partial
 
@@ -26,8 +25,7 @@ from serve_app.protocol.completions import (
     CompletionRequest,
 )
 from serve_app.protocol.text import DENOISING, TextAnswers
-from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, TextTask, Timing
-from serve_app.work import Load, work_of
+from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, Timing
 
 ServedText = ServedModel[TextSettings]
 TextEvents = AsyncGenerator[tuple[int, TextEvent], None]
@@ -69,7 +67,7 @@ def _handler(
         model = services.choose(TextSettings, asked.model)
         origin = origin_of(request, f"{prefix}-{uuid.uuid4().hex}")
         tasks = asked.to_tasks(model.settings, **origin)
-        make = partial(complete, model, tasks)
+        make = partial(model.generate, tasks)
         once = partial(services.once.result, request, asked, list[TextResult], origin["id"], make)
 
         def answers(id: str, created_at: float) -> TextAnswers:
@@ -77,7 +75,7 @@ def _handler(
 
         async def begin() -> tuple[TextAnswers, TextEvents]:
             if key_of(request) is None:
-                return answers(origin["id"], origin["submitted_at"]), run(model, tasks)
+                return answers(origin["id"], origin["submitted_at"]), model.stream(tasks)
             made = await once()
             return answers(made.id, made.created_at), events_of(made.result)
 
@@ -87,30 +85,6 @@ def _handler(
         return json_answer(answers(made.id, made.created_at).whole(made.result), timing=together(made.result))
 
     return create
-
-
-async def complete(model: ServedText, tasks: Sequence[TextTask]) -> list[TextResult]:
-    """Runs all tasks at the same time and returns their results. If one fails, the others are cancelled."""
-    with admitted(model.load, tasks):
-        try:
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(model.client.generate(task)) for task in tasks]
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
-    results = [task.result() for task in running]
-    for task, result in zip(tasks, results, strict=True):
-        model.load.costs.observe(work_of(task), result.end.timing.engine_s)
-    return results
-
-
-async def run(model: ServedText, tasks: Sequence[TextTask]) -> TextEvents:
-    """The events of all tasks as they come, each with the number of its task."""
-    with admitted(model.load, tasks):
-        async with aclosing(merged([model.client.stream(task) for task in tasks])) as events:
-            async for index, made in events:
-                if isinstance(made, TextEnd):
-                    model.load.costs.observe(work_of(tasks[index]), made.timing.engine_s)
-                yield index, made
 
 
 async def stream(begin: Callable[[], Awaitable[tuple[TextAnswers, TextEvents]]]) -> AsyncGenerator[bytes, None]:
@@ -139,45 +113,7 @@ async def events_of(results: Sequence[TextResult]) -> TextEvents:
         yield index, result.end
 
 
-def admitted(load: Load, tasks: Sequence[TextTask]) -> ExitStack:
-    """Admits all tasks, or none: then it raises QueueFull."""
-    with ExitStack() as stack:
-        for task in tasks:
-            stack.enter_context(load.admit(work_of(task)))
-        return stack.pop_all()
-
-
-async def merged(streams: Sequence[AsyncGenerator[TextEvent, None]]) -> TextEvents:
-    """The events of several streams as they come, each with the number of its stream; closing it closes them all."""
-    queue: asyncio.Queue[tuple[int, TextEvent] | Exception | None] = asyncio.Queue(maxsize=len(streams))
-
-    async def pump(index: int) -> None:
-        try:
-            async with aclosing(streams[index]) as events:
-                async for made in events:
-                    await queue.put((index, made))
-            await queue.put(None)
-        except Exception as error:  # noqa: BLE001 carried to the reader, who raises it
-            await queue.put(error)
-
-    pumps = [asyncio.create_task(pump(index)) for index in range(len(streams))]
-    try:
-        left = len(pumps)
-        while left:
-            got = await queue.get()
-            if isinstance(got, Exception):
-                raise got
-            if got is None:
-                left -= 1
-            else:
-                yield got
-    finally:
-        for pumping in pumps:
-            pumping.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-
-
 def together(results: Sequence[TextResult]) -> Timing:
     """One timing for completions that ran at the same time: the longest of each part."""
-    timings = [result.end.timing for result in results]
+    timings = [result.timing for result in results]
     return Timing(**{part.name: max(getattr(timing, part.name) for timing in timings) for part in fields(Timing)})
