@@ -4,6 +4,7 @@ Limits become bounds, served models become enums, and kinds without a model have
 dict out. What the running code does beyond the models (an even width) stands in descriptions.
 """
 
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Literal
@@ -37,7 +38,10 @@ ERRORS = {
     503: "Starting, draining, or storage is away",
     504: "It took too long",
 }
-ERROR_HEADERS = {401: ("WWW-Authenticate", "string"), 429: ("Retry-After", "integer")}
+ERROR_HEADERS: dict[int, Json] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    429: {"Retry-After": {"schema": {"type": "integer"}}},
+}
 HEADERS: dict[str, Json] = {
     "Idempotency-Key": {
         "description": "The same key with the same body gives the same result or job; with another body it is a 400. "
@@ -81,7 +85,11 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
     for operation in operations:
         made = _operation(operation, schemas, refs, has_keys)
         paths.setdefault(_path(operation), {})[operation.method.lower()] = made
-    responses = {str(status): _error_response(status, refs) for status in ERRORS}
+    content = {JSON: {"schema": refs[ErrorResponse]}}
+    responses = {
+        str(status): {"description": said, "content": content, "headers": ERROR_HEADERS.get(status, {})}
+        for status, said in ERRORS.items()
+    }
     made: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -196,7 +204,7 @@ def _size(model: AnyModel) -> Json:
 
 def _operation(operation: Endpoint, schemas: dict[str, Json], refs: Refs, has_keys: bool) -> Json:
     made: Json = {
-        "operationId": _name(operation),
+        "operationId": "_".join([operation.method.lower(), *re.findall(r"\w+", _path(operation).removeprefix("/v1"))]),
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": _parameters(operation, schemas, refs),
@@ -213,13 +221,8 @@ def _path(operation: Endpoint) -> str:
     return operation.path.replace(":path}", "}")
 
 
-def _name(operation: Endpoint) -> str:
-    words = _path(operation).replace("/v1", "").replace("{", "").replace("}", "").strip("/").split("/")
-    return "_".join([operation.method.lower(), *words])
-
-
 def _parameters(operation: Endpoint, schemas: dict[str, Json], refs: Refs) -> list[Json]:
-    names = [part[1:-1] for part in _path(operation).split("/") if part.startswith("{")]
+    names = re.findall(r"{(\w+)}", _path(operation))
     made: list[Json] = [{"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]} for name in names]
     headers = [*operation.headers, *(["Idempotency-Key"] if operation.body else [])]
     made += [{"name": name, "in": "header", "required": False, **HEADERS[name]} for name in headers]
@@ -298,11 +301,3 @@ def _responses(operation: Endpoint, refs: Refs, has_keys: bool) -> Json:
         *((401, 429) if has_keys and operation.path.startswith("/v1/") else ()),
     }
     return made | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(errors)}
-
-
-def _error_response(status: int, refs: Refs) -> Json:
-    made: Json = {"description": ERRORS[status], "content": {JSON: {"schema": refs[ErrorResponse]}}}
-    if (header := ERROR_HEADERS.get(status)) is not None:
-        name, kind = header
-        made["headers"] = {name: {"schema": {"type": kind}}}
-    return made
