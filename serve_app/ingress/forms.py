@@ -46,9 +46,7 @@ def parse_form(content_type: str, body: bytes, limits: RequestLimits) -> tuple[d
         value = part.value or b""
         texts += 0 if is_data_url(value) else len(value)
         if texts > limits.text_bytes:
-            raise TooLarge(
-                f"The form's texts have more than {limits.text_bytes} bytes (limits.text_bytes).", param=name
-            )
+            raise TooLarge(f"The form's texts exceed {limits.text_bytes} bytes (limits.text_bytes).", param=name)
         _insert(data, name, _text(value, f"'{name}'", name), limits.json_depth)
     return data, files
 

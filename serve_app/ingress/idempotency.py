@@ -28,6 +28,7 @@ from serve_app.settings import JobSettings
 from serve_app.storage import ObjectStore
 
 T = TypeVar("T")
+Maker = Callable[[], Awaitable[T]]
 logger = logging.getLogger("serve_app.ingress")
 
 HEADER = "Idempotency-Key"
@@ -71,7 +72,7 @@ class Idempotency:
         self._claims = Claims(store, jobs.clock)
         self._settings = settings
 
-    async def job(self, request: Request, asked: Wire, id: str, make: Callable[[], Awaitable[Job]]) -> Job:
+    async def job(self, request: Request, asked: Wire, id: str, make: Maker[Job]) -> Job:
         """The job of an earlier equal request, else the new one that `make` stores under this id."""
         owner: str = request.state.caller.owner
 
@@ -86,9 +87,7 @@ class Idempotency:
             return await self._retried_job(owner, int(retries) > 0, print_, id, make)
         return await make()
 
-    async def result(
-        self, request: Request, asked: Wire, kind: type[T], id: str, make: Callable[[], Awaitable[T]]
-    ) -> Made[T]:
+    async def result(self, request: Request, asked: Wire, kind: type[T], id: str, make: Maker[T]) -> Made[T]:
         """The result of an earlier equal request, waiting for it if it still runs; else that of `make`.
 
         `kind` is a dataclass, or a list of one: it is kept as JSON for as long as media are. Where the request has no
@@ -121,7 +120,7 @@ class Idempotency:
         asked: Wire,
         key: str,
         id: str,
-        make: Callable[[], Awaitable[T]],
+        make: Maker[T],
         find: Callable[[Claim], Awaitable[T | None]],
         patience_s: float,
     ) -> tuple[Claim, T]:
@@ -142,9 +141,7 @@ class Idempotency:
 
         while not (claim := await self._claims.claim(owner, key, print_, id, can_be_passed)).fresh:
             if claim.fingerprint != print_:
-                raise InvalidRequest(
-                    f"This {HEADER} was used for another request; use a new one for each request.", param=HEADER
-                )
+                raise InvalidRequest(f"This {HEADER} was used for another request; use a new one.", param=HEADER)
             if (found := await find(claim)) is not None:
                 return claim, found
             await asyncio.sleep(POLL_S)
@@ -172,9 +169,7 @@ class Idempotency:
         except ObjectNotFound:
             return claim.created_at
 
-    async def _retried_job(
-        self, owner: str, is_retry: bool, print_: str, id: str, make: Callable[[], Awaitable[Job]]
-    ) -> Job:
+    async def _retried_job(self, owner: str, is_retry: bool, print_: str, id: str, make: Maker[Job]) -> Job:
         """A first try notes its job by the request's fingerprint; a retry looks it up."""
         name = _name(owner, hashlib.sha256(f"retry {print_}".encode()).hexdigest())
         if is_retry:

@@ -144,14 +144,9 @@ def _narrow(schema: Json, model: type[BaseModel], kind: Kind, settings: Settings
     """
     own = _widest(settings, kind)
     for name, field in model.model_fields.items():
-        keywords: Json = {}
-        if name == "model":
-            keywords = _choice(settings, kind)
-        elif name == "size":
-            keywords = _size(own)
-        for bound in field.metadata:
-            if isinstance(bound, Bound):
-                keywords = _keywords(bound, own)
+        keywords = _choice(settings, kind) if name == "model" else _size(own) if name == "size" else {}
+        for bound in (mark for mark in field.metadata if isinstance(mark, Bound)):
+            keywords = _keywords(bound, own)
         written = schema["properties"][name]
         said = {key: keywords.pop(key) for key in ("default", "description") if key in keywords}
         written.get("anyOf", [written])[0].update(keywords)

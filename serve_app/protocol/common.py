@@ -270,9 +270,7 @@ def choose_seed(asked: int | None, n: int, param: str) -> int:
     if asked is None:
         return secrets.randbelow(MAX_SEED - n + 2)
     if asked + n - 1 > MAX_SEED:
-        raise InvalidRequest(
-            f"'{param}' is {asked}: the last of {n} images would have a seed above {MAX_SEED}.", param=param
-        )
+        raise InvalidRequest(f"'{param}' is {asked}: the last of {n} seeds would be above {MAX_SEED}.", param=param)
     return asked
 
 

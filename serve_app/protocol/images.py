@@ -55,9 +55,7 @@ class ImageExtension(DiffusionExtension):
     OF_FAMILIES = ("true_cfg_scale", "strength")
 
     seed: Seed | None = optional("Image i is drawn with seed + i.")
-    true_cfg_scale: Guidance | None = optional(
-        "How strong a negative prompt is with FLUX.1 and Kontext; 400 for others."
-    )
+    true_cfg_scale: Guidance | None = optional("Strength of a negative prompt with FLUX.1 and Kontext; 400 for others.")
     strength: Annotated[float, Field(gt=0, le=1)] | None = optional(
         "How far an edit may go from its image, 0.75 by default; 400 for models that do not begin with it."
     )
@@ -159,9 +157,7 @@ class GenerationRequest(ImageRequest):
         "an image is edited at POST /v1/images/edits, or given here as input_reference to start from.",
     )
 
-    input_reference: Reference | None = optional(
-        "An image to start from: an https or data URL, or in multipart an upload."
-    )
+    input_reference: Reference | None = optional("An image to start from: an https or data URL, or in forms an upload.")
 
 
 class EditRequest(ImageRequest):

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
@@ -11,7 +11,7 @@ from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from serve_app.model_settings import TextSettings
 from serve_app.protocol.common import Annotations, Bound, Count, Label, NvExt, Whole, Wire, optional
-from serve_app.tasks import FinishReason, TextEnd, TextResult, TextStep, TextTask
+from serve_app.tasks import FinishReason, TextBlock, TextEnd, TextEvent, TextResult, TextTask
 
 MAX_STOPS = 4
 DENOISING = "denoising"
@@ -203,21 +203,17 @@ class TextAnswers(ABC):
         choices = [self.whole_choice(index, result) for index, result in enumerate(results)]
         return self._head(self.WHOLE, choices) | {"usage": self._usage(ends), **self._report(ends)}
 
-    def block(self, index: int, text: str) -> dict[str, Any]:
-        """A finished block."""
-        return self._chunk(self.choice(index, text, None))
+    def chunk(self, index: int, made: TextEvent) -> dict[str, Any]:
+        """A finished block, the finish reason with `nvext`, or the content of a denoising event.
 
-    def end(self, index: int, end: TextEnd) -> dict[str, Any]:
-        """The chunk with the finish reason, and `nvext`."""
-        return self._chunk(self.choice(index, None, end.finish_reason)) | self._report([end])
-
-    def step(self, index: int, step: TextStep) -> dict[str, Any]:
-        """The content of a denoising event: a chunk without choices, so that clients that read choices skip it.
-
-        Its `nvext` is the block under way, masked places shown as U+2591. Step 0 is its start.
+        That is a chunk without choices, so that clients that read choices skip it. Its `nvext` is the block under way,
+        masked places shown as U+2591. Step 0 is its start.
         """
-        shown = {"index": index, "block": step.block, "step": step.step, "masked": step.masked, "text": step.text}
-        return self._chunk() | {"nvext": {"denoising": shown}}
+        if isinstance(made, TextBlock):
+            return self._chunk(self.choice(index, made.text, None))
+        if isinstance(made, TextEnd):
+            return self._chunk(self.choice(index, None, made.finish_reason)) | self._report([made])
+        return self._chunk() | {"nvext": {"denoising": {"index": index, **asdict(made)}}}
 
     def last(self, ends: Sequence[TextEnd]) -> list[dict[str, Any]]:
         """The chunk of usage that ends a stream, if it was asked for."""

@@ -53,15 +53,11 @@ class VideoNvExt(DiffusionExtension):
 
     width: Annotated[Count | None, SIDE] = optional("Pixels, even; with height it wins over size.")
     fps: Annotated[Count | None, Bound("fps", default="fps")] = optional("Frames a second.")
-    num_frames: Annotated[Count | None, Bound("frames", default="num_frames")] = optional(
-        "Exact number of frames; wins over seconds x fps."
-    )
+    num_frames: Annotated[Count | None, Bound("frames", default="num_frames")] = optional("Wins over seconds x fps.")
     boundary_ratio: Annotated[float, Field(ge=0, le=1)] | None = optional(
         "Where a two-expert model changes expert; 400 for others."
     )
-    guidance_scale_2: Guidance | None = optional(
-        "Guidance of the low-noise expert of a two-expert model; 400 for others."
-    )
+    guidance_scale_2: Guidance | None = optional("Guidance of a two-expert model's low-noise expert; 400 for others.")
     flow_shift: Annotated[float, Field(gt=0, le=100)] | None = optional(
         "How long Wan stays at high noise: more for larger videos; 400 for others."
     )
@@ -167,9 +163,7 @@ def _check_even(param: str, limits: VideoLimits, *sides: int) -> None:
     if any(side % 2 for side in sides):
         given = "x".join(str(side) for side in sides)
         even = "x".join(str(_even(side, limits.max_side)) for side in sides)
-        raise InvalidRequest(
-            f"'{param}' is {given}; the sides of a video are even, and the nearest is {even}.", param=param
-        )
+        raise InvalidRequest(f"'{param}' is {given}; a video's sides are even, and the nearest is {even}.", param=param)
 
 
 def _even(side: int, most: int) -> int:

@@ -11,7 +11,7 @@ from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.model_settings import TextDefaults, TextLimits, TextSettings
 from serve_app.protocol.common import parse
 from serve_app.protocol.completions import ChatAnswers, ChatRequest, CompletionAnswers, CompletionRequest
-from serve_app.tasks import Message, TextEnd, TextResult, TextStep, TextTask
+from serve_app.tasks import Message, TextBlock, TextEnd, TextResult, TextStep, TextTask
 
 SETTINGS = TextSettings(
     model="m", limits=TextLimits(n=3, max_tokens=100, prompt_chars=50), defaults=TextDefaults(max_tokens=7)
@@ -205,12 +205,12 @@ def test_steps_that_the_engine_did_not_tell_are_null() -> None:
 
 def test_chunks_say_the_role_once_for_each_choice() -> None:
     chunks = chat_answers(stream_options={"include_usage": True})
-    first, again = chunks.block(1, "a"), chunks.block(1, "b")
+    first, again = (chunks.chunk(1, TextBlock(block=0, text=text, tokens=1)) for text in "ab")
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": "a"}
     assert again["choices"][0]["delta"] == {"content": "b"}
     assert first["usage"] is None
-    end = chunks.end(1, END)
+    end = chunks.chunk(1, END)
     assert end["choices"][0]["finish_reason"] == "stop"
-    assert chunks.end(0, END)["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    step = chunks.step(0, TextStep(block=2, step=3, text="a\u2591", masked=1))
+    assert chunks.chunk(0, END)["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    step = chunks.chunk(0, TextStep(block=2, step=3, text="a\u2591", masked=1))
     assert step["choices"] == []

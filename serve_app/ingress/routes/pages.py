@@ -30,16 +30,11 @@ EXAMPLE_KEY = "media/page"
 
 
 def routes(services: Services, endpoints: Sequence[Endpoint]) -> list[Route]:
-    described = orjson.dumps(document(services.settings, endpoints))
-
-    async def openapi(request: Request) -> Response:
-        del request
-        return Response(described, media_type="application/json")
-
+    described = Response(orjson.dumps(document(services.settings, endpoints)), media_type="application/json")
     shown = services.settings.ingress
     docs = _page_routes("/docs", "docs", services.store) if shown.docs else []
     page = _page_routes("/", "page", services.store) if shown.page else []
-    return [Route("/openapi.json", openapi, methods=["GET"]), *docs, *page]
+    return [Route("/openapi.json", described, methods=["GET"]), *docs, *page]
 
 
 def _page_routes(path: str, folder: str, store: ObjectStore) -> list[Route]:

@@ -93,13 +93,9 @@ async def stream(begin: Callable[[], Awaitable[tuple[TextAnswers, TextEvents]]])
     ends: dict[int, TextEnd] = {}
     async with aclosing(events):
         async for index, made in events:
-            if isinstance(made, TextBlock):
-                yield event(answers.block(index, made.text))
-            elif isinstance(made, TextStep):
-                yield event(answers.step(index, made), DENOISING)
-            else:
+            if isinstance(made, TextEnd):
                 ends[index] = made
-                yield event(answers.end(index, made))
+            yield event(answers.chunk(index, made), DENOISING if isinstance(made, TextStep) else None)
     for chunk in answers.last([ends[index] for index in sorted(ends)]):
         yield event(chunk)
     yield DONE

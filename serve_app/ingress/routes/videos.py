@@ -72,13 +72,9 @@ def endpoints(services: Services) -> list[Endpoint]:
             answers={"video/mp4": None, JSON: Video},
             headers=("Prefer",),
         ),
-        video(
-            "GET", "/v1/videos", videos.list, "The caller's videos, newest first", {JSON: VideoList}, query=ListQuery
-        ),
+        video("GET", "/v1/videos", videos.list, "Your videos, newest first", {JSON: VideoList}, query=ListQuery),
         video("GET", one, videos.get, "A video's job", {JSON: Video}),
-        video(
-            "DELETE", one, videos.delete, "Delete a video's job and files; cancels one that runs", {JSON: VideoDeleted}
-        ),
+        video("DELETE", one, videos.delete, "Delete a job and its files; cancels one that runs", {JSON: VideoDeleted}),
         video(
             "GET",
             f"{one}/content",
@@ -90,9 +86,7 @@ def endpoints(services: Services) -> list[Endpoint]:
             errors=(*READS, 416),
             also={206: "A part of the file", 304: "Not modified", 307: "Where the file lies"},
         ),
-        video(
-            "POST", f"{one}/cancel", videos.cancel, "Cancel a video; one that has ended stays as it is", {JSON: Video}
-        ),
+        video("POST", f"{one}/cancel", videos.cancel, "Cancel a video; an ended one stays as it is", {JSON: Video}),
         video(
             "POST",
             f"{one}/remix",
@@ -174,7 +168,7 @@ class Videos:
         task = replace(source.task, **origin_of(request, id), prompt=asked.prompt, **keys)
         frames = {key: await self._services.store.get(getattr(source.task, name)) for name, key in keys.items()}
         make = partial(self._dispatcher.create, model, task, frames, remixed_from=source.id, user=source.user)
-        return await self._answer(request, await self._once.job(request, asked, task.id, make))
+        return await self._answer(request, await self._once.job(request, asked, id, make))
 
     async def events(self, request: Request) -> ASGIApp:
         job = await self._job(request)
@@ -237,9 +231,7 @@ class Videos:
         if job.error is not None:
             raise failure_of(job)
         if not job.finished and not mode.patient:
-            raise TimedOut(
-                f"Video '{job.id}' did not end within {mode.wait_s:g} s. It goes on: GET /v1/videos/{job.id}."
-            )
+            raise TimedOut(f"Video '{job.id}' did not end in {mode.wait_s:g} s. It goes on: GET /v1/videos/{job.id}.")
         return job
 
     async def _answer(
