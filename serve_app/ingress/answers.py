@@ -15,10 +15,10 @@ from serve_app.tasks import StoredObject, Timing
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 
 
-def json_answer(data: Any, *, status: int = 200, timing: Timing | None = None) -> Response:
+def json_answer(data: Any, *, timing: Timing | None = None) -> Response:
     """A response with `data`; `timing` becomes https://www.w3.org/TR/server-timing/ in milliseconds."""
     headers = {"server-timing": server_timing(timing)} if timing is not None else None
-    return Response(orjson.dumps(data), status, headers, "application/json")
+    return Response(orjson.dumps(data), 200, headers, "application/json")
 
 
 def server_timing(timing: Timing) -> str:

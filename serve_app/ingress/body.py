@@ -164,7 +164,11 @@ async def _read(request: Request, limits: RequestLimits) -> bytes:
         async with asyncio.timeout(limits.body_timeout_s):
             async for chunk in request.stream():
                 size += len(chunk)
-                refusal = refusal or _refused(size, len(chunk), share, limits)
+                if refusal is None and size > limits.body_bytes:
+                    refusal = TooLarge(f"The body is larger than {limits.body_bytes} bytes (limits.body_bytes).")
+                elif refusal is None and not share.take(len(chunk)):
+                    said = f"The requests under way hold {limits.bodies_bytes} bytes (limits.bodies_bytes), the limit."
+                    refusal = RateLimited(said, retry_after_s=1.0)
                 if refusal is None:
                     chunks.append(chunk)
                 else:
@@ -182,17 +186,6 @@ async def _read(request: Request, limits: RequestLimits) -> bytes:
     if refusal is not None:
         raise refusal
     return b"".join(chunks)
-
-
-def _refused(size: int, added: int, share: Share, limits: RequestLimits) -> ServeError | None:
-    if size > limits.body_bytes:
-        return TooLarge(f"The body is larger than {limits.body_bytes} bytes (limits.body_bytes).")
-    if not share.take(added):
-        return RateLimited(
-            f"The requests under way hold {limits.bodies_bytes} bytes (limits.bodies_bytes), the limit.",
-            retry_after_s=1.0,
-        )
-    return None
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------

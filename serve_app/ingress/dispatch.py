@@ -168,20 +168,15 @@ class Dispatcher:
         call = asyncio.ensure_future(model.client.run(job.owner, job.id))
         try:
             while not (await asyncio.wait([call], timeout=self._stale_s))[0]:
-                silent = await self._silent_attempt(job)
-                if silent is not None and silent not in lost:
+                silent = None
+                with contextlib.suppress(StorageFailed):  # else nobody can be heard
+                    silent = await self._jobs.silent_attempt(job.owner, job.id)
+                if silent is not None and self._lease.may_judge and silent not in lost:
                     lost.add(silent)
                     raise Unavailable("The replica that ran this job does not say any more that it does.")
             await call
         finally:
             call.cancel()
-
-    async def _silent_attempt(self, job: Job) -> str | None:
-        try:
-            silent = await self._jobs.silent_attempt(job.owner, job.id)
-        except StorageFailed:
-            return None  # nobody can be heard
-        return silent if self._lease.may_judge else None
 
 
 def _detached(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

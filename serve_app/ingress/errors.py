@@ -26,21 +26,19 @@ def as_serve_error(error: Exception, scope: Scope) -> ServeError:
 
     The request's state learns the error's code.
     """
-    ours = _translate(error, scope["method"], scope["path"], scope["state"]["request_id"])
+    method, path, request_id = scope["method"], scope["path"], scope["state"]["request_id"]
+    if isinstance(error, ServeError):
+        ours = error
+    elif isinstance(error, HTTPException) and error.status_code == 404:
+        ours = NotFound(f"There is nothing at {method} {path[:SHOWN_CHARS]}.")
+    elif isinstance(error, HTTPException) and error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        ours = MethodNotAllowed(f"{method} is not allowed at {path[:SHOWN_CHARS]}. Allowed: {allowed}.")
+    else:
+        logger.error("request %s (%s %r) failed", request_id, method, path, exc_info=error)
+        ours = ServeError(f"The server had an error on this request. Its id is {request_id}.")
     scope["state"]["error_code"] = ours.code
     return ours
-
-
-def _translate(error: Exception, method: str, path: str, request_id: str) -> ServeError:
-    if isinstance(error, ServeError):
-        return error
-    if isinstance(error, HTTPException) and error.status_code == 404:
-        return NotFound(f"There is nothing at {method} {path[:SHOWN_CHARS]}.")
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        return MethodNotAllowed(f"{method} is not allowed at {path[:SHOWN_CHARS]}. Allowed: {allowed}.")
-    logger.error("request %s (%s %r) failed", request_id, method, path, exc_info=error)
-    return ServeError(f"The server had an error on this request. Its id is {request_id}.")
 
 
 def error_body(error: ServeError, **beside: Any) -> bytes:

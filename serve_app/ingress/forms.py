@@ -5,6 +5,7 @@ value stays a string. Knows no HTTP: it gets a body that is already bounded.
 """
 
 import re
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -15,11 +16,14 @@ from serve_app.errors import InvalidRequest, TooLarge
 from serve_app.protocol.common import Files
 from serve_app.settings import RequestLimits
 
-NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]+\])*(?:\[\])?)")
+"""A list holds values only, so that its brackets end the name."""
 BRACKET = re.compile(r"\[([^\[\]]*)\]")
 INDEXED = re.compile(r"[^\[\]]+\[\d*\]")
 FILE_TYPE = re.compile(r"image/|video/|application/octet-stream", re.IGNORECASE)
 """Content types of parts that are files even without a file name."""
+NULL = b"null"
+"""So clients write that a field is left out; a prompt may be this word."""
 MAX_NAME_CHARS = 256
 MAX_FILES = 17
 """OpenAI's limit of 16 input images, and a mask."""
@@ -44,6 +48,8 @@ def parse_form(content_type: str, body: bytes, limits: RequestLimits) -> tuple[d
         if fields > limits.form_fields:
             raise InvalidRequest(f"The form has more than {limits.form_fields} fields (limits.form_fields).")
         value = part.value or b""
+        if value == NULL and name != "prompt":
+            continue
         texts += 0 if is_data_url(value) else len(value)
         if texts > limits.text_bytes:
             raise TooLarge(f"The form's texts exceed {limits.text_bytes} bytes (limits.text_bytes).", param=name)
@@ -65,9 +71,8 @@ def _parts(content_type: str, body: bytes, most: int) -> list[Field | File]:
         raise InvalidRequest(f"The form has more than {most} parts (limits.form_fields).")
     parts: list[Field | File] = []
     ends: list[bool] = []
-    in_memory = {"MAX_MEMORY_FILE_SIZE": len(body)}
-    kind = "multipart/form-data"
-    parser = FormParser(kind, parts.append, parts.append, lambda: ends.append(True), boundary, config=in_memory)
+    ended, in_memory = partial(ends.append, True), {"MAX_MEMORY_FILE_SIZE": len(body)}
+    parser = FormParser("multipart/form-data", parts.append, parts.append, ended, boundary, config=in_memory)
     try:
         parser.write(body)
         parser.finalize()
@@ -111,15 +116,12 @@ def _insert(tree: dict[str, Any], name: str, value: str, depth: int) -> None:
     at: Any = tree
     for step, following in pairwise(steps):
         below: Any = [] if following == "" else {}
-        if isinstance(at, list):
-            raise InvalidRequest(f"'{name}': a list may only hold values.", param=match[1])
         at = cast("dict[str, Any]", at).setdefault(step, below)
         if type(at) is not type(below):
             raise clash
-    last = steps[-1]
     if isinstance(at, list):
         cast("list[str]", at).append(value)
-    elif last in at:
+    elif steps[-1] in at:
         raise clash
     else:
-        at[last] = value
+        at[steps[-1]] = value

@@ -137,7 +137,10 @@ class Idempotency:
                 return False
             if (found := await find(held)) is not None:
                 return isinstance(found, Job) and found.status == "failed"
-            return await self._jobs.now() - await self._alive_at(owner, held) > patience_s
+            alive_at = held.created_at
+            with suppress(ObjectNotFound):
+                alive_at = (await self._store.stat(_name(owner, f"{held.job_id}-beat"))).modified
+            return await self._jobs.now() - alive_at > patience_s
 
         while not (claim := await self._claims.claim(owner, key, print_, id, can_be_passed)).fresh:
             if claim.fingerprint != print_:
@@ -162,12 +165,6 @@ class Idempotency:
                 await self._store.put(_name(owner, f"{id}-beat"), b"{}")
             except StorageFailed as error:
                 logger.warning("no heartbeat for %s: %s", id, error.message)
-
-    async def _alive_at(self, owner: str, claim: Claim) -> float:
-        try:
-            return (await self._store.stat(_name(owner, f"{claim.job_id}-beat"))).modified
-        except ObjectNotFound:
-            return claim.created_at
 
     async def _retried_job(self, owner: str, is_retry: bool, print_: str, id: str, make: Maker[Job]) -> Job:
         """A first try notes its job by the request's fingerprint; a retry looks it up."""

@@ -31,8 +31,6 @@ MAX_EXTENSION_NAMES = 64
 MAX_IGNORED_SHOWN = 32
 EXTRAS = ("extra_params", "extra_body")
 """Objects that some clients send literally. Their `nvext` names count as if they stood in `nvext`."""
-NULL = "null"
-"""In a form this text means that the field is left out: clients write null so."""
 
 
 def _whole(value: Any) -> Any:
@@ -154,8 +152,8 @@ def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Fi
             raise refuse(name, model.ELSEWHERE[name])
         if name in files and name not in model.FILES:
             raise refuse(name[:SHOWN_CHARS], "no file is read in this field.")
-    if form and model.FILES:  # a query is coerced too, but has no null
-        data = _given(model, data)
+    if form:  # an empty text in place of a file counts as absent
+        data = {name: value for name, value in data.items() if value != "" or name not in model.FILES}
     fields, moved, ignored = _gather(model, data)
     try:
         asked = model.__pydantic_validator__.validate_python(fields, strict=not form)
@@ -163,18 +161,6 @@ def parse(model: type[M], data: dict[str, Any], *, form: bool = False, files: Fi
         raise invalid(error, model, fields, moved) from None
     asked._raw = Raw(data, files, form, moved, ignored)  # pyright: ignore[reportPrivateUsage]
     return asked
-
-
-def _given(model: type[Wire], data: dict[str, Any]) -> dict[str, Any]:
-    """A form's fields without those that count as absent: null, and an empty text in place of a file."""
-    required = {name for name, field in model.model_fields.items() if field.is_required()}
-    given = {name: value for name, value in data.items() if value != NULL or name in required}
-    for name, value in data.items():
-        if isinstance(value, dict):
-            given[name] = {inner: below for inner, below in cast("dict[str, Any]", value).items() if below != NULL}
-        elif value == "" and name in model.FILES:
-            del given[name]
-    return given
 
 
 def _gather(model: type[Wire], data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[str]]:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,9 +39,7 @@ class ErrorResponse(BaseModel):
     error: ErrorObject
 
 
-def invalid(
-    error: ValidationError, model: type[BaseModel], data: Any, moved: Mapping[str, str] = MappingProxyType({})
-) -> InvalidRequest:
+def invalid(error: ValidationError, model: type[BaseModel], data: Any, moved: Mapping[str, str]) -> InvalidRequest:
     """The first of the errors; `data` is what was parsed into `model`.
 
     `moved` says where a field of `nvext` stood in the body, if not there.

@@ -263,7 +263,7 @@ class ImageAnswers:
         family = "image_edit" if isinstance(self.asked, EditRequest) else "image_generation"
         about = {"created_at": self.created, **self._describe()}
         if isinstance(made, ImagePreview):
-            shown = {"b64_json": _base64(made.data), "partial_image_index": made.index}
+            shown = {"b64_json": base64.b64encode(made.data).decode(), "partial_image_index": made.index}
             return [{"type": f"{family}.partial_image", **shown, **about}]
         return [
             {"type": f"{family}.completed", **self._data(image), **about, **self._report(made, (image,))}
@@ -283,7 +283,7 @@ class ImageAnswers:
     def _data(self, image: GeneratedImage) -> ImageData:
         if image.object is not None:
             return {"url": self.url_of(image.object), "revised_prompt": None}
-        return {"b64_json": _base64(image.data or b""), "revised_prompt": None}
+        return {"b64_json": base64.b64encode(image.data or b"").decode(), "revised_prompt": None}
 
     def _report(self, result: ImageResult, images: tuple[GeneratedImage, ...]) -> dict[str, Any]:
         """`usage` and `nvext`."""
@@ -312,7 +312,3 @@ class ImageAnswers:
             "input_tokens_details": {"text_tokens": prompt_tokens, "image_tokens": seen},
             "output_tokens_details": {"text_tokens": 0, "image_tokens": drawn},
         }
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

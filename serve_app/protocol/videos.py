@@ -162,12 +162,9 @@ def _check_even(param: str, limits: VideoLimits, *sides: int) -> None:
     """H.264 in yuv420p keeps one colour for 2x2 pixels: sides must be even."""
     if any(side % 2 for side in sides):
         given = "x".join(str(side) for side in sides)
-        even = "x".join(str(_even(side, limits.max_side)) for side in sides)
+        most = limits.max_side - limits.max_side % 2
+        even = "x".join(str(min(side + side % 2, most)) for side in sides)
         raise InvalidRequest(f"'{param}' is {given}; a video's sides are even, and the nearest is {even}.", param=param)
-
-
-def _even(side: int, most: int) -> int:
-    return side + side % 2 if side + side % 2 <= most else side - 1
 
 
 # --- what a caller sees ---------------------------------------------------------------------------------------------
@@ -224,12 +221,13 @@ class Video(BaseModel):
     nvext: VideoFacts
 
     @classmethod
-    def from_job(cls, job: Job, url_of: URLOf, *, is_served: bool, b64_json: str | None = None) -> Self:
+    def from_job(cls, job: Job, url_of: URLOf, served: Container[str], b64_json: str | None = None) -> Self:
         """`url_of` says where the file can be fetched; with `b64_json` the file itself stands in `data` instead.
 
-        `is_served`: whether the job's model is served here at present.
+        `served` holds the ids of the models that are served here.
         """
         task, result = job.task, job.result
+        waits = task.model not in served and not job.finished
         # releases before this one told steps and guidance in the task alone
         used = result if result and result.num_inference_steps else task
         data: list[VideoData] = []
@@ -249,7 +247,7 @@ class Video(BaseModel):
             prompt=task.prompt,
             remixed_from_video_id=job.remixed_from,
             error=job.error,
-            status_message=None if is_served or job.finished else NOT_SERVED.format(model=task.model),
+            status_message=NOT_SERVED.format(model=task.model) if waits else None,
             created=int(job.created_at),
             data=data,
             inference_time_s=round(result.timing.engine_s, 3) if result else None,
@@ -277,8 +275,7 @@ class VideoList(BaseModel):
 
     @classmethod
     def from_page(cls, page: Page, url_of: URLOf, served: Container[str]) -> Self:
-        """`served` holds the ids of the models that are served here."""
-        videos = [Video.from_job(job, url_of, is_served=job.task.model in served) for job in page.jobs]
+        videos = [Video.from_job(job, url_of, served) for job in page.jobs]
         ids = [video.id for video in videos] or [None]
         return cls(data=videos, first_id=ids[0], last_id=ids[-1], has_more=page.has_more)
 

@@ -32,9 +32,8 @@ def endpoints(services: Services) -> list[Endpoint]:
         models = {model.name: _report(model, states.get(model.name, IN_PROCESS)) for model in services.models.values()}
         if waiting := [name for name, state in states.items() if state.state not in READY]:
             request.state.error_code = Unavailable.code
-            return error_response(
-                Unavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after_s=RETRY_S), models=models
-            )
+            error = Unavailable(f"Not ready yet: {', '.join(waiting)}.", retry_after_s=RETRY_S)
+            return error_response(error, models=models)
         return json_answer({"status": "ready", "models": models})
 
     async def metrics(request: Request) -> Response:

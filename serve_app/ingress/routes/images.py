@@ -72,12 +72,9 @@ async def _read_inputs(
     refuse_images(given, await model.client.describe(), field)
     images = await read_images(field, uploads, urls, settings)
     mask = await read_image("mask", asked, settings)
-    width, height = images[0].width, images[0].height
-    if mask is not None and (mask.width, mask.height) != (width, height):
-        whose = "the first image's" if len(images) > 1 else "the image's"
-        raise InvalidRequest(
-            f"'mask' is {mask.width}x{mask.height}; it must have {whose} size, {width}x{height}.", param="mask"
-        )
+    size = f"{images[0].width}x{images[0].height}"
+    if mask is not None and (masked := f"{mask.width}x{mask.height}") != size:
+        raise InvalidRequest(f"'mask' is {masked}; it must have the (first) image's size, {size}.", param="mask")
     return images, mask
 
 

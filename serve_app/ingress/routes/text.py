@@ -16,14 +16,7 @@ from serve_app.ingress.events import DONE, EventStream, event
 from serve_app.ingress.idempotency import key_of
 from serve_app.ingress.services import ServedModel, Services
 from serve_app.model_settings import TextSettings
-from serve_app.protocol.completions import (
-    ChatAnswers,
-    ChatCompletion,
-    ChatRequest,
-    Completion,
-    CompletionAnswers,
-    CompletionRequest,
-)
+from serve_app.protocol import completions as wire
 from serve_app.protocol.text import DENOISING, TextAnswers
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, Timing
 
@@ -37,19 +30,19 @@ def endpoints(services: Services) -> list[Endpoint]:
     return [
         text(
             "/v1/chat/completions",
-            _handler(services, "chatcmpl", ChatRequest, ChatAnswers),
+            _handler(services, "chatcmpl", wire.ChatRequest, wire.ChatAnswers),
             "A chat completion, whole or block by block",
-            body=ChatRequest,
+            body=wire.ChatRequest,
             example={"messages": [{"role": "user", "content": "Hello! How are you?"}]},
-            answers={JSON: ChatCompletion, EVENTS: None},
+            answers={JSON: wire.ChatCompletion, EVENTS: None},
         ),
         text(
             "/v1/completions",
-            _handler(services, "cmpl", CompletionRequest, CompletionAnswers),
+            _handler(services, "cmpl", wire.CompletionRequest, wire.CompletionAnswers),
             "A completion, whole or block by block",
-            body=CompletionRequest,
+            body=wire.CompletionRequest,
             example={"prompt": "Once upon a time"},
-            answers={JSON: Completion, EVENTS: None},
+            answers={JSON: wire.Completion, EVENTS: None},
         ),
     ]
 
@@ -57,7 +50,7 @@ def endpoints(services: Services) -> list[Endpoint]:
 def _handler(
     services: Services,
     prefix: str,
-    request_model: type[ChatRequest] | type[CompletionRequest],
+    request_model: type[wire.ChatRequest] | type[wire.CompletionRequest],
     answers_model: type[TextAnswers],
 ) -> Handler:
     """The handler of a text endpoint, whose ids begin with `prefix`."""

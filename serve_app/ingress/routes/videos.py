@@ -21,23 +21,12 @@ from serve_app.ingress.dispatch import Dispatcher
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.files import file_answer
-from serve_app.ingress.services import ServedVideo, Services
+from serve_app.ingress.services import Services
 from serve_app.jobs import Job, input_keys, new_job_id
 from serve_app.model_settings import VideoSettings
-from serve_app.protocol.images import URLOf
+from serve_app.protocol import videos as wire
 from serve_app.protocol.reply_mode import ReplyMode, choose_reply_mode
-from serve_app.protocol.videos import (
-    ContentQuery,
-    ListQuery,
-    RemixRequest,
-    Video,
-    VideoDeleted,
-    VideoList,
-    VideoRequest,
-    check_stored,
-    failure_of,
-)
-from serve_app.tasks import StoredObject, VideoResult, VideoTask
+from serve_app.tasks import StoredObject, VideoResult
 
 EVENTS_POLL_S = 0.5
 READS = (400, 404, 500, 503)
@@ -49,54 +38,52 @@ ANY = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 def endpoints(services: Services) -> list[Endpoint]:
     videos = Videos(services)
     one = "/v1/videos/{id}"
-    video = partial(Endpoint, tag="Videos", errors=READS)
+    get, post, delete = (partial(Endpoint, method, tag="Videos", errors=READS) for method in ("GET", "POST", "DELETE"))
     prompt = {"prompt": "A sunset over the ocean"}
     return [
-        video(
-            "POST",
+        post(
             "/v1/videos",
             videos.create,
             "A video: as a job, or synchronously",
-            body=VideoRequest,
+            body=wire.VideoRequest,
             example={**prompt, "response_format": "url"},
-            answers={JSON: Video, EVENTS: None},
+            answers={JSON: wire.Video, EVENTS: None},
             headers=("Prefer",),
         ),
-        video(
-            "POST",
+        post(
             "/v1/videos/sync",
             videos.create_sync,
             "A video: the MP4 itself",
-            body=VideoRequest,
+            body=wire.VideoRequest,
             example=prompt,
-            answers={"video/mp4": None, JSON: Video},
+            answers={"video/mp4": None, JSON: wire.Video},
             headers=("Prefer",),
         ),
-        video("GET", "/v1/videos", videos.list, "Your videos, newest first", {JSON: VideoList}, query=ListQuery),
-        video("GET", one, videos.get, "A video's job", {JSON: Video}),
-        video("DELETE", one, videos.delete, "Delete a job and its files; cancels one that runs", {JSON: VideoDeleted}),
-        video(
-            "GET",
+        get(
+            "/v1/videos", videos.list, "The caller's videos, newest first", {JSON: wire.VideoList}, query=wire.ListQuery
+        ),
+        get(one, videos.get, "A video's job", {JSON: wire.Video}),
+        delete(one, videos.delete, "Delete a video's job and files; cancels one that runs", {JSON: wire.VideoDeleted}),
+        get(
             f"{one}/content",
             videos.content,
             "The file: the video, its thumbnail or its spritesheet",
-            query=ContentQuery,
+            query=wire.ContentQuery,
             answers={"video/mp4": None, "image/webp": None, "image/jpeg": None},
             headers=("Range",),
             errors=(*READS, 416),
             also={206: "A part of the file", 304: "Not modified", 307: "Where the file lies"},
         ),
-        video("POST", f"{one}/cancel", videos.cancel, "Cancel a video; an ended one stays as it is", {JSON: Video}),
-        video(
-            "POST",
+        post(f"{one}/cancel", videos.cancel, "Cancel a video; one that has ended stays as it is", {JSON: wire.Video}),
+        post(
             f"{one}/remix",
             videos.remix,
             "The same parameters with another prompt",
-            body=RemixRequest,
+            body=wire.RemixRequest,
             example={"prompt": "A sunrise over the ocean"},
-            answers={JSON: Video},
+            answers={JSON: wire.Video},
         ),
-        video("GET", f"{one}/events", videos.events, "Progress until the end, as server-sent events", {EVENTS: None}),
+        get(f"{one}/events", videos.events, "Progress until the end, as server-sent events", {EVENTS: None}),
     ]
 
 
@@ -138,9 +125,10 @@ class Videos:
         return Response(data, media_type=job.result.video.content_type, headers=_facts(job, job.result))
 
     async def list(self, request: Request) -> Response:
-        query = read_query(request, ListQuery)
+        query = read_query(request, wire.ListQuery)
         page = await self._jobs.list(_owner(request), after=query.after, limit=query.limit, order=query.order)
-        return json_answer(VideoList.from_page(page, self._url(request), self._models).model_dump())
+        videos = wire.VideoList.from_page(page, partial(url_of, self._services, request), self._models)
+        return json_answer(videos.model_dump())
 
     async def get(self, request: Request) -> Response:
         return await self._answer(request, await self._job(request))
@@ -149,7 +137,7 @@ class Videos:
         id = request.path_params["id"]
         await self._jobs.delete(_owner(request), id)
         self._dispatcher.drop(id)
-        return json_answer(VideoDeleted(id=id).model_dump())
+        return json_answer(wire.VideoDeleted(id=id).model_dump())
 
     async def cancel(self, request: Request) -> Response:
         job = await self._jobs.cancel(_owner(request), request.path_params["id"])
@@ -159,9 +147,9 @@ class Videos:
 
     async def remix(self, request: Request) -> Response:
         source = await self._job(request)
-        asked = await read_request(request, RemixRequest, self._settings.limits)
+        asked = await read_request(request, wire.RemixRequest, self._settings.limits)
         model = self._services.choose(VideoSettings, source.task.model)
-        check_stored(replace(source.task, prompt=asked.prompt), model.settings)
+        wire.check_stored(replace(source.task, prompt=asked.prompt), model.settings)
         id = new_job_id()
         of_frames = zip(("input_key", "last_frame_key"), input_keys(_owner(request), id), strict=True)
         keys = {name: key for name, key in of_frames if getattr(source.task, name)}
@@ -177,7 +165,7 @@ class Videos:
         return EventStream(self._progress(request, job))
 
     async def content(self, request: Request) -> ASGIApp:
-        variant = read_query(request, ContentQuery).variant
+        variant = read_query(request, wire.ContentQuery).variant
         job = await self._job(request)
         if job.result is None:
             raise ObjectNotFound(f"Video '{job.id}' is {job.status}: it has no content.")
@@ -189,15 +177,15 @@ class Videos:
 
     # --- making jobs ---
 
-    async def _parsed(self, request: Request) -> tuple[VideoRequest, ReplyMode]:
+    async def _parsed(self, request: Request) -> tuple[wire.VideoRequest, ReplyMode]:
         limits = self._settings.limits
-        asked = await read_request(request, VideoRequest, limits)
+        asked = await read_request(request, wire.VideoRequest, limits)
         prefer, streams = ", ".join(request.headers.getlist("prefer")), bool(asked.stream)
         raw = asked.raw
         mode = choose_reply_mode(prefer, raw.data, streams=streams, is_form=raw.is_form, sync_wait_s=limits.sync_wait_s)
         return asked, mode
 
-    async def _new_job(self, request: Request, asked: VideoRequest) -> Job:
+    async def _new_job(self, request: Request, asked: wire.VideoRequest) -> Job:
         """Makes the job. Raises InvalidRequest for all that can be known before: no job is made only to fail."""
         owner, id = _owner(request), new_job_id()
         model = self._services.choose(VideoSettings, asked.model)
@@ -211,7 +199,11 @@ class Videos:
             input_key=keys.get("input_reference"),
             last_frame_key=keys.get("last_frame"),
         )
-        await _refuse_what_it_lacks(model, task, images=len(frames))
+        # asking wakes a model from zero replicas, so it is asked only if its answer matters for this request
+        is_usual = task.negative_prompt == model.settings.defaults.negative_prompt
+        unusual = replace(task, negative_prompt=None) if is_usual else task
+        if unusual.parameters or demands_of(unusual, images=len(frames)):
+            refuse_what_it_lacks(unusual, await model.client.describe(), images=len(frames))
 
         async def make() -> Job:
             read = {key: await read_image(field, asked, self._settings) for field, key in keys.items()}
@@ -229,7 +221,7 @@ class Videos:
         """Waits for the job's end. After the time a patient caller gets the job as it is, others TimedOut."""
         job = await self._dispatcher.wait(job, mode.wait_s)
         if job.error is not None:
-            raise failure_of(job)
+            raise wire.failure_of(job)
         if not job.finished and not mode.patient:
             raise TimedOut(f"Video '{job.id}' did not end in {mode.wait_s:g} s. It goes on: GET /v1/videos/{job.id}.")
         return job
@@ -245,13 +237,12 @@ class Videos:
             response.headers["openai-poll-after-ms"] = str(self._dispatcher.poll_after_ms(job))
         return response
 
-    async def _video(self, request: Request, job: Job, response_format: str | None = None) -> Video:
+    async def _video(self, request: Request, job: Job, response_format: str | None = None) -> wire.Video:
         encoded: str | None = None
         if job.result is not None and response_format == "b64_json":
             data = await self._services.store.get(job.result.video.key)
             encoded = (await asyncio.to_thread(base64.b64encode, data)).decode()
-        is_served = job.task.model in self._models
-        return Video.from_job(job, self._url(request), is_served=is_served, b64_json=encoded)
+        return wire.Video.from_job(job, partial(url_of, self._services, request), self._models, encoded)
 
     async def _progress(
         self, request: Request, job: Job, wait_s: float = math.inf, response_format: str | None = None
@@ -267,17 +258,6 @@ class Videos:
         video = await self._video(request, job, response_format)
         name = f"video.{job.status}"
         yield event({"type": name, **video.model_dump()}, name)
-
-    def _url(self, request: Request) -> URLOf:
-        return partial(url_of, self._services, request)
-
-
-async def _refuse_what_it_lacks(model: ServedVideo, task: VideoTask, *, images: int) -> None:
-    # asking wakes a model from zero replicas, so it is asked only if its answer matters for this request
-    if task.negative_prompt == model.settings.defaults.negative_prompt:
-        task = replace(task, negative_prompt=None)
-    if task.parameters or demands_of(task, images=images):
-        refuse_what_it_lacks(task, await model.client.describe(), images=images)
 
 
 async def not_here(request: Request) -> ASGIApp:
