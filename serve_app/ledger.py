@@ -168,9 +168,7 @@ async def usage(store: ObjectStore, since: dt.date, until: dt.date) -> list[Usag
     sums = [("outcome", "count"), ("failed", "sum"), *((name, "sum") for name in SUMMED)]
     keys = ["day", "caller", "model", "kind"]
     grouped = table.append_column("failed", failed).group_by(keys).aggregate(sums)
-    named = grouped.rename_columns(
-        {"outcome_count": "generations"} | {f"{name}_sum": name for name in ("failed", *SUMMED)}
-    )
+    named = grouped.rename_columns([*keys, "generations", "failed", *SUMMED])
     ordered = named.sort_by([(name, "ascending") for name in ("day", "caller", "kind", "model")])
     return [Usage(**row) for row in ordered.to_pylist()]
 

@@ -1,25 +1,23 @@
 """Folders for files that live no longer than the process that makes them.
 
-A process that is killed leaves its folder behind, and `sweep` removes it. A lock on the folder marks it as in use: the
-operating system takes that back from a process however it ends, in whatever container it ran. A marker inside says that
-the folder is ours: a name alone says nothing in a place where everyone puts files.
+A process that is killed leaves its folder behind, and `sweep` removes it. A file in it marks the folder as ours: a name
+alone says nothing in a place where everyone puts files. A lock on that file marks the folder as in use: the operating
+system takes it back from a process however it ends, in whatever container it ran.
 """
 
 import fcntl
 import logging
 import os
 import shutil
+import stat
 import tempfile
-import time
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "diffusion-serve-"
 MEMORY = Path("/dev/shm")  # noqa: S108
-YOUNG_S = 60.0
-"""A folder younger than this may be on the way to its lock."""
-MARKER = ".diffusion-serve-scratch"
+MARKER = ".diffusion-serve-lock"
 MARK = b"Scratch files of diffusion-serve. Once its process has ended, the next one removes this folder.\n"
 
 
@@ -28,15 +26,13 @@ class Scratch:
 
     def __init__(self, parent: Path | None = None) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        self._lock: int | None = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
-        (self.path / MARKER).write_bytes(MARK)
+        self._marker = (self.path / MARKER).open("xb", buffering=0)
+        fcntl.flock(self._marker, fcntl.LOCK_SH)
+        self._marker.write(MARK)  # under the lock: an empty marker is nobody's to judge
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._marker.close()
 
     def __enter__(self) -> Path:
         return self.path
@@ -60,26 +56,13 @@ def sweep() -> None:
 
 
 def _is_left(folder: Path) -> bool:
+    """Whether `folder` is this user's, holds our marker (and no link to one), and nobody holds its lock."""
     try:
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:  # no folder, not ours to open, or gone
-        return False
-    try:
-        status = os.fstat(opened)
-        if status.st_uid != os.geteuid() or time.time() - status.st_mtime < YOUNG_S:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             return False
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _is_marked(opened)
-    except OSError:  # in use, or without a marker
+        with os.fdopen(os.open(folder / MARKER, os.O_RDONLY | os.O_NOFOLLOW), "rb") as marker:
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return marker.read(len(MARK) + 1) == MARK
+    except OSError:  # in use, gone, or without a marker
         return False
-    finally:
-        os.close(opened)
-
-
-def _is_marked(folder: int) -> bool:
-    """Whether the folder that is open as `folder` holds our marker, and no copy that someone linked there."""
-    marker = os.open(MARKER, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
-    try:
-        return os.read(marker, len(MARK) + 1) == MARK
-    finally:
-        os.close(marker)

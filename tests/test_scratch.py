@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from serve_app import scratch
-from serve_app.scratch import YOUNG_S, Scratch
+from serve_app.scratch import Scratch
 
 HOLD = """
 import sys
@@ -43,11 +41,6 @@ def left_behind(parent: Path) -> Path:
     return folder
 
 
-def make_old(folder: Path) -> None:
-    then = time.time() - 2 * YOUNG_S
-    os.utime(folder, (then, then))
-
-
 def test_a_folder_is_gone_with_its_block(temporary: Path) -> None:
     with Scratch() as folder:
         (folder / "x").write_bytes(b"x")
@@ -67,28 +60,27 @@ def test_only_what_a_killed_process_left_is_swept(temporary: Path) -> None:
     ) as process:
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
-        make_old(folder)
         scratch.sweep()
         assert (folder / "video.mp4").exists(), "its process lives"
         process.send_signal(signal.SIGKILL)
     with Scratch() as mine:
-        make_old(mine)
         strangers = temporary / "someone-elses"
         strangers.mkdir()
-        make_old(strangers)
         scratch.sweep()
         assert mine.exists()
         assert strangers.exists()
     assert not folder.exists()
 
 
-def test_a_young_folder_may_be_on_the_way_to_its_lock(temporary: Path) -> None:
-    young = left_behind(temporary)
+def test_a_folder_may_be_on_the_way_to_its_lock(temporary: Path) -> None:
+    begun = Path(tempfile.mkdtemp(prefix=scratch.PREFIX, dir=temporary))
     scratch.sweep()
-    assert young.exists()
-    make_old(young)
+    (begun / scratch.MARKER).touch()
     scratch.sweep()
-    assert not young.exists()
+    assert begun.exists()
+    (begun / scratch.MARKER).write_bytes(scratch.MARK)
+    scratch.sweep()
+    assert not begun.exists()
 
 
 def test_a_strangers_folder_may_have_such_a_name(temporary: Path) -> None:
@@ -100,8 +92,6 @@ def test_a_strangers_folder_may_have_such_a_name(temporary: Path) -> None:
     linked = temporary / f"{scratch.PREFIX}linked"
     linked.mkdir()
     (linked / scratch.MARKER).symlink_to(left_behind(temporary) / scratch.MARKER)
-    for folder in (clone, other, linked):
-        make_old(folder)
     scratch.sweep()
     assert clone.exists()
     assert other.exists()
@@ -111,7 +101,6 @@ def test_a_strangers_folder_may_have_such_a_name(temporary: Path) -> None:
 def test_a_link_is_not_followed(temporary: Path) -> None:
     target = temporary / "precious"
     target.mkdir()
-    make_old(target)
     (temporary / f"{scratch.PREFIX}link").symlink_to(target)
     scratch.sweep()
     assert target.exists()

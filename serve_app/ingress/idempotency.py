@@ -69,7 +69,7 @@ class Idempotency:
     def __init__(self, store: ObjectStore, jobs: JobStore, settings: JobSettings) -> None:
         self._store = store
         self._jobs = jobs
-        self._claims = Claims(store, jobs.clock)
+        self._claims = Claims(jobs)
         self._settings = settings
 
     async def job(self, request: Request, asked: Wire, id: str, make: Maker[Job]) -> Job:

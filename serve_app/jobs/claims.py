@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
-from serve_app.jobs.clock import StoreClock
 from serve_app.jobs.records import dumps, load
-from serve_app.storage import ObjectStore
+from serve_app.jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +27,9 @@ class Claim:
 class Claims:
     """The claims of all owners in one store."""
 
-    def __init__(self, store: ObjectStore, clock: StoreClock) -> None:
-        self._store = store
-        self._clock = clock
+    def __init__(self, jobs: JobStore) -> None:
+        self._store = jobs.store
+        self._now = jobs.now
 
     async def claim(
         self, owner: str, key: str, fingerprint: str, job_id: str, has_failed: Callable[[Claim], Awaitable[bool]]
@@ -40,7 +39,7 @@ class Claims:
         A holder whose work has failed is passed over: the next link of the chain is claimed, by create-if-absent
         again, so that of two retries one wins.
         """
-        mine = Claim(job_id=job_id, fingerprint=fingerprint, created_at=await self._clock.now())
+        mine = Claim(job_id=job_id, fingerprint=fingerprint, created_at=await self._now())
         link = key
         jumped = False
         while True:

@@ -38,8 +38,7 @@ class JobStore:
 
     def __init__(self, store: ObjectStore, settings: Settings) -> None:
         self.store = store
-        self.clock = StoreClock(store)
-        self.now = self.clock.now
+        self.now = StoreClock(store).now
         self.rules = settings.jobs
         self.ttl_s = settings.media.ttl_s
 
@@ -126,11 +125,10 @@ class JobStore:
 
         It looks twice for a missing record, because its answer throws a result away.
         """
+        if await self.store.exists(cancel_key(owner, job_id)):
+            return True
         request = request_key(owner, job_id)
-        is_cancelled, is_there = await asyncio.gather(
-            self.store.exists(cancel_key(owner, job_id)), self.store.exists(request)
-        )
-        return is_cancelled or (not is_there and not await self.store.exists(request))
+        return not (await self.store.exists(request) or await self.store.exists(request))
 
     async def silent_attempt(self, owner: str, job_id: str) -> str | None:
         """The key of the job's newest attempt if no replica works on it any more, though it has not ended.

@@ -104,7 +104,7 @@ async def claim_key(
         except JobNotFound:
             return False
 
-    return await Claims(jobs.store, jobs.clock).claim(owner, key, fingerprint, job_id, failed or job_has_failed)
+    return await Claims(jobs).claim(owner, key, fingerprint, job_id, failed or job_has_failed)
 
 
 async def orphans(jobs: JobStore) -> list[tuple[str, str]]:

@@ -520,7 +520,7 @@ class TestClaims:
         assert cost[-1] == cost[3]
         # and what came to nothing is given up at the end of the chain
         last = await claim_key(jobs, "public", "key", "print", new_job_id())
-        await Claims(jobs.store, jobs.clock).release("public", "key", last)
+        await Claims(jobs).release("public", "key", last)
         assert (await claim_key(jobs, "public", "key", "print", new_job_id())).fresh
 
     async def test_a_released_one_is_free(self, jobs: JobStore) -> None:
@@ -530,7 +530,7 @@ class TestClaims:
         await claim_key(jobs, "public", "key", "print", "a")
         second = await claim_key(jobs, "public", "key", "print", "b", failed=failed)
         assert second.fresh
-        await Claims(jobs.store, jobs.clock).release("public", "key", second)
+        await Claims(jobs).release("public", "key", second)
         third = await claim_key(jobs, "public", "key", "print", "c", failed=failed)
         assert (third.fresh, third.job_id) == (True, "c")
 
