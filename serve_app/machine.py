@@ -15,8 +15,7 @@ from urllib.parse import unquote, urlsplit
 from ray._private.accelerators import get_accelerator_manager_for_resource
 
 from serve_app import demo
-from serve_app.engines.diffusers.algorithms import parse_algorithm
-from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
+from serve_app.engines.diffusers.arguments import local_folder, parse_algorithm, parse_engine_args
 from serve_app.engines.families import algorithms_of
 from serve_app.engines.load import choose
 from serve_app.engines.lora import find_local_file

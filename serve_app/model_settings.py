@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from serve_app.tasks import Adapter, ImageFormat, ImageTask, Precision, StepCaching, VideoTask
+from serve_app.tasks import ImageFormat, ImageTask, Precision, StepCaching, VideoTask
 
 EngineName = Literal["auto", "diffusers", "sglang"]
 Parallel = Literal["auto", "tensor", "cfg", "sequence"]
@@ -223,11 +223,6 @@ class DiffusionSettings(ModelSettings):
     def preset(self, quality: str | None) -> PresetSettings | None:
         """The preset of that name; None where the model has none, whose exact defaults then count."""
         return next((preset for name, preset in self.quality.items() if name == quality), None)
-
-    def adapters_of(self, id: str) -> tuple[Adapter, ...]:
-        """What the model id `id` itself applies: the adapter of that name, or none for the model's own id."""
-        adapter = self.adapters.get(id)
-        return () if adapter is None else (Adapter(name=id, scale=adapter.scale),)
 
     def _warm_up(self, steps: int, default: DiffusionDefaults) -> dict[str, Any]:
         """What the tasks of a warm-up have alike."""

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints or writes the rendered config; 1 where it has problems, which go to standard error."""
-    config = merged([_read(path) for path in args.files])
+    config = merged([read(path) for path in args.files])
     if not check_config(config).tell():
         return 1
     text = made_by(args) + _rendered(args, config)
@@ -67,11 +67,13 @@ def _rendered(args: argparse.Namespace, config: dict[str, Any]) -> str:
     filled = {"spec": {"serveConfigV2": dump(config)}}
     if args.patch:  # a RayService that holds nothing but the config, to be merged into the whole one
         return dump({"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": {"name": args.patch}, **filled})
-    return dump(laid_over(_read(args.rayservice), filled) if args.rayservice else config)
+    return dump(laid_over(read(args.rayservice), filled) if args.rayservice else config)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+def read(path: Path) -> Any:
+    """What a YAML file holds; an empty one holds an empty mapping. Raises OSError or YAMLError, which name the file."""
+    with path.open(encoding="utf-8") as file:
+        return yaml.safe_load(file) or {}
 
 
 class _Dumper(yaml.SafeDumper):

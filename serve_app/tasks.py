@@ -312,6 +312,4 @@ class VideoResult:
     timing: Timing = field(default_factory=Timing)
 
 
-# --- any ------------------------------------------------------------------------------------------------------------
-
 AnyTask = TextTask | ImageTask | VideoTask

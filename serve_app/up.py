@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from serve_app.check import check_config
-from serve_app.render import dump, merged
+from serve_app.render import dump, merged, read
 from serve_app.server import application_name, serve_until_told, starts_ray
 from serve_app.tasks import KINDS
 
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
     """The deployments file for these options and this environment. Raises ValueError on contradictions."""
-    base = BASE if args.config is None else yaml.safe_load(args.config.read_text(encoding="utf-8"))
+    base = BASE if args.config is None else read(args.config)
     http = _given(args, "http")
     variable = next((name for name in ("DYN_HTTP_PORT", "HTTP_PORT") if environ.get(name)), None)
     if variable and "port" not in http:
@@ -155,20 +155,10 @@ def _text(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any
     if algorithm := _given(args, "kind").get("text") or environ.get("DLLM_ALGORITHM"):
         text["algorithm"] = algorithm
     if path := args.dllm_algorithm_config or environ.get("DLLM_ALGORITHM_CONFIG"):
-        text["algorithm_config"] = _algorithm_config(Path(path))
+        text["algorithm_config"] = read(Path(path))
     if not args.tp_size and environ.get("TP_SIZE"):
         text |= _parallel(_integer(environ, "TP_SIZE"))
     return text
-
-
-def _algorithm_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"--dllm-algorithm-config {path}: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"--dllm-algorithm-config {path}: must hold a mapping, such as threshold: 0.95")
-    return config
 
 
 def _media_model(kind: str, args: argparse.Namespace) -> dict[str, Any]:

@@ -135,8 +135,15 @@ def test_models_of_a_file_are_kept_unless_kinds_are_named(options: list[str], na
     ],
 )
 def test_contradictions_are_named(arguments: list[str], environ: dict[str, str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, OSError), match=message):
         asked(*arguments, **environ)
+
+
+def test_parameters_that_are_no_mapping_are_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parameters = tmp_path / "list.yaml"
+    parameters.write_text("- threshold")
+    assert main(["up", "--print", "--dllm-algorithm", "a", "--dllm-algorithm-config", str(parameters)]) == 1
+    assert "models.text.algorithm_config: input should be a valid dictionary" in capsys.readouterr().err
 
 
 def test_print_shows_a_file_that_check_accepts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

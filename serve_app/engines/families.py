@@ -49,10 +49,7 @@ FAMILIES = (
     Family("Wan 2.1 and 2.2", ("WanPipeline", "WanImageToVideoPipeline"), "Wan-AI/"),
     Family("LLaDA2", ("LLaDA2MoeModelLM",), "inclusionAI/LLaDA2", algorithms=(LOW_CONFIDENCE, JOINT_THRESHOLD)),
     Family(
-        "DiffusionGemma",
-        ("DiffusionGemmaForBlockDiffusion",),
-        "google/diffusiongemma",
-        algorithms=(GEMMA4_RENOISE,),
+        "DiffusionGemma", ("DiffusionGemmaForBlockDiffusion",), "google/diffusiongemma", algorithms=(GEMMA4_RENOISE,)
     ),
 )
 

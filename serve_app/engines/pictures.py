@@ -1,13 +1,11 @@
 """Pictures at the sizes that a model can make: sizes and frame counts are rounded up, and the rest is cropped. Pure."""
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from serve_app.engines.base import Pixels
-from serve_app.media.images import decode_image
+from serve_app.media.images import decode_image, save
 
 
 def next_multiple(value: int, multiple: int) -> int:
@@ -59,6 +57,4 @@ def to_pixels(values: NDArray[np.floating]) -> Pixels:
 
 def blank(width: int = 64, height: int = 64) -> bytes:
     """An encoded grey picture, for the warm-up of models that need one."""
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), "grey").save(file, "PNG")
-    return file.getvalue()
+    return save(Image.new("RGB", (width, height), "grey"), "PNG")

@@ -4,7 +4,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,16 +51,20 @@ def encode_image(
     """
     image = Image.fromarray(pixels)
     quality = _QUALITY if compression is None else compression
+    if format == "jpeg":
+        return save(image, "JPEG", quality=max(1, quality), exif=_exif(provenance))
+    if format == "webp":
+        return save(image, "WEBP", quality=quality, method=_WEBP_EFFORT, exif=_exif(provenance))
+    text = PngInfo()
+    for name, value in cleaned(provenance or {}).items():
+        text.add_text(name, value)
+    return save(image, "PNG", compress_level=_PNG_LEVEL, compress_type=_PNG_STRATEGY, pnginfo=text)
+
+
+def save(image: Image.Image, format: str, **options: Any) -> bytes:
+    """The file that Pillow writes with these options."""
     out = io.BytesIO()
-    if format == "png":
-        text = PngInfo()
-        for name, value in cleaned(provenance or {}).items():
-            text.add_text(name, value)
-        image.save(out, "PNG", compress_level=_PNG_LEVEL, compress_type=_PNG_STRATEGY, pnginfo=text)
-    elif format == "jpeg":
-        image.save(out, "JPEG", quality=max(1, quality), exif=_exif(provenance))
-    else:
-        image.save(out, "WEBP", quality=quality, method=_WEBP_EFFORT, exif=_exif(provenance))
+    image.save(out, format, **options)
     return out.getvalue()
 
 

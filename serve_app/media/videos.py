@@ -17,6 +17,7 @@ from PIL import Image
 
 from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.media.facts import as_json
+from serve_app.media.images import save
 from serve_app.scratch import Scratch
 
 Frames = NDArray[np.uint8]
@@ -62,9 +63,7 @@ def thumbnail(video: Frames | Path) -> bytes:
     """A WebP of the first frame, at most 512 pixels a side."""
     image = _read(video, "-frames:v", "1")[0] if isinstance(video, Path) else Image.fromarray(video[0])
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    out = io.BytesIO()
-    image.save(out, "WEBP", quality=85, method=2)
-    return out.getvalue()
+    return save(image, "WEBP", quality=85, method=2)
 
 
 def spritesheet(video: Frames | Path) -> bytes:
@@ -83,9 +82,7 @@ def spritesheet(video: Frames | Path) -> bytes:
     sheet = Image.new("RGB", (columns * width, math.ceil(len(tiles) / columns) * height))
     for index, tile in enumerate(tiles):
         sheet.paste(tile, (index % columns * width, index // columns * height))
-    out = io.BytesIO()
-    sheet.save(out, "JPEG", quality=85)
-    return out.getvalue()
+    return save(sheet, "JPEG", quality=85)
 
 
 def _ffmpeg(doing: str, *arguments: str, pixels: memoryview | bytes = b"") -> bytes:

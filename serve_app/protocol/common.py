@@ -362,7 +362,8 @@ def choose_adapters(
 
     In one order, whichever way they came: the same adapters give the same bytes. Raises InvalidRequest.
     """
-    chosen = {adapter.name: adapter for adapter in settings.adapters_of(id)}
+    own = settings.adapters.get(id)
+    chosen = {} if own is None else {id: Adapter(name=id, scale=own.scale)}
     names = [adapter.name for adapter in asked]
     for name, scale in ((adapter.name, adapter.scale) for adapter in asked):
         if names.count(name) > 1:

@@ -1,7 +1,7 @@
 """Step caching by diffusers' hooks: enabled around one picture or video, so that nothing is left for the next."""
 
 import inspect
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -24,9 +24,8 @@ def can_cache(pipeline: Any) -> bool:
     )
 
 
-def check_presets(pipelines: Iterable[Any], settings: DiffusionSettings) -> None:
+def check_presets(pipelines: Sequence[Any], settings: DiffusionSettings) -> None:
     """ValueError for a preset whose step caching one of these pipelines cannot do, with the reason."""
-    pipelines = list(pipelines)
     for key, caching in find_step_caching(settings):
         for pipeline in pipelines:
             if not can_cache(pipeline):

@@ -43,9 +43,13 @@ class Detokenizer:
         text = self._decode(self._ids)
         if (end := self._stop_at(text)) is not None:
             self._stopped = True
-            self._ids = self._ids[: self._tokens_until_stop(before)]
+            counts = range(before + 1, len(self._ids))
+            stops = (count for count in counts if self._stop_at(self._decode(self._ids[:count])) is not None)
+            self._ids = self._ids[: next(stops, len(self._ids))]
             return self._send(text[:end])
-        return self._send(text[: len(text) - self._held_back(text)])
+        whole = text.removesuffix(REPLACEMENT)
+        held_back = max((_overlap(whole, stop) for stop in self._stop), default=0)
+        return self._send(whole[: len(whole) - held_back])
 
     def finish(self) -> Piece:
         """The end of the text: what was held back for a stop string, without a character that never became whole."""
@@ -62,18 +66,6 @@ class Detokenizer:
         # what was sent holds no stop string, nor the beginning of one: it would have been held back
         places = [place for stop in self._stop if (place := text.find(stop, self._sent)) >= 0]
         return min(places, default=None)
-
-    def _tokens_until_stop(self, before: int) -> int:
-        for count in range(before + 1, len(self._ids)):
-            if self._stop_at(self._decode(self._ids[:count])) is not None:
-                return count
-        return len(self._ids)
-
-    def _held_back(self, text: str) -> int:
-        partial = len(text) - len(text.removesuffix(REPLACEMENT))
-        whole = text.removesuffix(REPLACEMENT)
-        longest = max((_overlap(whole, stop) for stop in self._stop), default=0)
-        return partial + longest
 
 
 def _overlap(text: str, stop: str) -> int:

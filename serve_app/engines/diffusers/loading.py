@@ -12,7 +12,6 @@ from torch import nn
 from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
 from serve_app.engines.diffusers.convolutions import use_onednn
 from serve_app.model_settings import ModelSettings
-from serve_app.tasks import Kind
 
 MAX_THREADS = 8
 """More threads for one operation seldom help, and a container may own far fewer cores than its host shows."""
@@ -53,30 +52,6 @@ class Source:
             return self._threads
         parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
         return 1 if parameters < SMALL_MODEL else min(len(os.sched_getaffinity(0)), MAX_THREADS)
-
-
-def read_class(source: Source, kind: Kind, known: tuple[str, ...]) -> str:
-    """The pipeline or, of a text model, the architecture that the checkpoint names; ValueError unless it is `known`."""
-    pipeline: Any = diffusers.DiffusionPipeline
-    try:
-        if kind == "text":
-            config, _ = transformers.PreTrainedConfig.get_config_dict(source.model, **source.hub_arguments)
-            name = next(iter(config.get("architectures") or ()), None)
-        else:
-            name = pipeline.load_config(source.model, **source.hub_arguments).get("_class_name")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"'{source.model}' is no {kind} model: {error}") from error
-    if name is None:
-        raise ValueError(f"'{source.model}' is no {kind} model: it has no configuration that names its class")
-    if name not in known:
-        raise ValueError(f"'{source.model}' is a {name}, no {kind} model this engine knows: {', '.join(known)}")
-    return name
-
-
-def check_release(what: str, since: str, installed: str = diffusers.__version__) -> None:
-    """ValueError where `what` needs a later release of diffusers than the installed one."""
-    if Version(installed) < Version(since):
-        raise ValueError(f"{what}, which needs diffusers {since} or later; {installed} is installed")
 
 
 def load_pipeline(cls: Any, source: Source, **parts: Any) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from serve_app.engines.diffusers import loading
-from serve_app.engines.diffusers.algorithms import Algorithm, parse_algorithm
+from serve_app.engines.diffusers.arguments import Algorithm, parse_algorithm
 from serve_app.engines.diffusers.detokenizer import Detokenizer, Piece
 from serve_app.engines.diffusers.families import find_family
 from serve_app.engines.diffusers.families.text import TextFamily
@@ -111,8 +111,7 @@ class _Generation:
         block = self._block
         if block is None or block.place != place:
             self.end_block()
-            block = _Block(index=block.index + 1 if block else 0, place=place, last=last, ids=ids)
-            self._block = block
+            self._block = block = _Block(index=block.index + 1 if block else 0, place=place, last=last, ids=ids)
             self._show(block, [True] * len(ids))
         block.ids = ids
         block.steps += 1
@@ -126,11 +125,9 @@ class _Generation:
             return
         block.ended = True
         text = block.ids if ids is None else ids
-        if (end := next((place for place, token in enumerate(text) if token in self._ends), None)) is not None:
-            text = text[:end]
-            self._finish = "stop"
-        piece = self._detokenizer.push(text)
-        if piece.stopped:
+        end = next((place for place, token in enumerate(text) if token in self._ends), None)
+        piece = self._detokenizer.push(text[:end])
+        if end is not None or piece.stopped:
             self._finish = "stop"
         self._send(piece)
         if self._finish or block.last:

@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
-from serve_app.engines.diffusers.algorithms import Algorithm, Renoising
+from serve_app.engines.diffusers.arguments import Algorithm, Renoising
 from serve_app.engines.diffusers.families.text import TextFamily, Watcher, seeded
 from serve_app.engines.diffusers.loading import Source
 from serve_app.engines.families import GEMMA4_RENOISE

@@ -7,7 +7,7 @@ import diffusers
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from serve_app.engines.diffusers.algorithms import Algorithm, Editing, Unmasking
+from serve_app.engines.diffusers.arguments import Algorithm, Editing, Unmasking
 from serve_app.engines.diffusers.families.text import TextFamily, Watcher, seeded
 from serve_app.engines.diffusers.loading import Source
 from serve_app.engines.families import JOINT_THRESHOLD, LOW_CONFIDENCE

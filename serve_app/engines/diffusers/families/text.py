@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
-from serve_app.engines.diffusers.algorithms import Algorithm
+from serve_app.engines.diffusers.arguments import Algorithm
 from serve_app.engines.diffusers.families.base import Family
 from serve_app.engines.diffusers.loading import Source
 from serve_app.tasks import TextTask

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.engines.diffusers.loading import check_release
+from serve_app.engines.diffusers.families import check_release
 from serve_app.engines.families import algorithms_of
 from serve_app.engines.load import load
 from serve_app.model_settings import TextSettings

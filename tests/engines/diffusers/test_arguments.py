@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.engines.diffusers.algorithms import Renoising, Unmasking, parse_algorithm
+from serve_app.engines.diffusers.arguments import Renoising, Unmasking, parse_algorithm
 from serve_app.engines.diffusers.families.llada2 import pipeline_arguments
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import TextTask
