@@ -1,5 +1,5 @@
 """A model's client over its Ray Serve handle, for the ingress and the sweeper. One table turns Ray's errors into ours.
-A request that a replica refused because its engine died is sent to another replica: see `_Tries`.
+A request that a replica refused because its engine died is sent to another replica: see `stream`.
 
 A handle's call is cancelled when ours is: Serve cancels the ingress's own task when the client goes away, and what the
 router has not yet handed to a replica would otherwise still run.
@@ -7,6 +7,7 @@ router has not yet handed to a replica would otherwise still run.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
@@ -76,28 +77,6 @@ def as_ours(error: Exception) -> Exception:
     return error
 
 
-class _Tries:
-    """Decides whether a request that no engine has begun is sent once more."""
-
-    def __init__(self) -> None:
-        self._deadline: float | None = None
-        self._saw_death = False
-
-    async def after(self, error: Exception, sent: float) -> None:
-        """Waits a moment if another try makes sense, else raises `error`, which ended the one sent at `sent`."""
-        now = time.monotonic()
-        if isinstance(error.__cause__, ActorDiedError):
-            # either the replica was about to end, or this request killed it: a second try tells which
-            again = now - sent < BEGUN_S and not self._saw_death
-            self._saw_death = True
-        else:
-            self._deadline = self._deadline or now + LEAVING_S
-            again = isinstance(error, ReplicaLeaving) and now < self._deadline
-        if not again:
-            raise error
-        await asyncio.sleep(PAUSE_S)
-
-
 async def call(handle: Handle, *args: Any) -> Any:
     """The result of a unary call; cancelling this cancels the call."""
     async with aclosing(stream(handle, *args)) as results:
@@ -105,8 +84,11 @@ async def call(handle: Handle, *args: Any) -> Any:
 
 
 async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
-    """The results of a streaming call, the only one of a unary call; closing this cancels the call."""
-    tries, begun = _Tries(), False
+    """The results of a streaming call, the only one of a unary call; closing this cancels the call.
+
+    What no engine has begun is sent once more where that makes sense.
+    """
+    begun, deaths, deadline = False, 0, math.inf
     while True:
         sent = time.monotonic()
         try:
@@ -114,12 +96,19 @@ async def stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:
                 async for result in results:
                     begun = True
                     yield result
-        except ServeError as error:
-            if begun:
-                raise
-            await tries.after(error, sent)
-        else:
             return
+        except ServeError as error:
+            now = time.monotonic()
+            if isinstance(error.__cause__, ActorDiedError):
+                # either the replica was about to end, or this request killed it: a second try tells which
+                deaths += 1
+                again = now - sent < BEGUN_S and deaths == 1
+            else:
+                deadline = min(deadline, now + LEAVING_S)
+                again = isinstance(error, ReplicaLeaving) and now < deadline
+            if begun or not again:
+                raise
+        await asyncio.sleep(PAUSE_S)
 
 
 async def _stream(handle: Handle, *args: Any) -> AsyncGenerator[Any, None]:

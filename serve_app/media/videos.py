@@ -1,7 +1,8 @@
 """Encodes H.264 MP4 files by imageio-ffmpeg's bundled ffmpeg. Knows frames and files; no engine, no store.
 
 ffmpeg is called without a shell and gets no text from callers but the metadata comment, by a file that no one else can
-read: every user of the machine sees its arguments. It ends with the call: when we are interrupted it is killed.
+read: every user of the machine sees its arguments. They name a video as `file:`, which is a path whatever it is called.
+ffmpeg ends with the call: when we are interrupted it is killed.
 """
 
 import io
@@ -56,7 +57,7 @@ def check_encoder() -> None:
 
 def remux(path: Path, provenance: dict[str, str] | None = None) -> bytes:
     """The video of `path` as it is encoded, in a file like those of `encode_video`."""
-    return _written(["-i", _local(path)], ["-map", "0:v:0", "-c", "copy"], provenance)
+    return _written(["-i", f"file:{path}"], ["-map", "0:v:0", "-c", "copy"], provenance)
 
 
 def thumbnail(video: Frames | Path) -> bytes:
@@ -130,7 +131,7 @@ def _spread(count: int) -> list[int]:
 
 def _read(path: Path, *options: str) -> list[Image.Image]:
     """The frames of a file that ffmpeg's `options` leave."""
-    source = ["-i", _local(path), "-map", "0:v:0"]
+    source = ["-i", f"file:{path}", "-map", "0:v:0"]
     pixels = _ffmpeg("decoded", *source, *options, "-f", "image2pipe", "-c:v", "ppm", "-")
     stream = io.BytesIO(pixels)
     frames: list[Image.Image] = []
@@ -141,8 +142,3 @@ def _read(path: Path, *options: str) -> list[Image.Image]:
     if not frames:
         raise GenerationFailed("The video could not be decoded: it has no frames.")
     return frames
-
-
-def _local(path: Path) -> str:
-    """`path` so that ffmpeg takes it for a file, whatever it is called."""
-    return f"file:{path}"
