@@ -201,7 +201,10 @@ def parse_json(raw: bytes, limits: RequestLimits) -> dict[str, Any]:
     try:
         data: Any = jiter.from_json(raw, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
     except ValueError as error:
-        raise _refusal(str(error)) from None
+        if twice := _TWICE.fullmatch(str(error)):
+            name = twice[1].replace('\\"', '"').replace("\\\\", "\\")[:SHOWN_CHARS]
+            raise InvalidRequest(f"The name '{name}' stands twice in one object.", param=name) from None
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return cast("dict[str, Any]", data)
@@ -251,13 +254,6 @@ def _check_text(raw: bytes, most: int) -> None:
             f"The body holds more than {most} bytes beside its data URLs (limits.text_bytes). An image is given as "
             "data:image/png;base64,..."
         )
-
-
-def _refusal(said: str) -> InvalidRequest:
-    if twice := _TWICE.fullmatch(said):
-        name = twice[1].replace('\\"', '"').replace("\\\\", "\\")[:SHOWN_CHARS]
-        return InvalidRequest(f"The name '{name}' stands twice in one object.", param=name)
-    return InvalidRequest(f"The body is not valid JSON: {said}.")
 
 
 def _read_object(name: str, value: Any, limits: RequestLimits) -> Any:

@@ -12,7 +12,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -63,8 +63,8 @@ class Dispatcher:
         `frames` are its encoded, checked images by the keys that the task gives them. It continues if the caller goes
         away: a stored job that nobody dispatches would wait for ever.
         """
-        note = partial(self._jobs.create, task, dispatcher=self._lease.id, remixed_from=remixed_from, user=user)
-        return await asyncio.shield(_detached(self._create(model, task, frames, note)))
+        creating = self._create(model, task, frames, remixed_from=remixed_from, user=user)
+        return await asyncio.shield(_detached(creating))
 
     async def wait(self, job: Job, timeout_s: float) -> Job:
         """The job when it has ended, or as it stands after `timeout_s`. Cancelling the wait leaves the job alone."""
@@ -108,9 +108,7 @@ class Dispatcher:
             await asyncio.wait(tasks)
             await self._lease.resign()
 
-    async def _create(
-        self, model: ServedVideo, task: VideoTask, frames: Mapping[str, bytes], note: Callable[[], Awaitable[Job]]
-    ) -> Job:
+    async def _create(self, model: ServedVideo, task: VideoTask, frames: Mapping[str, bytes], **about: Any) -> Job:
         with ExitStack() as admission:
             admission.enter_context(model.load.admit(work_of(task)))
             if self._lease.is_due:
@@ -118,7 +116,7 @@ class Dispatcher:
             try:
                 for key, image in frames.items():
                     await self._store.put(key, image)
-                job = await note()
+                job = await self._jobs.create(task, dispatcher=self._lease.id, **about)
             except StorageFailed:
                 # the caller gets an error, so the job must not run later: half of it may have been stored
                 _detached(self._discard(task.caller, task.id))

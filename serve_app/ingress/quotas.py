@@ -6,22 +6,16 @@ up to the limit from each; one shared count would cost every request a round tri
 
 import math
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from serve_app.errors import RateLimited, Unavailable
 from serve_app.settings import AccessSettings
 
 WINDOW_S = 60.0
 DRAINING_RETRY_S = 5.0
-
-
-@dataclass(slots=True)
-class _Usage:
-    started: deque[float] = field(default_factory=deque[float])
-    running: int = 0
 
 
 class Quotas:
@@ -31,30 +25,31 @@ class Quotas:
         self._per_minute = access.requests_per_minute
         self._concurrency = access.concurrency
         self._clock = clock
-        self._usage: dict[str, _Usage] = {}
+        self._running = Counter[str]()
+        self._started: defaultdict[str, deque[float]] = defaultdict(deque)
 
     @contextmanager
     def admit(self, owner: str) -> Generator[None]:
         """Holds a place for one request. RateLimited says when there will be one."""
-        usage = self._usage.setdefault(owner, _Usage())
-        if self._concurrency is not None and usage.running >= self._concurrency:
-            raise RateLimited(f"{usage.running} requests of this key are under way, the limit.", retry_after_s=1.0)
+        running = self._running[owner]
+        if self._concurrency is not None and running >= self._concurrency:
+            raise RateLimited(f"{running} requests of this key are under way, the limit.", retry_after_s=1.0)
         if self._per_minute is not None:
-            self._check_rate(usage, self._per_minute)
-        usage.running += 1
+            self._check_rate(self._started[owner], self._per_minute)
+        self._running[owner] += 1
         try:
             yield
         finally:
-            usage.running -= 1
+            self._running[owner] -= 1
 
-    def _check_rate(self, usage: _Usage, most: int) -> None:
+    def _check_rate(self, started: deque[float], most: int) -> None:
         now = self._clock()
-        while usage.started and usage.started[0] <= now - WINDOW_S:
-            usage.started.popleft()
-        if len(usage.started) >= most:
-            wait = math.ceil(usage.started[0] + WINDOW_S - now)
+        while started and started[0] <= now - WINDOW_S:
+            started.popleft()
+        if len(started) >= most:
+            wait = math.ceil(started[0] + WINDOW_S - now)
             raise RateLimited(f"Above {most} requests a minute.", retry_after_s=float(max(wait, 1)))
-        usage.started.append(now)
+        started.append(now)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ process. Knows neither Ray nor HTTP.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -19,6 +19,7 @@ from serve_app.protocol.errors import SHOWN_CHARS
 from serve_app.settings import Settings
 from serve_app.storage import ObjectStore
 from serve_app.tasks import PUBLIC_CALLER, ImageResult, Kind, ModelCard, TextEnd
+from serve_app.waiting import follow
 from serve_app.work import Load, work_of
 
 
@@ -53,6 +54,7 @@ class ModelClient(Protocol):
         ...
 
 
+T = TypeVar("T")
 S = TypeVar("S", TextSettings, ImageSettings, VideoSettings)
 
 
@@ -78,24 +80,28 @@ class ServedModel(Generic[S]):
     async def generate(self, tasks: Sequence[Any]) -> list[Any]:
         """Runs all tasks at the same time and returns their results. If one fails, the others are cancelled."""
         with self._admit(tasks):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    running = [group.create_task(self.client.generate(task)) for task in tasks]
-            except ExceptionGroup as failed:
-                raise failed.exceptions[0] from failed
-        results = [task.result() for task in running]
+            results = await run_together(self.client.generate(task) for task in tasks)
         for task, result in zip(tasks, results, strict=True):
             self.load.costs.observe(work_of(task), result.timing.engine_s)
         return results
 
     async def stream(self, tasks: Sequence[Any]) -> AsyncGenerator[tuple[int, Any], None]:
-        """The events of all tasks as they come, each with the number of its task."""
-        with self._admit(tasks):
-            async with aclosing(merged([self.client.stream(task) for task in tasks])) as events:
-                async for index, made in events:
+        """The events of all tasks as they come, each with the number of its task; closing it cancels them all."""
+
+        async def run(index: int, emit: Callable[[tuple[int, Any]], None]) -> None:
+            async with aclosing(self.client.stream(tasks[index])) as events:
+                async for made in events:
                     if isinstance(made, TextEnd | ImageResult):
                         self.load.costs.observe(work_of(tasks[index]), made.timing.engine_s)
-                    yield index, made
+                    emit((index, made))
+
+        async def run_all(emit: Callable[[tuple[int, Any]], None]) -> None:
+            await run_together(run(index, emit) for index in range(len(tasks)))
+
+        with self._admit(tasks):
+            async with aclosing(follow(run_all)) as events:
+                async for event in events:
+                    yield event
 
     def _admit(self, tasks: Sequence[Any]) -> ExitStack:
         """Admits all tasks, or none: then it raises QueueFull."""
@@ -105,34 +111,14 @@ class ServedModel(Generic[S]):
             return stack.pop_all()
 
 
-async def merged(streams: Sequence[AsyncGenerator[Any, None]]) -> AsyncGenerator[tuple[int, Any], None]:
-    """The events of several streams as they come, each with the number of its stream; closing it closes them all."""
-    queue: asyncio.Queue[tuple[int, Any] | Exception | None] = asyncio.Queue(maxsize=len(streams))
-
-    async def pump(index: int) -> None:
-        try:
-            async with aclosing(streams[index]) as events:
-                async for made in events:
-                    await queue.put((index, made))
-            await queue.put(None)
-        except Exception as error:  # noqa: BLE001 carried to the reader, who raises it
-            await queue.put(error)
-
-    pumps = [asyncio.create_task(pump(index)) for index in range(len(streams))]
+async def run_together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Runs all of it at the same time. If one fails, the others are cancelled and its error is raised."""
     try:
-        left = len(pumps)
-        while left:
-            got = await queue.get()
-            if isinstance(got, Exception):
-                raise got
-            if got is None:
-                left -= 1
-            else:
-                yield got
-    finally:
-        for pumping in pumps:
-            pumping.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(each) for each in work]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
+    return [task.result() for task in running]
 
 
 AnyServed = ServedModel[Any]

@@ -56,16 +56,15 @@ class Bound:
     least: str = ""
     default: str | int | None = None
 
-    def check(self, param: str, value: Any, limits: BaseModel) -> None:
-        """Raises InvalidRequest that names the limit."""
-        if not self.most:
-            return
-        most, name = getattr(limits, self.most), f"limits.{self.most}"
-        if self.least:
-            check_side(param, value, str(value), least=getattr(limits, self.least), most=most)
-            return
-        counted = {str: "characters", list: "items"}.get(type(value), "")
-        at_most(param, len(value) if counted else value, most, name, counted)
+    def check(self, param: str, value: Any, limits: BaseModel, shown: str = "") -> None:
+        """Raises InvalidRequest that names the limit; `shown` is how the caller wrote the value."""
+        most, least = getattr(limits, self.most, None), getattr(limits, self.least, None)
+        if least is not None and not least <= value <= most:
+            said = f"is {shown or value}; width and height must be {least} to {most} pixels here"
+            raise InvalidRequest(f"'{param}' {said} (limits.{self.least}, limits.{self.most}).", param=param)
+        if least is None and most is not None:
+            counted = {str: "characters", list: "items"}.get(type(value), "")
+            at_most(param, len(value) if counted else value, most, f"limits.{self.most}", counted)
 
 
 def optional(description: str) -> Any:
@@ -241,16 +240,6 @@ def check_bounds(model: type[BaseModel], values: object, limits: BaseModel, plac
                 bound.check(place(name), value, limits)
 
 
-def check_side(param: str, side: int, shown: str, *, least: int, most: int) -> None:
-    """Raises InvalidRequest for a width or height beyond the bounds."""
-    if not least <= side <= most:
-        raise InvalidRequest(
-            f"'{param}' is {shown}; width and height must be {least} to {most} pixels here "
-            "(limits.min_side, limits.max_side).",
-            param=param,
-        )
-
-
 def choose_seed(asked: int | None, n: int, param: str) -> int:
     """The seed asked for, or a new one; the last of `n` results has this seed + n - 1. Raises InvalidRequest."""
     if asked is None:
@@ -319,7 +308,7 @@ class DiffusionRequest(Wire):
             raise InvalidRequest(said, param="size")
         width, height = int(match[1]), int(match[2])
         for side in (width, height):
-            check_side("size", side, self.size, least=limits.min_side, most=limits.max_side)
+            SIDE.check("size", side, limits, self.size)
         return width, height
 
     def shared_fields(

@@ -179,12 +179,9 @@ class Completion(TextAnswer):
 
 
 class CompletionAnswers(TextAnswers):
-    """A chunk has the fields of a whole answer."""
+    """A choice of a chunk has the fields of a whole one."""
 
     WHOLE = CHUNK = "text_completion"
-
-    def whole_choice(self, index: int, result: TextResult) -> CompletionChoice:
-        return self.choice(index, result.text, result.end.finish_reason)
 
     def choice(self, index: int, text: str | None, reason: FinishReason | None) -> CompletionChoice:
         return {"index": index, "text": text or "", "logprobs": None, "finish_reason": reason}

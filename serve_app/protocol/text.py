@@ -189,9 +189,9 @@ class TextAnswers(ABC):
     model: str
     begun: set[int] = field(default_factory=set[int], init=False)
 
-    @abstractmethod
     def whole_choice(self, index: int, result: TextResult) -> Any:
         """A choice of the whole answer."""
+        return self.choice(index, result.text, result.end.finish_reason)
 
     @abstractmethod
     def choice(self, index: int, text: str | None, reason: FinishReason | None) -> Any:
