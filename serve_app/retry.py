@@ -13,8 +13,8 @@ async def retry(
     call: Callable[[], Awaitable[T]],
     passes: Callable[[Exception, float], bool],
     *,
-    first_s: float,
-    longest_s: float,
+    first_s: float = 0.2,
+    longest_s: float = 5.0,
     patience_s: float = float("inf"),
 ) -> T:
     """Returns what `call` returns. After an error calls it again: after `first_s`, then twice that, up to `longest_s`.

@@ -143,16 +143,13 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
         )
 
     async def _read_frames(self, task: VideoTask) -> Frames:
-        first = await self._read_frame(task.input_key, "input_reference")
-        return first, await self._read_frame(task.last_frame_key, "last_frame")
+        async def read(key: str | None, field: str) -> bytes | None:
+            try:
+                return await patiently(lambda: self._store.get(key)) if key else None
+            except ObjectNotFound as error:
+                raise InvalidRequest("The input image is gone.", param=field) from error
 
-    async def _read_frame(self, key: str | None, field: str) -> bytes | None:
-        if key is None:
-            return None
-        try:
-            return await patiently(lambda: self._store.get(key))
-        except ObjectNotFound as error:
-            raise InvalidRequest("The input image is gone.", param=field) from error
+        return await read(task.input_key, "input_reference"), await read(task.last_frame_key, "last_frame")
 
 
 async def _encoded(task: VideoTask, output: VideoOutput, facts: dict[str, str] | None) -> tuple[bytes, bytes, bytes]:

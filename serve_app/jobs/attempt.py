@@ -23,8 +23,6 @@ GIVES_WAY_S, LOOK_S = 2.0, 0.05
 """How long to wait for another replica that began the same attempt to give way, and how often to look."""
 OUTAGE_S = 600.0
 """How long to keep trying to store the end of an attempt."""
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 5.0
 MAX_MESSAGE_CHARS = 2000
 """Longer error messages are cut: they may hold a whole traceback, and every list of jobs reads them."""
 
@@ -134,4 +132,4 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
             logger.warning("the store does not answer, trying again in %.1f s: %s", wait_s, error.message)
         return isinstance(error, StorageFailed)
 
-    return await retry(call, passes, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S, patience_s=OUTAGE_S)
+    return await retry(call, passes, patience_s=OUTAGE_S)

@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import ConnectionError as UnreachableError
 
 from serve_app.environment import S3Access
-from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
+from serve_app.errors import AlreadyExists, ObjectNotFound, ServeError, StorageFailed
+from serve_app.retry import retry
 from serve_app.storage.base import (
     CHUNK_BYTES,
     ObjectInfo,
@@ -28,10 +30,11 @@ from serve_app.storage.base import (
     is_name,
     timed,
 )
-from serve_app.storage.retries import READ_PATIENCE_S, WRITE_PATIENCE_S, retried, translated
 from serve_app.tasks import StoredObject
+from serve_app.telemetry import metrics
 from serve_app.threads import Pool
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -50,6 +53,25 @@ _CONFIG = Config(
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
+
+# Writes wait longer, because a finished generation is expensive: long enough for a server restart.
+_WRITE_PATIENCE_S = 30.0
+_READ_PATIENCE_S = 12.0
+
+_FAILURES = (ClientError, BotoCoreError, OSError)
+"""All that an S3 client raises for reasons outside this program."""
+
+_ABSENT = {"NoSuchKey", "NoSuchVersion", "NoSuchUpload", "404"}
+_TAKEN = {"PreconditionFailed", "412"}
+# besides those that have a status of the server's own (5xx) or 429
+_PASSING = {
+    "BadDigest",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+    "RequestTimeout",
+    "Throttling",
+    "XAmzContentSHA256Mismatch",
+}
 
 
 class S3Store:
@@ -86,7 +108,7 @@ class S3Store:
         elif if_absent and await self.exists(key):
             raise AlreadyExists("The key is taken.")
         try:
-            await self._request("put_object", key, WRITE_PATIENCE_S, **arguments)
+            await self._request("put_object", key, _WRITE_PATIENCE_S, **arguments)
         except AlreadyExists:
             # the object may come from an earlier attempt of ours whose answer was lost
             if await self.get(key) != data:
@@ -95,16 +117,16 @@ class S3Store:
 
     @timed
     async def get(self, key: str) -> bytes:
-        return (await self._request("get_object", key, READ_PATIENCE_S))["Body"]
+        return (await self._request("get_object", key, _READ_PATIENCE_S))["Body"]
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        head = await self._request("head_object", key, READ_PATIENCE_S)
+        head = await self._request("head_object", key, _READ_PATIENCE_S)
         size: int = head["ContentLength"]
         end = size if end is None else min(end, size)
         for at in range(start, end, _PIECE_BYTES):
             part = {"Range": f"bytes={at}-{min(at + _PIECE_BYTES, end) - 1}", "IfMatch": head["ETag"]}
             try:
-                piece: bytes = (await self._request("get_object", key, READ_PATIENCE_S, **part))["Body"]
+                piece: bytes = (await self._request("get_object", key, _READ_PATIENCE_S, **part))["Body"]
             except AlreadyExists as exc:
                 raise StorageFailed("The object was replaced while it was read.") from exc
             for chunk_at in range(0, len(piece), CHUNK_BYTES):
@@ -112,13 +134,13 @@ class S3Store:
 
     @timed
     async def stat(self, key: str) -> ObjectInfo:
-        head = await self._request("head_object", key, READ_PATIENCE_S)
+        head = await self._request("head_object", key, _READ_PATIENCE_S)
         return ObjectInfo(key=key, size=head["ContentLength"], modified=head["LastModified"].timestamp())
 
     async def exists(self, key: str) -> bool:
         check_key(key)
         with contextlib.suppress(ObjectNotFound):
-            await self._request("head_object", key, READ_PATIENCE_S)
+            await self._request("head_object", key, _READ_PATIENCE_S)
             return True
         return False
 
@@ -147,7 +169,7 @@ class S3Store:
 
         async def delete_one(key: str) -> None:
             with contextlib.suppress(ObjectNotFound):
-                await self._request("delete_object", key, WRITE_PATIENCE_S)
+                await self._request("delete_object", key, _WRITE_PATIENCE_S)
 
         # one by one: DeleteObjects needs a checksum header on which servers disagree
         await gather(keys, delete_one)
@@ -161,13 +183,13 @@ class S3Store:
         try:
             return str(self._client.generate_presigned_url("get_object", Params=named, ExpiresIn=lifetime))
         except BotoCoreError as exc:
-            raise translated(exc, f"signing {key}") from exc
+            raise _translated(exc, f"signing {key}") from exc
 
     async def _request(self, method: str, key: str, patience_s: float, **arguments: Any) -> dict[str, Any]:
         """One call of the S3 client, its body read, tried again while failures may pass; `key` below the root."""
         check_key(key)
         arguments["Key"] = self._folder + key
-        return await retried(f"{method} {key}", lambda: _CALLS.run(self._call, method, arguments), patience_s)
+        return await _retried(f"{method} {key}", lambda: self._call(method, arguments), patience_s)
 
     def _call(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
         answer = getattr(self._client, method)(Bucket=self._bucket, **arguments)
@@ -183,7 +205,7 @@ class S3Store:
             pages = self._client.get_paginator("list_objects_v2")
             return pages.paginate(Bucket=self._bucket, Prefix=self._folder + folder, **arguments).build_full_result()
 
-        return await retried(f"list {folder}", lambda: _CALLS.run(list_all), READ_PATIENCE_S)
+        return await _retried(f"list {folder}", list_all, _READ_PATIENCE_S)
 
     async def _learn_conditional_writes(self) -> bool:
         """Writes an object twice under `If-None-Match: *`; a server that knows the header refuses the second."""
@@ -191,7 +213,7 @@ class S3Store:
             key = f"probe/{secrets.token_hex(8)}"
             try:
                 for _ in range(2):
-                    await self._request("put_object", key, WRITE_PATIENCE_S, Body=b"", IfNoneMatch="*")
+                    await self._request("put_object", key, _WRITE_PATIENCE_S, Body=b"", IfNoneMatch="*")
                 self.conditional_writes = False
             except AlreadyExists:
                 self.conditional_writes = True
@@ -202,3 +224,43 @@ class S3Store:
                     "two equal requests at the same moment may both run (de-duplication is best effort)"
                 )
         return self.conditional_writes
+
+
+def _code_of(exc: BaseException) -> str:
+    """S3's error code ("NoSuchKey"; for a HEAD the status, "404"); empty for other errors."""
+    return str(exc.response.get("Error", {}).get("Code", "")) if isinstance(exc, ClientError) else ""
+
+
+def _passing(exc: BaseException) -> bool:
+    """Whether the same request may well succeed a moment later."""
+    if isinstance(exc, ClientError):
+        status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return _code_of(exc) in _PASSING or status == 429 or (status >= 500 and status != 501)
+    return isinstance(exc, (HTTPClientError, IncompleteReadError, UnreachableError, OSError))
+
+
+def _translated(exc: BaseException, what: str) -> ServeError:
+    """Our error for one of _FAILURES. The cause goes to the log: it names hosts, buckets and access keys."""
+    code = _code_of(exc)
+    if code in _ABSENT:
+        return ObjectNotFound("There is no such object.")
+    if code in _TAKEN:
+        return AlreadyExists("The key is taken.")
+    log.error("storage: %s: %s", what, exc)
+    return StorageFailed("The object store does not answer." if _passing(exc) else "The object store refused.")
+
+
+async def _retried(what: str, call: Callable[[], T], patience_s: float) -> T:
+    """Returns what `call` returns. Retries failures that may pass, until `patience_s` is over."""
+
+    def passes(error: Exception, wait_s: float) -> bool:
+        if not _passing(error):
+            return False
+        log.warning("storage: %s failed, again in %.1f s: %s", what, wait_s, error)
+        metrics.add("retries", what="storage")
+        return True
+
+    try:
+        return await retry(lambda: _CALLS.run(call), passes, patience_s=patience_s)
+    except _FAILURES as error:
+        raise _translated(error, what) from error
