@@ -95,7 +95,6 @@ class Ledger:
         """Rows by the key they are written to, the oldest first. Writing again to the same key never doubles them."""
         self._writing = asyncio.Lock()
         self._full = asyncio.Event()
-        self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     def add(self, row: Row) -> None:
@@ -121,10 +120,9 @@ class Ledger:
                 del self._batches[key]
 
     async def close(self) -> None:
-        """Ends the background task, after the batch that it is writing, and writes what is left."""
+        """Ends the background task and writes what is left, again if that was at it."""
         if self._task is not None:
-            self._closing = True
-            self._full.set()
+            self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
         try:
@@ -133,7 +131,7 @@ class Ledger:
             logger.error("ledger: %d rows are lost at shutdown: %s", self._unwritten, error.message)
 
     async def _flush_regularly(self) -> None:
-        while not self._closing:
+        while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), self._settings.flush_s)
             try:

@@ -15,7 +15,7 @@ from serve_app.errors import ServeError
 from serve_app.handles import Handle, ModelHandle
 from serve_app.jobs import Job, JobStore, Lease, Survey
 from serve_app.settings import Settings
-from serve_app.storage import ObjectStore, open_store
+from serve_app.storage import open_store
 from serve_app.telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ Run = Callable[[str, str], Awaitable[None]]
 """Runs a job (owner, id) and returns when its attempt has ended."""
 DISPATCHED_AT_ONCE = 16
 EXPIRE_EVERY_S = 300.0
-TIDY_EVERY_S = 86400.0
 
 
 class Sweep:
@@ -55,7 +54,7 @@ class Sweep:
             await asyncio.sleep(max(0.0, began + self._sweep_s - time.monotonic()))
 
     async def once(self) -> None:
-        """One sweep: dispatches orphans in the background, and removes what has expired where that is due."""
+        """One sweep: dispatches orphans in the background and, where that is due, removes what has expired."""
         if self.lease.is_due:
             await self.lease.renew()
         held = set(self._held)  # as it was before the scan, which may have read a job before its attempt ended
@@ -71,6 +70,7 @@ class Sweep:
             removed = await self._survey.expire(await self._jobs.now())
             if removed:
                 logger.info("sweep: %d jobs have expired", removed)
+            await self._jobs.store.warm_up()  # which also logs what the store cannot do
 
     async def settled(self) -> None:
         """Returns when every dispatch so far has ended."""
@@ -97,11 +97,9 @@ class Sweeper:
 
     def __init__(self, settings: Settings, videos: Mapping[str, Handle]) -> None:
         telemetry.setup("sweeper", **settings.telemetry.model_dump())
-        store = open_store(settings)
         runs = {id: ModelHandle(handle).run for id, handle in videos.items()}
-        self.sweep = Sweep(JobStore(store, settings), runs, settings)
-        work = (self.sweep.lease.keep(), self.sweep.run(), _kept_tidy(store))
-        self._tasks = [asyncio.ensure_future(loop) for loop in work]
+        self.sweep = Sweep(JobStore(open_store(settings), settings), runs, settings)
+        self._tasks = [asyncio.ensure_future(loop) for loop in (self.sweep.lease.keep(), self.sweep.run())]
 
     async def check_health(self) -> None:
         """Raises what ended the sweeping, if anything did, so that Serve replaces the replica."""
@@ -114,13 +112,3 @@ class Sweeper:
             task.cancel()
         await asyncio.wait(self._tasks)
         await self.sweep.lease.resign()
-
-
-async def _kept_tidy(store: ObjectStore) -> None:
-    """Removes the store's leftovers at the start and once a day. The store also logs what it cannot do."""
-    while True:
-        try:
-            await store.warm_up()
-        except ServeError as error:
-            logger.warning("sweep: the store is not ready: %s", error.message)
-        await asyncio.sleep(TIDY_EVERY_S)

@@ -49,8 +49,8 @@ class LocalStore:
         with _writing(str(root)):
             if not root.is_dir():
                 root.parent.mkdir(parents=True, exist_ok=True)
-                _make_folder(root, mode, durable=False)
-            _make_folder(self._temporary, PRIVATE, durable=False)
+                _make_folder(root, mode)
+            _make_folder(self._temporary, PRIVATE)
         self._sweep()
 
     async def warm_up(self) -> None:
@@ -132,7 +132,9 @@ class LocalStore:
         temporary = self._temporary / secrets.token_hex(16)
         with _writing(key):
             try:
-                with open(temporary, "xb", opener=_open_private) as file:
+                # private while it is written, whatever the umask, which belongs to the whole process
+                created = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+                with os.fdopen(created, "wb") as file:
                     file.write(data)
                     file.flush()
                     os.fchmod(file.fileno(), mode)
@@ -199,26 +201,20 @@ def _move(temporary: Path, target: Path, mode: int, if_absent: bool) -> None:
         _sync_folder(target.parent)
 
 
-def _open_private(path: str, flags: int) -> int:
-    """No one else may read a file while it is written, whatever the umask, which belongs to the whole process."""
-    return os.open(path, flags, PRIVATE)
-
-
-def _make_folder(folder: Path, mode: int, durable: bool = True) -> None:
+def _make_folder(folder: Path, mode: int) -> None:
     """Makes `folder` and those above it; a power cut must not take a new folder with what was put into it.
 
     Whoever may read a file of `mode` may enter and list the folders made for it.
     """
     if folder.is_dir():
         return
-    _make_folder(folder.parent, mode, durable)
+    _make_folder(folder.parent, mode)
     try:
         folder.mkdir(PRIVATE | 0o100)
     except FileExistsError:
         return
     folder.chmod(mode & 0o666 | (mode & 0o444) >> 2)
-    if durable:
-        _sync_folder(folder.parent)
+    _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:
