@@ -130,11 +130,10 @@ def check_config(config: object, written: str = "", *, here: bool = False) -> Re
     http = {"host": EVERYWHERE, "port": 8000} | (http if isinstance(http, dict) else {})
     problems = [*_repeated(yaml.compose(written)), *_invalid(ServeDeploySchema, config), *_in_mappings(config)]
     summaries: list[str] = []
-    for i, application in enumerate(_items(config.get("applications"))):
-        if isinstance(application, dict):
-            found, summary = _check_application(application, ("applications", i), http, this)
-            problems += found
-            summaries.append(summary)
+    for i, application in _mappings(config.get("applications")):
+        found, summary = _check_application(application, ("applications", i), http, this)
+        problems += found
+        summaries.append(summary)
     report = Report(tuple(dict.fromkeys(problems)), "; ".join(summaries))
     return report if report.ok else Report(report.problems)
 
@@ -216,8 +215,9 @@ def _models_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[type[Ba
     return found
 
 
-def _items(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _mappings(value: object) -> list[tuple[int, dict[str, Any]]]:
+    """The mappings of a list, each with its place."""
+    return [(i, item) for i, item in enumerate(value if isinstance(value, list) else []) if isinstance(item, dict)]
 
 
 def _locate(loc: Place, value: Any, *, missing: bool = False) -> Place:
@@ -279,9 +279,7 @@ def _readable(args: Any) -> Settings:
 def _check_deployments(application: dict[str, Any], settings: Settings, place: Place) -> Iterator[Problem]:
     """Names under `deployments` that are no deployment of the application, and GPUs that no replica can have."""
     known = (*RESERVED, *KINDS, *settings.served)
-    for i, deployment in enumerate(_items(application.get("deployments"))):
-        if not isinstance(deployment, dict):
-            continue
+    for i, deployment in _mappings(application.get("deployments")):
         where, name = (*place, "deployments", i), deployment.get("name")
         if name is not None and name not in known:
             yield Problem((*where, "name"), f"no deployment '{name}'; {_nearest(name, known)}")

@@ -46,8 +46,8 @@ def reference() -> str:
 def _lines(demo: BaseModel, gpu: BaseModel, indent: str) -> Iterator[str]:
     """The keys of one model, with its values under either profile."""
     for name, field in type(demo).model_fields.items():
-        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1:
-            continue  # the kind, which the name says
+        if name == "kind":
+            continue  # which the name of the model says
         first, second = getattr(demo, name), getattr(gpu, name)
         if isinstance(first, BaseModel):
             yield from _section(name, type(first).__doc__, indent)

@@ -27,12 +27,11 @@ def fetch_file(path: str) -> Path:
 
 def _download(path: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     owner, repository, file = path.split("/", 2)
     try:
         return Path(hf_hub_download(f"{owner}/{repository}", file))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except OSError as error:  # as all errors of the hub are
         raise ValueError(f"it could not be fetched from the hub: {error}") from error
 
 

@@ -27,11 +27,6 @@ class Metric:
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
 
-    @property
-    def exported(self) -> str:
-        """The name of its family as a Prometheus server sees it."""
-        return f"ray_{PREFIX}{self.name}" + ("_total" if self.type == "counter" else "")
-
 
 _BY_MODEL = ("kind", "model")
 METRICS: dict[str, Metric] = {

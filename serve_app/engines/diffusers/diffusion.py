@@ -54,11 +54,6 @@ class DiffusersDiffusion(Generic[F]):
     def close(self) -> None:
         self._worker.close()
 
-    def _size(self, task: ImageTask | VideoTask) -> Size:
-        """What the pipeline makes, of which the asked size is a part."""
-        multiple = self._family.multiple
-        return Size(pictures.next_multiple(task.width, multiple), pictures.next_multiple(task.height, multiple))
-
 
 class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
     """Images, and edits of images."""
@@ -83,7 +78,7 @@ class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
 
     def _generate(self, task: ImageTask, run: Run, on_step: OnStep) -> ImageOutput:
         self._adapters.apply(task.adapters)
-        drawing = _Drawing(self._family, task, self._size(task), run, on_step)
+        drawing = _Drawing(self._family, task, Size.of(task, self._family.multiple), run, on_step)
         seeds = [task.seed + index for index in range(task.n)]
         # one at a time: a picture must not depend on how many are drawn beside it
         pixels = [drawing.draw(index, seed) for index, seed in enumerate(seeds)]
@@ -126,7 +121,7 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
     def _generate(self, task: VideoTask, images: list[bytes], run: Run, on_step: OnStep) -> VideoOutput:
         family = self._family
         self._adapters.apply(task.adapters)
-        size = self._size(task)
+        size = Size.of(task, family.multiple)
         given = [pictures.pad(pictures.read(each, task.width, task.height), size.width, size.height) for each in images]
         call = family.plan(task, size, pictures.next_frames(task.num_frames, family.group), given)
 

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import diffusers
 import torch
@@ -34,6 +34,11 @@ class Size:
 
     width: int
     height: int
+
+    @classmethod
+    def of(cls, task: ImageTask | VideoTask, multiple: int) -> Self:
+        """The smallest that holds the asked size."""
+        return cls(pictures.next_multiple(task.width, multiple), pictures.next_multiple(task.height, multiple))
 
 
 @dataclass(slots=True)
