@@ -79,10 +79,9 @@ async def scrape(nodes: Iterable[Node]) -> bytes:
 
 
 async def _ask(client: httpx.AsyncClient, node: Node) -> str | None:
-    host = f"[{node.host}]" if ":" in node.host else node.host
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            answer = await client.get(f"http://{host}:{node.port}/metrics")
+            answer = await client.get(httpx.URL(scheme="http", host=node.host, port=node.port, path="/metrics"))
             return answer.raise_for_status().text
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         logger.warning("no answer from the metrics agent at %s:%d: %r", node.host, node.port, error)

@@ -19,13 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from serve_app.media.images import Pixels
 from serve_app.tasks import ImageTask, ModelCard, StepCaching, TextEvent, TextTask, VideoTask
-
-Pixels = NDArray[np.uint8]
-"""uint8, RGB: (height, width, 3) for an image, (frames, height, width, 3) for a video."""
 
 
 @dataclass(frozen=True, slots=True)

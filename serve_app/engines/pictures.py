@@ -4,8 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serve_app.engines.base import Pixels
-from serve_app.media.images import decode_image, save
+from serve_app.media.images import Pixels, decode_image, save
 
 
 def next_multiple(value: int, multiple: int) -> int:

@@ -13,16 +13,12 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from serve_app.errors import GenerationFailed, InvalidRequest
 from serve_app.media.facts import as_json
-from serve_app.media.images import save
+from serve_app.media.images import Pixels, save
 from serve_app.scratch import Scratch
-
-Frames = NDArray[np.uint8]
-"""uint8 RGB of (frames, height, width, 3)."""
 
 # A fixed number: x264's output depends on it, and the same request must give the same bytes on every machine.
 _THREADS = 4
@@ -40,7 +36,7 @@ _ENCODER = [
 ]
 
 
-def encode_video(frames: Frames, fps: int, provenance: dict[str, str] | None = None) -> bytes:
+def encode_video(frames: Pixels, fps: int, provenance: dict[str, str] | None = None) -> bytes:
     """An MP4 of exactly these frames at `fps`, playable while it loads; the bytes depend on the arguments alone."""
     _, height, width, _ = frames.shape
     if width % 2 or height % 2:
@@ -60,14 +56,14 @@ def remux(path: Path, provenance: dict[str, str] | None = None) -> bytes:
     return _written(["-i", f"file:{path}"], ["-map", "0:v:0", "-c", "copy"], provenance)
 
 
-def thumbnail(video: Frames | Path) -> bytes:
+def thumbnail(video: Pixels | Path) -> bytes:
     """A WebP of the first frame, at most 512 pixels a side."""
     image = _read(video, "-frames:v", "1")[0] if isinstance(video, Path) else Image.fromarray(video[0])
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return save(image, "WEBP", quality=85, method=2)
 
 
-def spritesheet(video: Frames | Path) -> bytes:
+def spritesheet(video: Pixels | Path) -> bytes:
     """A JPEG contact sheet of up to 16 frames spread evenly, first and last among them, row by row."""
     if isinstance(video, Path):
         # read small: a file may hold many frames

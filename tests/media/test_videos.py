@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 from serve_app.errors import GenerationFailed, InvalidRequest
-from serve_app.media.videos import Frames, encode_video, remux, spritesheet, thumbnail
+from serve_app.media.images import Pixels
+from serve_app.media.videos import encode_video, remux, spritesheet, thumbnail
 from tests.probing import probe
 
 FACTS = {"model": "demo/wan-tiny", "seed": "7", "prompt": 'a "raccoon"; rm -rf $HOME\nin Zürich ✓ \0\ud800'}
 
 
-def moving(frames: int, width: int = 64, height: int = 48, seed: int = 0) -> Frames:
+def moving(frames: int, width: int = 64, height: int = 48, seed: int = 0) -> Pixels:
     """Frame i is a flat grey of its own with a little noise."""
     noise = np.random.default_rng(seed).normal(0, 2, (frames, height, width, 3))
     levels = np.linspace(30, 220, frames)[:, None, None, None]
@@ -65,7 +66,7 @@ def test_colours_come_back() -> None:
         assert np.abs(shown[y, x] - frames[0, y, x]).max() < 16
 
 
-def encode_first_frame(frames: Frames) -> bytes:
+def encode_first_frame(frames: Pixels) -> bytes:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", "pipe:0", "-frames:v", "1"]
     video = encode_video(frames, 8)
     return subprocess.run([*command, "-f", "image2pipe", "-c:v", "png", "-"], input=video, capture_output=True).stdout

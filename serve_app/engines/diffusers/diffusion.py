@@ -12,7 +12,7 @@ from PIL import Image
 
 from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines import pictures
-from serve_app.engines.base import ImageOutput, OnStep, Pixels, Step, VideoOutput
+from serve_app.engines.base import ImageOutput, OnStep, Step, VideoOutput
 from serve_app.engines.diffusers import loading
 from serve_app.engines.diffusers.adapters import Adapters
 from serve_app.engines.diffusers.caching import cached, can_cache, check_presets
@@ -21,6 +21,7 @@ from serve_app.engines.diffusers.families.base import Call, ImageFamily, Size, V
 from serve_app.engines.diffusers.worker import Run, Worker
 from serve_app.engines.prompts import PromptCounter
 from serve_app.errors import InvalidRequest
+from serve_app.media.images import Pixels
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import ImageTask, ModelCard, StepCaching, VideoTask
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from serve_app.abilities import refuse_what_it_lacks
 from serve_app.engines import pictures
-from serve_app.engines.base import ImageOutput, OnStep, Pixels, VideoOutput
+from serve_app.engines.base import ImageOutput, OnStep, VideoOutput
 from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.presets import find_step_caching
 from serve_app.engines.prompts import PromptCounter
@@ -23,6 +23,7 @@ from serve_app.engines.sglang.generator import Generator
 from serve_app.engines.sglang.progress import Progress
 from serve_app.engines.sglang.requests import image_arguments, video_arguments, without_none
 from serve_app.errors import GenerationFailed, InvalidRequest
+from serve_app.media.images import Pixels
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.tasks import Adapter, ImageTask, Kind, ModelCard, Precision, StepCaching, VideoTask
 

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from serve_app import demo
-from serve_app.engines.base import ImageOutput, Pixels, Step
+from serve_app.engines.base import ImageOutput, Step
 from serve_app.engines.diffusers.diffusion import DiffusersImageEngine
 from serve_app.engines.load import load
+from serve_app.media.images import Pixels
 from serve_app.model_settings import ImageDefaults, ImageSettings
 from serve_app.tasks import ImageTask
 

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from serve_app import demo
-from serve_app.engines.base import Pixels, Step
+from serve_app.engines.base import Step
 from serve_app.engines.diffusers.diffusion import DiffusersVideoEngine
 from serve_app.engines.load import load
 from serve_app.errors import UnsupportedParameter
+from serve_app.media.images import Pixels
 from serve_app.model_settings import VideoDefaults, VideoSettings
 from serve_app.tasks import VideoTask
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from serve_app.engines import pictures
-from serve_app.engines.base import Pixels
 from serve_app.engines.diffusers import loading
 from serve_app.engines.diffusers.loading import Source
 from serve_app.errors import InvalidRequest
+from serve_app.media.images import Pixels
 from serve_app.tasks import ImageTask, VideoTask
 
 T = TypeVar("T", ImageTask, VideoTask)
