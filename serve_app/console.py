@@ -5,9 +5,8 @@ The rest, some hundred lines of a start, stays in the log files. Knows no deploy
 
 import logging
 import re
-from typing import Any, cast
+from typing import Any
 
-from ray._private.node import Node
 from ray._private.ray_logging import global_worker_stdstream_dispatcher as worker_output
 from ray._private.worker import global_worker, print_to_stdstream
 
@@ -34,8 +33,8 @@ def show_less_of_workers() -> str:
     """Leaves out of the workers' output what is no news; gives the folder that holds all of it. Call it with Ray up."""
     worker_output.remove_handler(RAYS_OWN)
     worker_output.add_handler(RAYS_OWN, _print)
-    node = cast("Node", global_worker.node)
-    return str(node.get_logs_dir_path())
+    node: Any = global_worker.node
+    return node.get_logs_dir_path()
 
 
 def is_news(line: str) -> bool:

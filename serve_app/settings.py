@@ -279,10 +279,8 @@ def _model_problems(models: Mapping[str, AnyModel | None]) -> Iterator[str]:
 def resolve(written: Settings, profile: Literal["demo", "gpu"]) -> Settings:
     """`written` with every key that the user left out filled from `profile` and this machine's folders."""
     raw = written.model_dump(exclude_unset=True)
-    models = _with_profile(raw.pop("models", {}), PROFILES[profile]["models"])
-    raw = laid_over(PROFILES[profile], raw)
-    raw["models"] = models
-    raw["profile"] = profile
+    models = _with_profile(raw.get("models", {}), PROFILES[profile]["models"])
+    raw = laid_over(PROFILES[profile], raw) | {"models": models, "profile": profile}
     raw["home"] = raw.get("home") or str(home_folder())
     media = raw.setdefault("media", {})
     media["root"] = media.get("root") or (Path(raw["home"]).absolute() / "media").as_uri()

@@ -71,7 +71,8 @@ class ImageDeployment(ModelDeployment[ImageEngine]):
     async def _deliver(self, task: ImageTask, output: ImageOutput, record: Record) -> tuple[GeneratedImage, ...]:
         """Encodes the images, and stores them unless the caller asked for bytes."""
         began = time.monotonic()
-        facts = [self._facts(task, output, seed) for seed in output.seeds]
+        model, told = self._slot.engine.card.model, self._settings.media.provenance
+        facts = [provenance.of_image(task, output, model=model, seed=seed) if told else None for seed in output.seeds]
         files = await asyncio.gather(*(self._encoded(task, *drawn) for drawn in zip(output.pixels, facts, strict=True)))
         encoded = time.monotonic()
         record.encode_s = encoded - began
@@ -87,8 +88,3 @@ class ImageDeployment(ModelDeployment[ImageEngine]):
 
     async def _encoded(self, task: ImageTask, pixels: Pixels, facts: dict[str, str] | None) -> bytes:
         return await asyncio.to_thread(encode_image, pixels, task.output_format, task.output_compression, facts)
-
-    def _facts(self, task: ImageTask, output: ImageOutput, seed: int) -> dict[str, str] | None:
-        if not self._settings.media.provenance:
-            return None
-        return provenance.of_image(task, output, model=self._slot.engine.card.model, seed=seed)

@@ -1,8 +1,7 @@
 """A replica's life: loading its model, the destructor that Serve awaits, noticing the end of the application, and
 leaving after the engine died.
 
-Before the destructor, Serve waits for the replica's requests for
-`graceful_shutdown_timeout_s` (see `serve_app/app.py`).
+Before the destructor, Serve waits for the replica's requests for `graceful_shutdown_timeout_s` (`serve_app/app.py`).
 """
 
 import asyncio

@@ -58,20 +58,19 @@ def remux(path: Path, provenance: dict[str, str] | None = None) -> bytes:
 
 def thumbnail(video: Pixels | Path) -> bytes:
     """A WebP of the first frame, at most 512 pixels a side."""
-    image = _read(video, "-frames:v", "1")[0] if isinstance(video, Path) else Image.fromarray(video[0])
+    frames = _read(video, "-frames:v", "1") if isinstance(video, Path) else video
+    image = Image.fromarray(frames[0])
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return save(image, "WEBP", quality=85, method=2)
 
 
 def spritesheet(video: Pixels | Path) -> bytes:
     """A JPEG contact sheet of up to 16 frames spread evenly, first and last among them, row by row."""
-    if isinstance(video, Path):
-        # read small: a file may hold many frames
-        scale = f"scale={_TILE_SIDE}:{_TILE_SIDE}:force_original_aspect_ratio=decrease"
-        small = _read(video, "-vf", scale, "-fps_mode", "passthrough")
-        tiles = [small[place] for place in _spread(len(small))]
-    else:
-        tiles = [Image.fromarray(video[place]) for place in _spread(len(video))]
+    # read small: a file may hold many frames
+    small = ("-vf", f"scale={_TILE_SIDE}:{_TILE_SIDE}:force_original_aspect_ratio=decrease", "-fps_mode", "passthrough")
+    frames = _read(video, *small) if isinstance(video, Path) else video
+    places = np.linspace(0, len(frames) - 1, min(len(frames), _TILES)).round().astype(int)
+    tiles = [Image.fromarray(frames[place]) for place in places]
     for tile in tiles:
         tile.thumbnail((_TILE_SIDE, _TILE_SIDE), Image.Resampling.BILINEAR)
     columns = math.ceil(math.sqrt(len(tiles)))
@@ -104,37 +103,27 @@ def _written(
     """The MP4 that ffmpeg makes; it goes through a file because its index is moved to the front at the end."""
     with Scratch() as folder:
         path, facts = folder / "video.mp4", folder / "facts"
-        comment = ["-map_metadata", "-1"]
+        metadata = ["-map_metadata", "-1"]
         if provenance:
-            facts.write_text(_as_metadata(as_json(provenance)), encoding="utf-8")
-            source, comment = [*source, "-f", "ffmetadata", "-i", str(facts)], ["-map_metadata", "1"]
-        form = ["-an", *comment, "-fflags", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
+            # https://ffmpeg.org/ffmpeg-formats.html#Metadata
+            comment = re.sub(r"([=;#\\\n])", r"\\\1", as_json(provenance))
+            facts.write_text(f";FFMETADATA1\ncomment={comment}\n", encoding="utf-8")
+            source, metadata = [*source, "-f", "ffmetadata", "-i", str(facts)], ["-map_metadata", "1"]
+        form = ["-an", *metadata, "-fflags", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
         _ffmpeg("encoded", *source, *encoding, *form, str(path), pixels=pixels)
         return path.read_bytes()
 
 
-def _as_metadata(comment: str) -> str:
-    """A file of ffmpeg's metadata format (https://ffmpeg.org/ffmpeg-formats.html#Metadata)."""
-    escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
-    return f";FFMETADATA1\ncomment={escaped}\n"
-
-
-def _spread(count: int) -> list[int]:
-    """Up to _TILES of the places 0..count-1, evenly, first and last among them."""
-    places: list[int] = np.linspace(0, count - 1, min(count, _TILES)).round().astype(int).tolist()
-    return places
-
-
-def _read(path: Path, *options: str) -> list[Image.Image]:
+def _read(path: Path, *options: str) -> list[Pixels]:
     """The frames of a file that ffmpeg's `options` leave."""
     source = ["-i", f"file:{path}", "-map", "0:v:0"]
     pixels = _ffmpeg("decoded", *source, *options, "-f", "image2pipe", "-c:v", "ppm", "-")
     stream = io.BytesIO(pixels)
-    frames: list[Image.Image] = []
+    frames: list[Pixels] = []
     while header := re.match(rb"P6\s+(\d+)\s+(\d+)\s+255\s", pixels[stream.tell() : stream.tell() + 32]):
         width, height = int(header[1]), int(header[2])
         stream.seek(header.end(), io.SEEK_CUR)
-        frames.append(Image.frombytes("RGB", (width, height), stream.read(width * height * 3)))
+        frames.append(np.frombuffer(stream.read(width * height * 3), np.uint8).reshape(height, width, 3))
     if not frames:
         raise GenerationFailed("The video could not be decoded: it has no frames.")
     return frames
