@@ -29,7 +29,6 @@ AT_ONCE = 16
 # `=` is for the ledger's day=YYYY-MM-DD folders. No segment begins with a dot: the stores keep their own files there.
 _SEGMENT = r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,199}"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*", re.ASCII)
-_NAME = re.compile(_SEGMENT, re.ASCII)
 _LONGEST_KEY = 900  # S3 allows 1024 bytes with the root's prefix before it
 
 _CONTENT_TYPES = {
@@ -75,13 +74,8 @@ def check_key(key: str) -> None:
         raise ObjectNotFound("There is no such object.")
 
 
-def is_name(name: str) -> bool:
-    """Whether a file or folder found in the store can be ours; others (`lost+found`, .DS_Store) are left alone."""
-    return _NAME.fullmatch(name) is not None
-
-
 def is_key(key: str) -> bool:
-    """Whether we could have made `key`."""
+    """Whether we could have made `key`, or a name in one; others (`lost+found`, .DS_Store) are left alone."""
     return len(key) <= _LONGEST_KEY and _KEY.fullmatch(key) is not None
 
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
-from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_name, timed
+from serve_app.storage.base import CHUNK_BYTES, ObjectInfo, check_key, content_type_of, folder_of, is_key, timed
 from serve_app.storage.signer import URLSigner
 from serve_app.tasks import StoredObject
 from serve_app.threads import Pool
@@ -157,7 +157,7 @@ class LocalStore:
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self.root / folder) as entries:
-                return [entry for entry in entries if is_name(entry.name)]
+                return [entry for entry in entries if is_key(entry.name)]
         except (FileNotFoundError, NotADirectoryError):
             return []
 

@@ -27,7 +27,6 @@ from serve_app.storage.base import (
     folder_of,
     gather,
     is_key,
-    is_name,
     timed,
 )
 from serve_app.tasks import StoredObject
@@ -160,7 +159,7 @@ class S3Store:
         paths = [item["Key"] for item in listed.get("Contents", [])]
         paths += [item["Prefix"].removesuffix("/") for item in listed.get("CommonPrefixes", [])]
         names = {path.removeprefix(self._folder + folder) for path in paths}
-        return sorted(name for name in names if is_name(name))
+        return sorted(name for name in names if is_key(name))
 
     @timed
     async def delete(self, *keys: str) -> None:
