@@ -21,6 +21,7 @@ from serve_app.jobs.records import request_key
 from serve_app.ledger import Ledger, Row, usage
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
+from tests.deployments.conftest import settled
 from tests.jobs.conftest import JOBS, make_task
 
 OLD = Path(__file__).parent / "fixtures" / "media-root-before-models"
@@ -48,7 +49,7 @@ async def test_its_queued_jobs_run(settings: Settings) -> None:
     await deployment.check_health()
     sweep = Sweep(jobs, {"demo/wan-tiny": deployment.run}, settings)
     await sweep.once()
-    await sweep.settled()
+    await settled(sweep)
     await deployment.close()
     after = {word: await jobs.get("public", job.id) for word, job in before.items()}
     assert [word for word, job in after.items() if job.status == "completed"] == ["handed", "queued", "finished"]

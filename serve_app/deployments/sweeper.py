@@ -72,11 +72,6 @@ class Sweep:
                 logger.info("sweep: %d jobs have expired", removed)
             await self._jobs.store.warm_up()  # which also logs what the store cannot do
 
-    async def settled(self) -> None:
-        """Returns when every dispatch so far has ended."""
-        while self._held:
-            await asyncio.wait(self._held.values())
-
     async def _have_run(self, job: Job) -> None:
         """Runs a job once. If it has not finished by then, the next sweep finds it again."""
         logger.info("sweep: job %s is dispatched again", job.id)

@@ -34,6 +34,13 @@ async def sweeping(*sweeps: Sweep) -> AsyncGenerator[None]:
         await asyncio.wait(tasks)
 
 
+async def settled(sweep: Sweep) -> None:
+    """Returns when every dispatch so far has ended."""
+    held = sweep._held  # pyright: ignore[reportPrivateUsage]
+    while held:
+        await asyncio.wait(held.values())
+
+
 @pytest.fixture
 def configure(tmp_path: Path, demo_home: Path) -> Configure:
     """Settings of the demo profile with small warm-ups and short times; keyword arguments are laid over them."""

@@ -13,7 +13,7 @@ from serve_app.jobs import Job, JobStore
 from serve_app.jobs.attempt import start
 from serve_app.settings import Settings
 from serve_app.storage import LocalStore, open_store
-from tests.deployments.conftest import sweeping
+from tests.deployments.conftest import settled, sweeping
 from tests.jobs.conftest import JOBS, lease, make_result, make_task
 
 MODEL = "demo/wan-tiny"
@@ -110,9 +110,9 @@ async def test_a_job_that_waits_for_its_turn_is_dispatched_once(jobs: JobStore, 
         await asyncio.sleep(0)
     assert sorted(begun) == sorted(job.id for job in made)
     turn.set()
-    await sweep.settled()
+    await settled(sweep)
     await sweep.once()
-    await sweep.settled()
+    await settled(sweep)
     assert len(begun) == 4, "what was not run is found again"
 
 
@@ -155,7 +155,7 @@ async def test_a_sweeper_takes_over_from_one_that_died(jobs: JobStore, settings:
     async with sweeping(Sweep(second, {MODEL: Runner(second)}, hurried)):
         await finished(jobs, [job])
     never.set()
-    await first.settled()
+    await settled(first)
 
 
 async def test_an_outage_that_silenced_everyone_is_no_ones_death(jobs: JobStore, settings: Settings) -> None:
@@ -167,7 +167,7 @@ async def test_an_outage_that_silenced_everyone_is_no_ones_death(jobs: JobStore,
     await sweep.lease.renew()
     await asyncio.sleep(1.2)  # no one's lease was renewed for longer than it lasts, not the sweeper's either
     await sweep.once()
-    await sweep.settled()
+    await settled(sweep)
     assert runner.ran == []
     await sweep.lease.renew()
     await lease(jobs, "cut-off").renew()
