@@ -1,7 +1,7 @@
 """POST /v1/chat/completions and /v1/completions, which share everything but the wire format."""
 
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import fields
 from functools import partial
@@ -14,15 +14,11 @@ from serve_app.ingress.body import origin_of, read_request
 from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint, Handler
 from serve_app.ingress.events import DONE, EventStream, event
 from serve_app.ingress.idempotency import key_of
-from serve_app.ingress.services import ServedModel, Services
+from serve_app.ingress.services import Services
 from serve_app.model_settings import TextSettings
 from serve_app.protocol import completions as wire
 from serve_app.protocol.text import DENOISING, TextAnswers
 from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextResult, TextStep, Timing
-
-ServedText = ServedModel[TextSettings]
-TextEvents = AsyncGenerator[tuple[int, TextEvent], None]
-"""Events of several texts, each with the number of its text."""
 
 
 def endpoints(services: Services) -> list[Endpoint]:
@@ -66,35 +62,31 @@ def _handler(
         def answers(id: str, created_at: float) -> TextAnswers:
             return answers_model(asked=asked, id=id, created=int(created_at), model=model.id)
 
-        async def begin() -> tuple[TextAnswers, TextEvents]:
+        async def events() -> AsyncGenerator[bytes, None]:
             if key_of(request) is None:
-                return answers(origin["id"], origin["submitted_at"]), model.stream(tasks)
-            made = await once()
-            return answers(made.id, made.created_at), events_of(made.result)
+                told, parts = answers(origin["id"], origin["submitted_at"]), model.stream(tasks)
+            else:
+                made = await once()
+                told, parts = answers(made.id, made.created_at), events_of(made.result)
+            ends: dict[int, TextEnd] = {}
+            async with aclosing(parts):
+                async for index, part in parts:
+                    if isinstance(part, TextEnd):
+                        ends[index] = part
+                    yield event(told.chunk(index, part), DENOISING if isinstance(part, TextStep) else None)
+            for chunk in told.last([ends[index] for index in sorted(ends)]):
+                yield event(chunk)
+            yield DONE
 
         if asked.stream:
-            return EventStream(stream(begin))
+            return EventStream(events())
         made = await once()
         return json_answer(answers(made.id, made.created_at).whole(made.result), timing=together(made.result))
 
     return create
 
 
-async def stream(begin: Callable[[], Awaitable[tuple[TextAnswers, TextEvents]]]) -> AsyncGenerator[bytes, None]:
-    """The server-sent events of what `begin` gives, then usage where asked for, then [DONE]."""
-    answers, events = await begin()
-    ends: dict[int, TextEnd] = {}
-    async with aclosing(events):
-        async for index, made in events:
-            if isinstance(made, TextEnd):
-                ends[index] = made
-            yield event(answers.chunk(index, made), DENOISING if isinstance(made, TextStep) else None)
-    for chunk in answers.last([ends[index] for index in sorted(ends)]):
-        yield event(chunk)
-    yield DONE
-
-
-async def events_of(results: Sequence[TextResult]) -> TextEvents:
+async def events_of(results: Sequence[TextResult]) -> AsyncGenerator[tuple[int, TextEvent], None]:
     """The events of finished results: each text as one block."""
     for index, result in enumerate(results):
         if result.text:
