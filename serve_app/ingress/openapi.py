@@ -19,7 +19,11 @@ from serve_app.protocol.errors import ErrorResponse
 from serve_app.settings import Settings
 from serve_app.tasks import Kind
 
-BOOLEAN = "^([01tTfFyYnN]|[oO][nN]|[nN][oO]|[oO][fF][fF]|[yY][eE][sS]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$"
+BOOLEAN: Json = {
+    "type": "string",
+    "pattern": "^([01tTfFyYnN]|[oO][nN]|[nN][oO]|[oO][fF][fF]|[yY][eE][sS]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE])$",
+    "description": "true or false",
+}
 """A boolean in a form, as pydantic reads it."""
 BINARY: Json = {"type": "string", "format": "binary"}
 KIND_OF: dict[Tag, Kind] = {"Text": "text", "Images": "image", "Videos": "video"}
@@ -224,8 +228,7 @@ def _parameters(operation: Endpoint, schemas: dict[str, Json], refs: Refs) -> li
     if operation.query is not None:
         properties = _resolved(refs[operation.query], schemas)["properties"]
         made += [
-            {"name": name, "in": "query", "required": False, "schema": _without_null(schema)}
-            for name, schema in properties.items()
+            {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in properties.items()
         ]
     return made
 
@@ -244,37 +247,21 @@ def _body(operation: Endpoint, schemas: dict[str, Json], refs: Refs) -> Json:
 def _form(schema: Json, files: Sequence[str], schemas: dict[str, Json]) -> Json:
     """The same fields as a form has them: nested ones by bracketed names, uploads where files may come.
 
-    The text `null` counts as left out, so null is allowed where a field may be left out.
+    As in JSON, null is allowed where a field may be left out: the text `null` counts so.
     """
     properties: Json = {}
     required = [*schema.get("required", ()), *(files[:1] if "anyOf" in schema else ())]
-    for name, each in schema["properties"].items():
-        if name == "images":
-            continue  # in a form these are files named image[]
-        one = _resolved(_without_null(each), schemas)
+    for name, written in schema["properties"].items():
+        first = _resolved(written.get("anyOf", [written])[0], schemas)
         if name in files:
-            properties[name] = {**BINARY, "description": each.get("description", "")}
-        elif one.get("type") == "object" and "properties" in one:
-            for inner, below in one["properties"].items():
-                properties[f"{name}[{inner}]"] = _or_null(_resolved(_without_null(below), schemas))
-        elif one.get("type") == "boolean":
-            properties[name] = _or_null({"type": "string", "pattern": BOOLEAN, "description": "true or false"})
-        else:
-            properties[name] = one if name in required else _or_null(one)
+            properties[name] = {**BINARY, "description": written.get("description", "")}
+        elif "properties" in first:
+            properties |= {f"{name}[{inner}]": below for inner, below in first["properties"].items()}
+        elif first.get("type") == "boolean":
+            properties[name] = {"anyOf": [BOOLEAN, {"type": "null"}]}
+        elif name != "images":  # in a form these are files named image[]
+            properties[name] = written
     return {"type": "object", "properties": properties, "required": required}
-
-
-def _or_null(schema: Json) -> Json:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _without_null(schema: Json) -> Json:
-    """An optional field's schema without null."""
-    members = [member for member in schema.get("anyOf", ()) if member.get("type") != "null"]
-    rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
-    if len(members) > 1:
-        return {**rest, "anyOf": members}
-    return {**members[0], **rest} if members else rest
 
 
 def _resolved(schema: Json, schemas: dict[str, Json]) -> Json:

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Unpack
 
 from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
@@ -132,7 +133,9 @@ class VideoRequest(DiffusionRequest):
 class ListQuery(Wire):
     """The query of GET /v1/videos."""
 
-    after: Annotated[str, Field(pattern=r"^video_[0-9a-f]{32}$")] | None = optional("The last id of the page before.")
+    after: Annotated[str, Field(pattern=r"^video_[0-9a-f]{32}$")] | SkipJsonSchema[None] = optional(
+        "The last id of the page before."
+    )
     limit: int = Field(default=20, ge=1, le=100)
     order: Literal["asc", "desc"] = Field(default="desc", description="By the time of creation.")
 
