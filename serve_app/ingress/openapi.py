@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from serve_app.ingress.endpoints import JSON, Endpoint, Json, Tag
 from serve_app.model_settings import AnyModel, TextSettings
-from serve_app.protocol.common import Bound, extension_of
+from serve_app.protocol.common import Bound, Wire, extension_of
 from serve_app.protocol.errors import ErrorResponse
 from serve_app.settings import Settings
 from serve_app.tasks import Kind
@@ -78,7 +78,7 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
     """The whole document, for an app with these settings."""
     kinds = {model.kind for model in settings.served.values()}
     operations = [endpoint for endpoint in endpoints if KIND_OF.get(endpoint.tag) in (None, *kinds)]
-    schemas, refs = _schemas(operations)
+    schemas = _schemas(operations)
     schemas["ModelId"] = {"type": "string", "enum": [id for model in settings.served.values() for id in model.ids]}
     for operation in operations:
         for model in (operation.body, operation.body and extension_of(operation.body)):
@@ -87,9 +87,8 @@ def document(settings: Settings, endpoints: Sequence[Endpoint]) -> Json:
     has_keys = bool(settings.access.keys_env or settings.access.keys_file)
     paths: dict[str, Json] = {}
     for operation in operations:
-        made = _operation(operation, schemas, refs, has_keys)
-        paths.setdefault(_path(operation), {})[operation.method.lower()] = made
-    content = {JSON: {"schema": refs[ErrorResponse]}}
+        paths.setdefault(_path(operation), {})[operation.method.lower()] = _operation(operation, schemas, has_keys)
+    content = {JSON: {"schema": _ref(ErrorResponse)}}
     responses = {
         str(status): {"description": said, "content": content, "headers": ERROR_HEADERS.get(status, {})}
         for status, said in ERRORS.items()
@@ -119,26 +118,26 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-Refs = dict[Any, Json]
-"""The schema of each model, most often a reference to its component."""
-
-
 LENGTHS = {"prompt_chars": "maxLength", "messages": "maxItems"}
 """Keywords for limits of length. Other limits are maxima."""
 
 
-def _schemas(operations: Sequence[Endpoint]) -> tuple[dict[str, Json], Refs]:
+def _schemas(operations: Sequence[Endpoint]) -> dict[str, Json]:
+    """The components, by the names of their models."""
     asked: dict[Any, Literal["validation", "serialization"]] = {ErrorResponse: "serialization"}
     for operation in operations:
         asked |= {model: "serialization" for model in operation.answers.values() if model not in (None, Json)}
         asked |= {model: "validation" for model in (operation.body, operation.query) if model is not None}
-    found, shared = TypeAdapter.json_schemas(
+    _, shared = TypeAdapter.json_schemas(
         [(model.__name__, mode, TypeAdapter(model)) for model, mode in asked.items()],
         ref_template="#/components/schemas/{model}",
         schema_generator=_Untitled,
     )
-    refs = {model: found[model.__name__, mode] for model, mode in asked.items()}
-    return shared["$defs"], {**refs, Json: {"type": "object"}}
+    return shared["$defs"]
+
+
+def _ref(model: Any) -> Json:
+    return {"type": "object"} if model is Json else {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def _narrow(schema: Json, model: type[BaseModel], kind: Kind, settings: Settings) -> None:
@@ -201,16 +200,16 @@ def _size(model: AnyModel) -> Json:
 # --- operations -----------------------------------------------------------------------------------------------------
 
 
-def _operation(operation: Endpoint, schemas: dict[str, Json], refs: Refs, has_keys: bool) -> Json:
+def _operation(operation: Endpoint, schemas: dict[str, Json], has_keys: bool) -> Json:
     made: Json = {
         "operationId": "_".join([operation.method.lower(), *re.findall(r"\w+", _path(operation).removeprefix("/v1"))]),
         "summary": operation.summary,
         "tags": [operation.tag],
-        "parameters": _parameters(operation, schemas, refs),
-        "responses": _responses(operation, refs, has_keys),
+        "parameters": _parameters(operation, schemas),
+        "responses": _responses(operation, has_keys),
     }
     if operation.body is not None:
-        made["requestBody"] = {"required": True, "content": _body(operation, schemas, refs)}
+        made["requestBody"] = {"required": True, "content": _body(operation.body, operation.example, schemas)}
     if has_keys and operation.path.startswith("/v1/"):
         made["security"] = [{"key": []}]
     return made
@@ -220,40 +219,33 @@ def _path(operation: Endpoint) -> str:
     return operation.path.replace(":path}", "}")
 
 
-def _parameters(operation: Endpoint, schemas: dict[str, Json], refs: Refs) -> list[Json]:
+def _parameters(operation: Endpoint, schemas: dict[str, Json]) -> list[Json]:
     names = re.findall(r"{(\w+)}", _path(operation))
     made: list[Json] = [{"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]} for name in names]
     headers = [*operation.headers, *(["Idempotency-Key"] if operation.body else [])]
     made += [{"name": name, "in": "header", "required": False, **HEADERS[name]} for name in headers]
-    if operation.query is not None:
-        properties = _resolved(refs[operation.query], schemas)["properties"]
-        made += [
-            {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in properties.items()
-        ]
-    return made
+    query = schemas[operation.query.__name__]["properties"] if operation.query else {}
+    return made + [{"name": name, "in": "query", "required": False, "schema": query[name]} for name in query]
 
 
-def _body(operation: Endpoint, schemas: dict[str, Json], refs: Refs) -> Json:
-    ref = refs[operation.body]
-    example = dict(operation.example)
-    if (model := _resolved(ref, schemas)["properties"].get("model")) is not None:  # the default, else the first
-        example["model"] = model.get("default") or model["anyOf"][0]["enum"][0]
-    content: Json = {JSON: {"schema": ref, "example": example}}
-    if operation.body is not None and operation.body.FILES:
-        content["multipart/form-data"] = {"schema": _form(_resolved(ref, schemas), operation.body.FILES, schemas)}
-    return content
+def _body(body: type[Wire], example: Json, schemas: dict[str, Json]) -> Json:
+    if (model := schemas[body.__name__]["properties"].get("model")) is not None:  # the default, else the first
+        example = example | {"model": model.get("default") or model["anyOf"][0]["enum"][0]}
+    content: Json = {JSON: {"schema": _ref(body), "example": example}}
+    return content | ({"multipart/form-data": {"schema": _form(body, schemas)}} if body.FILES else {})
 
 
-def _form(schema: Json, files: Sequence[str], schemas: dict[str, Json]) -> Json:
+def _form(body: type[Wire], schemas: dict[str, Json]) -> Json:
     """The same fields as a form has them: nested ones by bracketed names, uploads where files may come.
 
     As in JSON, null is allowed where a field may be left out: the text `null` counts so.
     """
-    properties: Json = {}
-    required = [*schema.get("required", ()), *(files[:1] if "anyOf" in schema else ())]
+    schema, properties = schemas[body.__name__], Json()
+    required = [*schema.get("required", ()), *(body.FILES[:1] if "anyOf" in schema else ())]
     for name, written in schema["properties"].items():
-        first = _resolved(written.get("anyOf", [written])[0], schemas)
-        if name in files:
+        first: Json = written.get("anyOf", [written])[0]
+        first = schemas.get(first.get("$ref", "").rpartition("/")[2], first)
+        if name in body.FILES:
             properties[name] = {**BINARY, "description": written.get("description", "")}
         elif "properties" in first:
             properties |= {f"{name}[{inner}]": below for inner, below in first["properties"].items()}
@@ -264,16 +256,11 @@ def _form(schema: Json, files: Sequence[str], schemas: dict[str, Json]) -> Json:
     return {"type": "object", "properties": properties, "required": required}
 
 
-def _resolved(schema: Json, schemas: dict[str, Json]) -> Json:
-    ref: str | None = schema.get("$ref")
-    return schemas[ref.rsplit("/", 1)[-1]] if ref else schema
-
-
 # --- responses ------------------------------------------------------------------------------------------------------
 
 
-def _responses(operation: Endpoint, refs: Refs, has_keys: bool) -> Json:
-    content = {kind: {"schema": refs[model]} if model else {} for kind, model in operation.answers.items()}
+def _responses(operation: Endpoint, has_keys: bool) -> Json:
+    content = {kind: {"schema": _ref(model)} if model else {} for kind, model in operation.answers.items()}
     made: Json = {"200": {"description": operation.summary, "content": content}}
     for status, description in operation.also.items():
         made[str(status)] = {"description": description, **({"content": content} if status == 206 else {})}
