@@ -115,12 +115,9 @@ def read_query(request: Request, model: type[M]) -> M:
     pairs = request.query_params.multi_items()
     if len(pairs) > MAX_QUERY_FIELDS:
         raise InvalidRequest(f"The query has more than {MAX_QUERY_FIELDS} fields.")
-    fields: dict[str, str] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise InvalidRequest(f"'{name[:64]}' stands twice in the query.", param=name[:64])
-        fields[name] = value
-    return parse(model, fields, form=True)
+    if twice := [name[:64] for name, _ in pairs if len(request.query_params.getlist(name)) > 1]:
+        raise InvalidRequest(f"'{twice[0]}' stands twice in the query.", param=twice[0])
+    return parse(model, dict(pairs), form=True)
 
 
 async def read_image(param: str, asked: Wire, settings: Settings) -> ImageInfo | None:

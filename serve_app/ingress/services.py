@@ -143,11 +143,6 @@ Readiness = Callable[[], Awaitable[Mapping[str, ModelState]]]
 """Gives the state of each model by deployment name."""
 
 
-async def always_ready() -> Mapping[str, ModelState]:
-    """For models in the same process, which are warmed up before the application starts."""
-    return {}
-
-
 @dataclass(kw_only=True)
 class Services:
     """`models` by their own ids, without those of adapters. `closing` is called when the application ends."""
@@ -156,7 +151,8 @@ class Services:
     store: ObjectStore
     jobs: JobStore
     models: Mapping[str, AnyServed]
-    readiness: Readiness = always_ready
+    readiness: Readiness | None = None
+    """None for models in the same process, which are warmed up before the application starts."""
     started_at: float = 0.0
     once: Idempotency = field(init=False)
     gate: Gate = field(init=False, default_factory=Gate)

@@ -85,16 +85,10 @@ def _complaint(first: ErrorDetails, model: type[BaseModel], steps: list[str | in
     if kind in COMPLAINTS:
         return COMPLAINTS[kind]
     said = SHOULD.sub("must ", first["msg"]).split(", unable to")[0].split(" after validation")[0]
-    return f"{said}{_given(first)}."
-
-
-def _given(first: ErrorDetails) -> str:
     given = first["input"]
-    if isinstance(given, str) and len(given) > SHOWN_CHARS:
-        return ""
-    if isinstance(given, str | int | float) and len(text := repr(given)) <= SHOWN_CHARS:
-        return f", not {text}"
-    return ""
+    # the length of a text first: a copy of a long one costs as much again
+    is_short = isinstance(given, int | float) or (isinstance(given, str) and len(given) <= SHOWN_CHARS)
+    return f"{said}, not {shown}." if is_short and len(shown := repr(given)) <= SHOWN_CHARS else f"{said}."
 
 
 def _allowed(model: type[BaseModel], steps: list[str | int]) -> list[str]:

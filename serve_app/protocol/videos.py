@@ -5,7 +5,7 @@ engine: where a result can be fetched comes in as a function.
 """
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -83,15 +83,11 @@ class VideoRequest(DiffusionRequest):
     stream: bool | None = None
     nvext: VideoNvExt | None = None
 
-    def to_task(
-        self,
-        settings: VideoSettings,
-        *,
-        input_key: str | None = None,
-        last_frame_key: str | None = None,
-        **origin: Unpack[Origin],
-    ) -> VideoTask:
-        """A task with every default filled and the seed drawn. Raises InvalidRequest that names the limit."""
+    def to_task(self, settings: VideoSettings, frames: Mapping[str, str] = {}, **origin: Unpack[Origin]) -> VideoTask:
+        """A task with every default filled and the seed drawn. Raises InvalidRequest that names the limit.
+
+        `frames` are the keys of the images that it is made from, by the names of their fields.
+        """
         limits, defaults = settings.limits, settings.defaults
         asked = self.nvext or VideoNvExt()
         size = self.asked_size(limits)
@@ -112,8 +108,8 @@ class VideoRequest(DiffusionRequest):
             negative_prompt=defaults.negative_prompt if asked.negative_prompt is None else asked.negative_prompt,
             guidance_scale_2=asked.guidance_scale_2,
             boundary_ratio=asked.boundary_ratio,
-            input_key=input_key,
-            last_frame_key=last_frame_key,
+            input_key=frames.get("input_reference"),
+            last_frame_key=frames.get("last_frame"),
         )
 
     def _frames(self, fps: int, limits: VideoLimits) -> int:
@@ -297,7 +293,5 @@ def failure_of(job: Job) -> ServeError:
     return kind(f"Video '{job.id}' failed: {job.error.message}")
 
 
-def _errors(base: type[ServeError]) -> Iterator[type[ServeError]]:
-    yield base
-    for below in base.__subclasses__():
-        yield from _errors(below)
+def _errors(base: type[ServeError]) -> list[type[ServeError]]:
+    return [base, *(error for below in base.__subclasses__() for error in _errors(below))]

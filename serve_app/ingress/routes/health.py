@@ -28,7 +28,7 @@ def endpoints(services: Services) -> list[Endpoint]:
 
     async def ready(request: Request) -> Response:
         services.gate.check()
-        states = await services.readiness()
+        states = await services.readiness() if services.readiness else {}
         models = {model.name: _report(model, states.get(model.name, IN_PROCESS)) for model in services.models.values()}
         if waiting := [name for name, state in states.items() if state.state not in READY]:
             request.state.error_code = Unavailable.code

@@ -8,7 +8,6 @@ script and style, @scalar/api-reference 1.46.4 3.6 MB, this 12 KB; and it shows 
 and events.
 """
 
-import os
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -57,10 +56,8 @@ class PageFiles(StaticFiles):
         super().__init__(packages=[("serve_app.ingress", folder)])
         self._store = store
 
-    def file_response(
-        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
-    ) -> Response:
-        response = super().file_response(full_path, stat_result, scope, status_code)
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
         media = f"'self' blob: data: {self._media_origin()}".rstrip()
         response.headers.update(
             {

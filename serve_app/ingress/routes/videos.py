@@ -40,24 +40,21 @@ def endpoints(services: Services) -> list[Endpoint]:
     one = "/v1/videos/{id}"
     get, post, delete = (partial(Endpoint, method, tag="Videos", errors=READS) for method in ("GET", "POST", "DELETE"))
     prompt = {"prompt": "A sunset over the ocean"}
+    create = partial(post, body=wire.VideoRequest, headers=("Prefer",))
     return [
-        post(
+        create(
             "/v1/videos",
             videos.create,
             "A video: as a job, or synchronously",
-            body=wire.VideoRequest,
             example={**prompt, "response_format": "url"},
             answers={JSON: wire.Video, EVENTS: None},
-            headers=("Prefer",),
         ),
-        post(
+        create(
             "/v1/videos/sync",
             videos.create_sync,
             "A video: the MP4 itself",
-            body=wire.VideoRequest,
             example=prompt,
             answers={"video/mp4": None, JSON: wire.Video},
-            headers=("Prefer",),
         ),
         get(
             "/v1/videos", videos.list, "The caller's videos, newest first", {JSON: wire.VideoList}, query=wire.ListQuery
@@ -99,7 +96,6 @@ class Videos:
         self._services = services
         self._settings = services.settings
         self._jobs = services.jobs
-        self._once = services.once
         self._models = services.of(VideoSettings)
         self._dispatcher = Dispatcher(services.store, services.jobs, self._models, services.settings.jobs)
         services.closing.append(self._dispatcher.close)
@@ -156,7 +152,7 @@ class Videos:
         task = replace(source.task, **origin_of(request, id), prompt=asked.prompt, **keys)
         frames = {key: await self._services.store.get(getattr(source.task, name)) for name, key in keys.items()}
         make = partial(self._dispatcher.create, model, task, frames, remixed_from=source.id, user=source.user)
-        return await self._answer(request, await self._once.job(request, asked, id, make))
+        return await self._answer(request, await self._services.once.job(request, asked, id, make))
 
     async def events(self, request: Request) -> ASGIApp:
         job = await self._job(request)
@@ -193,12 +189,7 @@ class Videos:
         if frames == ["last_frame"]:
             raise InvalidRequest("'last_frame' needs a first frame beside it: input_reference.", param="last_frame")
         keys = {field: key for field, key in zip(asked.FILES, input_keys(owner, id), strict=True) if field in frames}
-        task = asked.to_task(
-            model.settings,
-            **origin_of(request, id),
-            input_key=keys.get("input_reference"),
-            last_frame_key=keys.get("last_frame"),
-        )
+        task = asked.to_task(model.settings, keys, **origin_of(request, id))
         # asking wakes a model from zero replicas, so it is asked only if its answer matters for this request
         is_usual = task.negative_prompt == model.settings.defaults.negative_prompt
         unusual = replace(task, negative_prompt=None) if is_usual else task
@@ -210,7 +201,7 @@ class Videos:
             images = {key: image.data for key, image in read.items() if image}
             return await self._dispatcher.create(model, task, images, user=asked.user)
 
-        return await self._once.job(request, asked, id, make)
+        return await self._services.once.job(request, asked, id, make)
 
     # --- answering ---
 
