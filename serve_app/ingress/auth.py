@@ -34,14 +34,12 @@ class Keys:
     def load(cls, access: AccessSettings) -> Self | None:
         """The keys that the settings name; None where they name none. ValueError for what cannot be read: a server
         that was told to ask for keys must not start without them."""
-        if access.keys_env is None and access.keys_file is None:
-            return None
         names: dict[bytes, str] = {}
         if access.keys_env is not None:
             names |= _parse(secret(access.keys_env) or "", ",", f"environment variable {access.keys_env}", hashed=False)
         if access.keys_file is not None:
             names |= _parse(Path(access.keys_file).read_text("utf-8"), "\n", access.keys_file, hashed=True)
-        return cls(names)
+        return cls(names) if names else None
 
     def caller(self, authorization: str | None) -> Caller:
         """Who holds the key in an Authorization header. Unauthorized where there is none that is valid."""

@@ -62,10 +62,7 @@ HEADERS: dict[str, Json] = {
 }
 PATH_PARAMETERS: dict[str, Json] = {
     "id": {"description": "The id of a video.", "schema": {"type": "string", "pattern": "^video_[0-9a-f]{32}$"}},
-    "model": {
-        "description": "The id of a model; it may hold slashes.",
-        "schema": {"$ref": "#/components/schemas/ModelId"},
-    },
+    "model": {"description": "A model's id; it may hold slashes.", "schema": {"$ref": "#/components/schemas/ModelId"}},
     "key": {
         # no pattern: some clients remove slashes from parameters and could not match one
         "description": "What follows /v1/media/ in the URL of a stored file, such as public/2026/01/31/NAME.png.",

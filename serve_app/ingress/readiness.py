@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from ray import serve
-from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
+from ray.serve.schema import DeploymentStatusOverview
 
 from serve_app.handles import Handle
 from serve_app.ingress.services import ModelState
@@ -55,17 +55,13 @@ class ServeReadiness(Latest[Mapping[str, ModelState]]):
     def __init__(self, handles: Mapping[str, Handle], least: Mapping[str, int]) -> None:
         self._handles = handles
         self._least = least
-        self._said: Mapping[str, ModelState] = dict.fromkeys(handles, ModelState("starting", 0))
-        super().__init__(self._look, self._said)
+        super().__init__(self._look, dict.fromkeys(handles, ModelState("starting", 0)))
 
     def _look(self) -> Mapping[str, ModelState]:
         applications = serve.status().applications
         deployments = [status for application in applications.values() for status in application.deployments.values()]
-        if not any("RECOVERING" in status.replica_states for status in deployments):
-            self._said = self._judge(applications)
-        return self._said
-
-    def _judge(self, applications: Mapping[str, ApplicationStatusOverview]) -> Mapping[str, ModelState]:
+        if any("RECOVERING" in status.replica_states for status in deployments):
+            return self._answer
         known: dict[str, ModelState] = {}
         for name, handle in self._handles.items():
             application = applications.get(handle.app_name)

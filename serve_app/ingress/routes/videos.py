@@ -26,7 +26,7 @@ from serve_app.jobs import Job, input_keys, new_job_id
 from serve_app.model_settings import VideoSettings
 from serve_app.protocol import videos as wire
 from serve_app.protocol.reply_mode import ReplyMode, choose_reply_mode
-from serve_app.tasks import StoredObject, VideoResult
+from serve_app.tasks import StoredObject
 
 EVENTS_POLL_S = 0.5
 READS = (400, 404, 500, 503)
@@ -118,7 +118,15 @@ class Videos:
         if job.result is None:
             return await self._answer(request, job, patience)
         data = await self._services.store.get(job.result.video.key)
-        return Response(data, media_type=job.result.video.content_type, headers=_facts(job, job.result))
+        # what the JSON answer would say
+        headers = {
+            "x-job-id": job.id,
+            "x-job-model": job.task.model,
+            "x-job-seed": str(job.task.seed),
+            "x-job-inference-time-s": f"{job.result.timing.engine_s:.3f}",
+            "server-timing": server_timing(job.result.timing),
+        }
+        return Response(data, media_type=job.result.video.content_type, headers=headers)
 
     async def list(self, request: Request) -> Response:
         query = read_query(request, wire.ListQuery)
@@ -260,14 +268,3 @@ async def not_here(request: Request) -> ASGIApp:
 
 def _owner(request: Request) -> str:
     return request.state.caller.owner
-
-
-def _facts(job: Job, result: VideoResult) -> dict[str, str]:
-    """Headers with what the JSON answer would say."""
-    return {
-        "x-job-id": job.id,
-        "x-job-model": job.task.model,
-        "x-job-seed": str(job.task.seed),
-        "x-job-inference-time-s": f"{result.timing.engine_s:.3f}",
-        "server-timing": server_timing(result.timing),
-    }
