@@ -150,9 +150,14 @@ class BareText:
         asyncio.set_event_loop(self._loop)
 
     def run(self, shape: Shape) -> Answer:
-        """Tokens per second of `prompts` sent at once, `tokens` each, and the median time to the first block."""
+        """Tokens per second of `prompts`, `tokens` each, and the median time to the first block. Each of `clients` asks
+        for its share of them one after another, as in measure.text_speed.
+        """
+        prompts, stream = shape["prompts"], bool(shape.get("stream"))
         started = time.monotonic()
-        made = self._loop.run_until_complete(self._all(shape["prompts"], shape["tokens"], bool(shape.get("stream"))))
+        made = self._loop.run_until_complete(
+            self._all(prompts, shape.get("clients", len(prompts)), shape["tokens"], stream)
+        )
         tokens = sum(count for count, _ in made)
         first = statistics.median(seconds for _, seconds in made)
         return {"tokens_per_s": tokens / (time.monotonic() - started), "first_s": first}
@@ -160,7 +165,7 @@ class BareText:
     def close(self) -> None:
         self._engine.shutdown()
 
-    async def _all(self, prompts: list[str], tokens: int, stream: bool) -> list[tuple[int, float]]:
+    async def _all(self, prompts: list[str], clients: int, tokens: int, stream: bool) -> list[tuple[int, float]]:
         parameters: dict[str, Any] = {"max_new_tokens": tokens, "ignore_eos": True, "temperature": 0.0}
         if stream:
             parameters["stream_interval"] = self._interval  # as ours: else it tells of every step
@@ -175,7 +180,11 @@ class BareText:
                 answer = last
             return answer["meta_info"]["completion_tokens"], first or time.monotonic() - started
 
-        return list(await asyncio.gather(*map(one, prompts)))
+        async def several(share: list[str]) -> list[tuple[int, float]]:
+            return [await one(prompt) for prompt in share]
+
+        shares = await asyncio.gather(*(several(prompts[i::clients]) for i in range(clients)))
+        return [each for share in shares for each in share]
 
 
 def _away(one: Any, other: Any) -> float:

@@ -83,8 +83,13 @@ class Speed:
     """until the first block, the median of the requests; of the whole text where it is not streamed"""
 
 
-def text_speed(base: str, model: str, prompts: list[str], tokens: int, *, stream: bool = False) -> Speed:
-    """All prompts at once as plain completions of exactly `tokens` tokens."""
+def text_speed(
+    base: str, model: str, prompts: list[str], tokens: int, *, clients: int | None = None, stream: bool = False
+) -> Speed:
+    """Plain completions of exactly `tokens` tokens. Each of `clients` (as many as prompts) asks for its share of them
+    one after another, so that requests join a running batch at any time, as in service.
+    """
+    clients = clients or len(prompts)
     body = {"model": model, "max_tokens": tokens, "stream": stream, "nvext": {"ignore_eos": True}}
     if stream:
         body["stream_options"] = {"include_usage": True}
@@ -103,13 +108,16 @@ def text_speed(base: str, model: str, prompts: list[str], tokens: int, *, stream
                     made = (json.loads(line[6:]).get("usage") or {}).get("completion_tokens", made)
         return made, first
 
+    async def several(client: httpx.AsyncClient, share: list[str]) -> list[tuple[int, float]]:
+        return [await one(client, prompt) for prompt in share]
+
     async def every() -> Speed:
-        limits = httpx.Limits(max_connections=len(prompts))
+        limits = httpx.Limits(max_connections=clients)
         async with httpx.AsyncClient(base_url=base, timeout=600, limits=limits) as client:
             await client.get("/health")
             started = time.monotonic()
-            made = await asyncio.gather(*(one(client, prompt) for prompt in prompts))
-            seconds = time.monotonic() - started
+            shares = await asyncio.gather(*(several(client, prompts[i::clients]) for i in range(clients)))
+            seconds, made = time.monotonic() - started, [each for share in shares for each in share]
             return Speed(sum(count for count, _ in made) / seconds, statistics.median(first for _, first in made))
 
     return asyncio.run(every())

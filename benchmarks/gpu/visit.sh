@@ -2,8 +2,8 @@
 # One visit to a lent machine with two GPUs (or one) and no package registry, in calls of at most ten minutes each:
 #   part            stores one part.NN of the bundle of packages, which lies in the git-ignored .gpu/ with its unpack.sh
 #   prepare         unpacks, then starts tests/gpu and the making of the checkpoints
-#   lanes           starts two lanes, a GPU each (with one GPU: one after the other): images, and text then videos
-#   more GPU WHAT.. starts further lanes of `python -m benchmarks.gpu` on a GPU: fp8 batches demo text-settings dynamo
+#   lanes           starts a lane of images, and on the second GPU one of text
+#   more GPU WHAT.. starts further lanes of `python -m benchmarks.gpu` on a GPU: video fp8 batches demo text-settings
 #   two [WAYS]      starts Wan 14B and FLUX over both GPUs
 #   watch [S]       tells for S seconds how these get on; ends when all of them have, or one failed
 #   stop            ends everything and says what was left over
@@ -35,7 +35,7 @@ lane() {  # lane NAME GPU PORT WHAT...: the application's caches are those of NA
 collect() {
   for f in "$state"/*.log "$shm"/*/*.log; do [ -f "$f" ] && { echo "=== $f"; tail -c 150000 "$f"; }; done > "$OUT/logs.txt"
   gzip -f "$OUT/logs.txt"
-  cp "$state/results.jsonl" "$OUT/" 2> /dev/null; tar -C "$shm" -czf "$OUT/pictures.tgz" --wildcards $(cd "$shm" && ls -d */pictures 2> /dev/null) 2> /dev/null
+  cp "$state/results.jsonl" "$OUT/" 2> /dev/null; tar -C "$shm" -czf "$OUT/pictures.tgz" $(cd "$shm" && ls -d */pictures/*demo* 2> /dev/null) 2> /dev/null
   nvidia-smi --query-gpu=index,memory.used,utilization.gpu --format=csv,noheader
 }
 count=$(nvidia-smi -L | wc -l); last=$((count - 1))
@@ -43,6 +43,8 @@ case $1 in
 part) bash "$bundle/unpack.sh" keep "$bundle"; [ -d "$bundle/extra" ] && cp -r "$bundle/extra" /tmp/; [ -d "$bundle/demo" ] && cp -r "$bundle/demo" /tmp/; true ;;
 prepare)
   bash "$bundle/unpack.sh" all | tail -1; say unpacked
+  # the machine writes no bytecode, and each process would compile 27,000 files anew: a start then takes a minute more
+  python3 -m compileall -q -j 0 /tmp/site /tmp/extra > /dev/null 2>&1; say compiled
   mkdir -p /tmp/site/diffusion_serve-0.1.0.dist-info; cd /tmp/site/diffusion_serve-0.1.0.dist-info
   printf 'Metadata-Version: 2.1\nName: diffusion-serve\nVersion: 0.1.0\n' > METADATA
   printf '[sglang.multimodal_gen.plugins]\ndiffusion-serve-stopping = serve_app.engines.sglang.stopping:register\n' > entry_points.txt
@@ -53,15 +55,18 @@ prepare)
   mount -o remount,size=150G /dev/shm || echo "remount failed"
   nvidia-smi -L; nproc; df -h /dev/shm /tmp | tail -2
   background models timeout 400 python3 -W ignore -m benchmarks.gpu models --folder "$shm" --state "$shm/models" \
-    --only llada flux wan-1.3b $([ "$count" -gt 1 ] && echo wan-14b)
+    --only ${MODELS:-llada flux wan-1.3b $([ "$count" -gt 1 ] && echo wan-14b)}
+  [ -n "${TESTS-all}" ] || { collect; exit; }
   test image 0 tests/gpu/test_image.py; test video "$last" tests/gpu/test_video.py; test text "$last" tests/gpu/test_text.py
   test adapters 0 tests/gpu/test_adapters.py; test app "$last" tests/gpu/test_app.py
   [ "$count" -gt 1 ] && test parallel 0,1 tests/gpu/test_parallel.py
   collect ;;
 lanes)
   lane image 0 8100 image
-  if [ "$count" -gt 1 ]; then lane text 1 8200 text; lane video 1 8300 video; fi
+  [ "$count" -gt 1 ] && lane text 1 8200 text
   collect ;;
+await)  # await LOG S: until a lane's log says that it has ended, or so many seconds have passed
+  for ((i = 0; i < $3; i++)); do grep -q "^== ENDED" "$state"/$2*.log && break; sleep 1; done ;;
 more) lane "$3" "$2" "84${2}0" "${@:3}"; collect ;;
 two) WAYS="${*:2}" lane two 0,1 8500 two; collect ;;
 watch)

@@ -122,7 +122,7 @@ def busiest(app: App, kind: str) -> int:
     for pid in workers(app.process.pid):
         parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         title = Path(f"/proc/{parent}/cmdline").read_bytes()
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(wanted) and kind.capitalize().encode() in title:
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(wanted) and f":{kind}".encode() in title:
             return pid
     raise AssertionError(f"no worker of {kind}")
 

@@ -100,7 +100,7 @@ async def test_an_image_begins_the_video_at_the_asked_size(engine: SGLangVideoEn
 
 
 async def test_what_it_lacks_is_refused(engine: SGLangVideoEngine) -> None:
-    with pytest.raises(UnsupportedParameter, match="second expert"):
+    with pytest.raises(UnsupportedParameter, match="has one expert"):
         await engine.generate(replace(TASK, boundary_ratio=0.9), None, lambda _: None)
 
 
