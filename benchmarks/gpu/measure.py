@@ -128,13 +128,13 @@ def prompts(count: int, salt: str) -> list[str]:
     return [f"{salt} {i}: describe a harbour at dawn in plain words." for i in range(count)]
 
 
-def difference(first: bytes, second: bytes) -> dict[str, float]:
-    """PSNR in dB and SSIM of two encoded pictures of one size."""
+def difference(first: bytes, second: bytes) -> dict[str, float | None]:
+    """PSNR in dB, None where they are the same, and SSIM of two encoded pictures of one size."""
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     a, b = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in (first, second))
     if np.array_equal(a, b):
-        return {"psnr_db": float("inf"), "ssim": 1.0}
+        return {"psnr_db": None, "ssim": 1.0}
     ssim = float(structural_similarity(a, b, channel_axis=2))  # pyright: ignore[reportUnknownArgumentType]
     return {"psnr_db": round(float(peak_signal_noise_ratio(a, b)), 2), "ssim": round(ssim, 4)}
 

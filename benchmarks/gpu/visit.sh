@@ -6,6 +6,7 @@
 #   more GPU WHAT.. starts further lanes of `python -m benchmarks.gpu` on a GPU: video fp8 batches demo text-settings
 #   two [WAYS]      starts Wan 14B and FLUX over both GPUs
 #   watch [S]       tells for S seconds how these get on; ends when all of them have, or one failed
+#   keep LANE       brings back what a lane compiled, for a later visit (.gpu/, then unpack it below LANE/home)
 #   stop            ends everything and says what was left over
 # What is started runs on between the calls. Logs and results come back under $OUT with every call.
 set -uo pipefail
@@ -85,6 +86,7 @@ watch)
     esac
   done
   collect ;;
+keep) tar -C "$shm/$2/home" -cz compiled | split -b 15m -d -a 1 - "$OUT/compiled-$2.tgz." ;;
 stop)
   pkill -INT -f "benchmarks.gpu|pytest" ; sleep 5; pkill -9 -f "benchmarks.gpu|pytest|sgl|ray" ; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; collect ;;
 esac

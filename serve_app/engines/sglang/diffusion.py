@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,8 @@ WARM_UP_STEPS = 2
 """Each step runs the same kernels; a multistep scheduler has a first and a later kind."""
 CACHED_STEPS = 8
 """Enough for a step cache to fill and be used."""
+MOUNTS_ONCE = "1.5.1"
+"""The version of cache-dit that SGLang 0.5.23 pins: it fails at a preset that follows a request without it."""
 INPUT_IMAGES = {
     "Flux2PipelineConfig": 10,
     "Flux2KleinPipelineConfig": 4,
@@ -129,6 +132,8 @@ class SGLangDiffusion:
                 raise ValueError(f"{key}: SGLang has no TeaCache for this model")
             if caching.method == "cache_dit" and self._generator.args.enable_breakable_cuda_graph:
                 raise ValueError(f"{key}: SGLang caches no steps with enable_breakable_cuda_graph")
+            if caching.method == "cache_dit" and version("cache-dit") == MOUNTS_ONCE:
+                raise ValueError(f"{key}: cache-dit {MOUNTS_ONCE} mounts its cache only once: install 1.5.2 or newer")
 
     async def warm_up(self) -> None:
         """Loads the adapters, makes each size, and the first also by each adapter and preset: what is unfit shows."""
