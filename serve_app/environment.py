@@ -29,20 +29,20 @@ def secret(variable: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class S3Access:
-    """How to reach S3. Without a key, botocore's own chain finds one (profile, web identity, instance role)."""
+    """How to reach S3, as botocore names it. Without a key its own chain finds one (profile, web identity, role)."""
 
     endpoint_url: str | None = None
-    key: str | None = None
-    secret: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
-    region: str | None = None
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: str | None = field(default=None, repr=False)
+    aws_session_token: str | None = None
+    region_name: str | None = None
 
 
 def s3_access() -> S3Access:
     """S3's endpoint and credentials from AWS's variables, else from FSSPEC_S3_KEY, _SECRET and _ENDPOINT_URL."""
     read = os.environ.get
     endpoint = read("AWS_ENDPOINT_URL_S3") or read("AWS_ENDPOINT_URL") or read("FSSPEC_S3_ENDPOINT_URL") or None
-    region = read("AWS_REGION") or read("AWS_DEFAULT_REGION") or None
+    region = read("AWS_REGION") or read("AWS_DEFAULT_REGION") or ("us-east-1" if endpoint else None)
     if read("AWS_ACCESS_KEY_ID"):
         key, hidden, token = read("AWS_ACCESS_KEY_ID"), read("AWS_SECRET_ACCESS_KEY"), read("AWS_SESSION_TOKEN")
     else:

@@ -511,13 +511,13 @@ def test_s3_access_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("FSSPEC_S3_SECRET", "fs")
     monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", "http://f")
     access = s3_access()
-    assert (access.key, access.secret, access.endpoint_url) == ("fk", "fs", "http://f")
+    assert (access.aws_access_key_id, access.aws_secret_access_key, access.endpoint_url) == ("fk", "fs", "http://f")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ak")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "as")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://a")
     access = s3_access()
-    assert (access.key, access.secret, access.endpoint_url) == ("ak", "as", "http://a")
-    assert "as" not in repr(access).replace("ask", "")
+    assert (access.aws_access_key_id, access.aws_secret_access_key, access.endpoint_url) == ("ak", "hush", "http://a")
+    assert "hush" not in repr(access)
 
 
 async def test_fsspec_names_reach_the_server(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import botocore.session
@@ -84,16 +85,8 @@ class S3Store:
         self._bucket = bucket
         self._folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._public_url = public_url.rstrip("/") if public_url else None
-        region = access.region or ("us-east-1" if access.endpoint_url else None)
-        self._client: Any = botocore.session.get_session().create_client(
-            "s3",
-            region_name=region,
-            endpoint_url=access.endpoint_url,
-            aws_access_key_id=access.key,
-            aws_secret_access_key=access.secret,
-            aws_session_token=access.token,
-            config=_CONFIG,
-        )
+        session = botocore.session.get_session()
+        self._client: Any = session.create_client("s3", config=_CONFIG, **asdict(access))
 
     async def warm_up(self) -> None:
         await self._learn_conditional_writes()
