@@ -100,10 +100,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """`diffusion-serve check`: prints the problems, or in one line what the file would serve."""
     report = check_file(args.config, here=not args.elsewhere)
-    if not report.tell():
-        return 1
-    print(f"{args.config}: {report.summary}")
-    return 0
+    if report.tell():
+        print(f"{args.config}: {report.summary}")
+    return 0 if report.ok else 1
 
 
 def check_file(path: Path, *, here: bool = False) -> Report:

@@ -37,7 +37,3 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             implementation.add_arguments(command)
             command.set_defaults(run=implementation.run)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

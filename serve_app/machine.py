@@ -73,16 +73,15 @@ class Machine:
 
     def find_missing(self, settings: Settings) -> Iterator[Finding]:
         """The GPUs and SGLang that these resolved settings need to start and this machine lacks."""
-        fits = True
         for name, model in settings.served.items():
             if choose(model) == "sglang" and not self.has_sglang:
                 yield f"models.{name}.engine", "sglang is not installed on this machine (make setup PROFILE=gpu)"
             if math.ceil(model.gpus) > self.gpus:
-                fits = False
                 yield f"models.{name}.gpus", f"a replica needs {model.gpus:g} GPU, and this machine has {self.gpus}"
+        largest = max((math.ceil(model.gpus) for model in settings.served.values()), default=0)
         first = {name: model.gpus * model.replicas.min for name, model in settings.served.items()}
         together = round(sum(first.values()), 6)
-        if fits and together > self.gpus:
+        if largest <= self.gpus < together:
             each = ", ".join(f"{name} {gpus:g}" for name, gpus in first.items() if gpus)
             need = f"the first replicas need {together:g} GPUs together ({each})"
             yield "models", f"{need}, and this machine has {self.gpus}"

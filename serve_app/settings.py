@@ -16,6 +16,7 @@ from serve_app.environment import home_folder
 from serve_app.model_settings import AnyModel, ModelName, Positive, Replicas, Seconds, Strict, WrittenModel
 from serve_app.profiles import PROFILES, laid_over
 from serve_app.tasks import KINDS, Kind
+from serve_app.telemetry import TelemetrySettings
 
 Profile = Literal["auto", "demo", "gpu"]
 HOST = re.compile(r"\*|[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
@@ -163,15 +164,6 @@ class LedgerSettings(Strict):
     """keep prompts in the rows"""
     flush_rows: Positive = 500
     flush_s: Seconds = 30.0
-
-
-class TelemetrySettings(Strict):
-    """Logs and traces of this application; Serve's own log is `logging_config` of the file."""
-
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["text", "json"] = "text"
-    otlp_endpoint: str | None = None
-    """http://host:4318 turns OpenTelemetry spans on"""
 
 
 class IngressSettings(Strict):

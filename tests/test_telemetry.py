@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from serve_app import telemetry
 from serve_app.errors import InvalidRequest, Unavailable
-from serve_app.telemetry import logs, tracing
+from serve_app.telemetry import TelemetrySettings, logs, tracing
 from serve_app.telemetry.metrics import METRICS
 from serve_app.telemetry.tracing import make_traceparent, trace_id_of
 
@@ -105,7 +105,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_json_lines_carry_request_and_trace_and_no_prompt(
     ours: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    telemetry.setup("ingress", log_format="json")
+    telemetry.setup("ingress", TelemetrySettings(log_format="json"))
     request = logs.request_id.set("req_1")
     trace = logs.current_traceparent.set(HEADER)
     try:
@@ -121,7 +121,7 @@ def test_json_lines_carry_request_and_trace_and_no_prompt(
 
 
 def test_exceptions_stay_on_one_line(ours: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
-    telemetry.setup("ingress", log_format="json")
+    telemetry.setup("ingress", TelemetrySettings(log_format="json"))
     try:
         raise ValueError("broken")
     except ValueError:
@@ -133,7 +133,7 @@ def test_exceptions_stay_on_one_line(ours: logging.Logger, capsys: pytest.Captur
 def test_an_engine_that_sets_up_the_root_logger_repeats_no_line_of_ours(
     ours: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    telemetry.setup("image")
+    telemetry.setup("image", TelemetrySettings())
     root, theirs = logging.getLogger(), logging.StreamHandler()
     root.addHandler(theirs)
     try:
@@ -150,8 +150,8 @@ def test_an_engine_that_sets_up_the_root_logger_repeats_no_line_of_ours(
 def test_what_serve_logs_of_a_refusal_is_one_line(
     error: Exception, shortened: bool, ours: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    telemetry.setup("text")
-    telemetry.setup("text")
+    telemetry.setup("text", TelemetrySettings())
+    telemetry.setup("text", TelemetrySettings())
     serves, handler = logging.getLogger("ray.serve"), logging.StreamHandler()
     serves.addHandler(handler)
     try:
@@ -167,8 +167,8 @@ def test_what_serve_logs_of_a_refusal_is_one_line(
 
 
 def test_setup_twice_writes_each_line_once(ours: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
-    telemetry.setup("ingress")
-    telemetry.setup("ingress", log_level="WARNING")
+    telemetry.setup("ingress", TelemetrySettings())
+    telemetry.setup("ingress", TelemetrySettings(log_level="WARNING"))
     ours.info("not this")
     ours.warning("this")
     [line] = lines(capsys)
@@ -181,7 +181,7 @@ from serve_app import telemetry
 from serve_app.telemetry import tracing
 from serve_app.tasks import Timing
 
-telemetry.setup("image", otlp_endpoint=sys.argv[1])
+telemetry.setup("image", telemetry.TelemetrySettings(otlp_endpoint=sys.argv[1]))
 with tracing.span("http", sys.argv[2], method="POST") as below:
     timing = Timing(queue_s=1.0, engine_s=2.0, encode_s=0.5, storage_s=0.25)
     tracing.trace_generation("image", below, timing, time.time() - 3.75, model="m", steps=8)

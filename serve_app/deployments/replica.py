@@ -49,7 +49,7 @@ class ModelDeployment(Generic[E]):
         """`name` is by default the kind's."""
         self._settings = settings
         self._name = name or self.kind
-        telemetry.setup(self._name, **settings.telemetry.model_dump())
+        telemetry.setup(self._name, settings.telemetry)
         self._store = open_store(settings)  # before the engine, which may take minutes: a wrong store fails at once
         self._ledger = Ledger(self._store, settings.ledger)
         keep_compiled(Path(settings.home))

@@ -91,7 +91,7 @@ class Sweeper:
     """The Serve class; `videos` holds the handles of the video models by model id."""
 
     def __init__(self, settings: Settings, videos: Mapping[str, Handle]) -> None:
-        telemetry.setup("sweeper", **settings.telemetry.model_dump())
+        telemetry.setup("sweeper", settings.telemetry)
         runs = {id: ModelHandle(handle).run for id, handle in videos.items()}
         self.sweep = Sweep(JobStore(open_store(settings), settings), runs, settings)
         self._tasks = [asyncio.ensure_future(loop) for loop in (self.sweep.lease.keep(), self.sweep.run())]

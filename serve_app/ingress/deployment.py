@@ -22,7 +22,7 @@ class Ingress:
 
     def __init__(self, settings: Settings, handles: Mapping[str, Handle], sweeper: Handle) -> None:
         del sweeper
-        telemetry.setup("ingress", **settings.telemetry.model_dump())
+        telemetry.setup("ingress", settings.telemetry)
         store = open_store(settings)
         self._probed = False
         models = [ServedModel.of(name, model, ModelHandle(handles[name])) for name, model in settings.served.items()]

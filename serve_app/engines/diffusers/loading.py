@@ -1,4 +1,4 @@
-"""What loading a model has in common for the three kinds: where it lies, what it is, on which device and dtype."""
+"""What loading a model has in common for the three kinds: where it lies, on which device and in which dtype."""
 
 import os
 from typing import Any
@@ -10,7 +10,6 @@ from packaging.version import Version
 from torch import nn
 
 from serve_app.engines.diffusers.arguments import local_folder, parse_engine_args
-from serve_app.engines.diffusers.convolutions import use_onednn
 from serve_app.model_settings import ModelSettings
 
 MAX_THREADS = 8
@@ -52,17 +51,6 @@ class Source:
             return self._threads
         parameters = sum(parameter.numel() for module in modules for parameter in module.parameters())
         return 1 if parameters < SMALL_MODEL else min(len(os.sched_getaffinity(0)), MAX_THREADS)
-
-
-def load_pipeline(cls: Any, source: Source, **parts: Any) -> Any:
-    """The pipeline of class `cls`, with some parts given, on its device; ValueError where the checkpoint is broken."""
-    try:
-        pipeline = cls.from_pretrained(source.model, **source.hub_arguments, **source.dtype_argument, **parts)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"'{source.model}' could not be loaded as {cls.__name__}: {error}") from error
-    if source.device.type == "cpu":
-        use_onednn(pipeline.vae)
-    return pipeline.to(source.device)
 
 
 def quiet() -> None:

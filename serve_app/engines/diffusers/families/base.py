@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from serve_app.engines import pictures
-from serve_app.engines.diffusers import loading
+from serve_app.engines.diffusers.convolutions import use_onednn
 from serve_app.engines.diffusers.loading import Source
 from serve_app.errors import InvalidRequest
 from serve_app.media.images import Pixels
@@ -74,7 +74,7 @@ class DiffusionFamily(Family):
     def __init__(self, source: Source, class_name: str) -> None:
         self.source = source
         parts = self.load_parts(source)
-        self.pipeline: Any = loading.load_pipeline(getattr(diffusers, class_name), source, **dict.fromkeys(parts))
+        self.pipeline: Any = _load_pipeline(getattr(diffusers, class_name), source, **dict.fromkeys(parts))
         self.pipeline.register_modules(**parts)
         self.pipeline.set_progress_bar_config(disable=True)
 
@@ -326,6 +326,17 @@ class VideoFamily(DiffusionFamily):
         """Sets for one call what the pipeline keeps as configuration."""
         del call, task
         yield
+
+
+def _load_pipeline(cls: Any, source: Source, **parts: Any) -> Any:
+    """The pipeline of class `cls`, with some parts given, on its device; ValueError where the checkpoint is broken."""
+    try:
+        pipeline = cls.from_pretrained(source.model, **source.hub_arguments, **source.dtype_argument, **parts)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{source.model}' could not be loaded as {cls.__name__}: {error}") from error
+    if source.device.type == "cpu":
+        use_onednn(pipeline.vae)
+    return pipeline.to(source.device)
 
 
 def decode_scaled(vae: Any, latents: torch.Tensor) -> torch.Tensor:
