@@ -68,7 +68,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """All problems, in the order of the file's sections, and one line on what the file would serve."""
+    """All problems, in the order of the file's sections, and one line on what the file would serve if it is right."""
 
     problems: tuple[Problem, ...]
     summary: str = ""
@@ -82,11 +82,6 @@ class Report:
         for problem in self.problems:
             print(problem, file=sys.stderr)
         return self.ok
-
-    @property
-    def can_start(self) -> bool:
-        """Whether this machine has what the file asks for; known where it was checked for `here`."""
-        return self.ok and not any(problem.level == "missing" for problem in self.problems)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,8 +128,7 @@ def check_config(config: object, written: str = "", *, here: bool = False) -> Re
         found, summary = _check_application(application, ("applications", i), http, this)
         problems += found
         summaries.append(summary)
-    report = Report(tuple(dict.fromkeys(problems)), "; ".join(summaries))
-    return report if report.ok else Report(report.problems)
+    return Report(tuple(dict.fromkeys(problems)), "; ".join(summaries))
 
 
 # --- keys and values ------------------------------------------------------------------------------------------------

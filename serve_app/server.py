@@ -173,12 +173,11 @@ def _taken(config: dict[str, Any], holding: ExitStack) -> str | None:
 
 
 def _catch_signals() -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stop(signal.Signals(number).name)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    raise Stop(signal.Signals(number).name)
+        signal.signal(number, stop)
 
 
 def _deploy(config: dict[str, Any]) -> None:

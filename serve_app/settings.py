@@ -285,12 +285,12 @@ def _with_profile(written: dict[str, Any], by_kind: dict[str, Any]) -> dict[str,
     for name, model in ({kind: {} for kind in KINDS} | written).items():
         if model is not None:
             below = by_kind[model.get("kind", name)]
-            own_model = {} if name in KINDS else {"model": ""}
-            if (below | own_model | model)["model"] != below["model"]:
+            named = model.get("model", below["model"] if name in KINDS else "")
+            if named != below["model"]:
                 below = _for_any_model(below)
             if model.get("engine", below["engine"]) != below["engine"]:  # another engine knows other presets
                 below = {key: value for key, value in below.items() if key != "quality"}
-            models[name] = laid_over(below | own_model, model)
+            models[name] = laid_over(below, model) | {"model": named}
             if presets := below.get("quality", {}) | model.get("quality", {}):  # each of them is taken whole
                 models[name]["quality"] = presets
     return models

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     report = check_config(config, written, here=starts_ray() and not args.print)
     if not report.tell():
         return 1
-    if not report.can_start:
+    if any(problem.level == "missing" for problem in report.problems):
         print("diffusion-serve up: this machine lacks what the warnings name; nothing was started", file=sys.stderr)
         return 1
     if args.print or config != yaml.safe_load(written):

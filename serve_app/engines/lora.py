@@ -6,9 +6,6 @@ from pathlib import Path
 from serve_app.errors import UnsupportedParameter
 from serve_app.tasks import Adapter
 
-HUB_PARTS = 3
-"""owner/repository/file, where the file may lie in folders."""
-
 
 def fetch_file(path: str) -> Path:
     """The file on this machine, fetched from the hub where `path` names one there; ValueError unless it is a LoRA."""
@@ -47,6 +44,6 @@ def find_local_file(path: str) -> Path | None:
     local = Path(path).expanduser()
     if local.is_file():
         return local
-    if path.startswith(("/", ".", "~")) or path.count("/") < HUB_PARTS - 1:
+    if path.startswith(("/", ".", "~")) or path.count("/") < 2:  # owner/repository/file, which may lie in folders
         raise ValueError(f"the file '{path}' does not exist")
     return None

@@ -11,14 +11,11 @@ _LONGEST_VALUE = 4000
 
 def cleaned(facts: dict[str, str]) -> dict[str, str]:
     """`facts` sorted by name, without what file formats cannot hold: NUL, lone surrogates, very long values."""
-    return {name: _writable(facts[name]) for name in sorted(facts)}
+    texts = {name: facts[name].replace("\0", "").encode(errors="replace").decode() for name in sorted(facts)}
+    longest = _LONGEST_VALUE
+    return {name: text if len(text) <= longest else text[: longest - 1] + "…" for name, text in texts.items()}
 
 
 def as_json(facts: dict[str, str]) -> str:
     """`facts` as one line for formats that hold a single comment."""
     return json.dumps(cleaned(facts), ensure_ascii=False, separators=(",", ":"))
-
-
-def _writable(value: str) -> str:
-    text = value.replace("\0", "").encode(errors="replace").decode()
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
