@@ -1,7 +1,5 @@
 """Reads the objects of jobs, and writes those of an ingress. Knows no HTTP, no replica and no engine."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,7 +1,5 @@
 """What every object store promises: keys, the Protocol, and content types. Knows no file system and no S3."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import secrets
@@ -42,7 +40,7 @@ _CONTENT_TYPES = {
 }
 
 
-def timed(operation: Callable[P, Awaitable[T]]) -> Callable[P, CoroutineType[Any, Any, T]]:
+def timed(operation: Callable[P, Awaitable[T]]) -> "Callable[P, CoroutineType[Any, Any, T]]":
     """Decorates a store's operation so that telemetry times it under its name, and notes whether it failed.
 
     That there is no such object, or one already, is an answer.
@@ -134,7 +132,7 @@ class ObjectStore(Protocol):
         """Everything of ours below the folder `prefix`, sorted by key."""
         ...
 
-    async def list_names(self, prefix: str) -> list[str]:
+    async def list_names(self, prefix: str) -> "list[str]":
         """The names of files and folders of ours directly in the folder `prefix`, sorted."""
         ...
 

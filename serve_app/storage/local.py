@@ -3,8 +3,6 @@
 Below the root an object lies under its key; `.tmp/` holds files being written, `.secret` what signs URLs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import logging
@@ -99,7 +97,7 @@ class LocalStore:
         folder = folder_of(prefix)
         return await _FILES.run(lambda: sorted(self._walk(folder), key=lambda info: info.key))
 
-    async def list_names(self, prefix: str) -> list[str]:
+    async def list_names(self, prefix: str) -> "list[str]":
         with _reading(prefix):
             return sorted(entry.name for entry in await _FILES.run(self._entries, folder_of(prefix)))
 
@@ -154,7 +152,7 @@ class LocalStore:
                 with contextlib.suppress(FileNotFoundError):
                     yield _info(key, entry.stat())
 
-    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+    def _entries(self, folder: str) -> "list[os.DirEntry[str]]":
         try:
             with os.scandir(self.root / folder) as entries:
                 return [entry for entry in entries if is_key(entry.name)]

@@ -3,8 +3,6 @@
 botocore's calls block, and hash and copy large bodies: they run in threads, never on the server's event loop.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import secrets
@@ -146,7 +144,7 @@ class S3Store:
             if is_key(key)
         ]
 
-    async def list_names(self, prefix: str) -> list[str]:
+    async def list_names(self, prefix: str) -> "list[str]":
         folder = folder_of(prefix)
         listed = await self._listed(folder, Delimiter="/")
         paths = [item["Key"] for item in listed.get("Contents", [])]
