@@ -90,8 +90,6 @@ async def _ask(client: httpx.AsyncClient, node: Node) -> str | None:
 
 def _without_addresses(text: str, names: Mapping[str, str]) -> str:
     """`text` with each node's address in labels replaced by its id."""
-    if not names:
-        return text
     hosts = "|".join(re.escape(host) for host in names)
     return re.sub(rf'(?<==")({hosts})(?=[":])', lambda found: names[found[1]], text)
 

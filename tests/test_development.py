@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import serve_app
 from serve_app.engines.diffusers.families import families_of
 from serve_app.engines.diffusers.families.base import Family
-from serve_app.engines.families import FAMILIES, SINCE
+from serve_app.engines.families import FAMILIES
 
 PACKAGE = Path(serve_app.__file__).parent
 README = (PACKAGE / "README.md").read_text()
@@ -36,5 +37,7 @@ def test_the_table_of_families_is_the_code_s() -> None:
     families = {family.name: family.since for family in families_of(Family)}
     native = {family.name for family in FAMILIES}
     assert native <= set(families)
-    expected = [(name, since, SINCE if name in native else "no") for name, since in families.items()]
+    extras = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    [sglang] = re.findall(r"^sglang\S+>=(\S+)$", extras["sglang"][0])
+    expected = [(name, since, sglang if name in native else "no") for name, since in families.items()]
     assert rows_under("Families") == expected

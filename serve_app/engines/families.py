@@ -16,8 +16,6 @@ from serve_app.model_settings import ModelSettings, TextSettings
 
 LOW_CONFIDENCE, JOINT_THRESHOLD, GEMMA4_RENOISE = "LowConfidence", "JointThreshold", "Gemma4Renoise"
 """Algorithms of text models, by SGLang's names."""
-SINCE = "0.5.23"
-"""The first SGLang that its engine works with: it cancels and counts steps by its ways."""
 INDEX, CONFIG = "model_index.json", "config.json"
 
 

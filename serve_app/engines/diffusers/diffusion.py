@@ -83,12 +83,11 @@ class DiffusersImageEngine(DiffusersDiffusion[ImageFamily]):
         seeds = [task.seed + index for index in range(task.n)]
         # one at a time: a picture must not depend on how many are drawn beside it
         pixels = [drawing.draw(index, seed) for index, seed in enumerate(seeds)]
-        assert task.guidance_scale is not None, "guidance is filled"
         return ImageOutput(
             pixels=pixels,
             seeds=seeds,
             num_inference_steps=task.num_inference_steps or 0,
-            guidance_scale=task.guidance_scale,
+            guidance_scale=task.guidance_scale or 0.0,
             step_caching=drawing.step_caching,
             prompt_tokens=self._prompts.count(task.prompt),
         )
@@ -133,12 +132,11 @@ class DiffusersVideoEngine(DiffusersDiffusion[VideoFamily]):
 
         with family.configured(call, task):
             frames: NDArray[np.floating] = _run(call, task.seed, task.step_caching, report).frames
-        assert task.guidance_scale is not None, "guidance is filled"
         pixels = pictures.to_pixels(frames[0][: task.num_frames, : task.height, : task.width])
         return VideoOutput(
             frames=np.ascontiguousarray(pixels),
             num_inference_steps=call.steps,
-            guidance_scale=task.guidance_scale,
+            guidance_scale=task.guidance_scale or 0.0,
         )
 
 
