@@ -35,23 +35,22 @@ _LEFT_OUT = frozenset(
 
 @dataclass(slots=True)
 class Turn:
-    """One use of the engine, which has worked in it for `engine_s` so far. `taken_at` is by the wall clock."""
+    """One use of the engine, which worked in it for `engine_s`. `taken_at` is by the wall clock."""
 
     taken_at: float
     _model: ModelSettings
     _free: Callable[[], None] | None
     _note_death: Callable[[EngineDied], None]
-    _began: float | None = None
     engine_s: float = 0.0
 
     @asynccontextmanager
     async def work(self) -> AsyncGenerator[None]:
-        """In the block the engine works. TimedOut stops it at the time limit, which counts from the first such block.
+        """In the block the engine works. TimedOut stops it at the time limit.
 
         Do not hold it across a `yield` of a generator: the timeout would hit its reader.
         """
         clock, limit_s = asyncio.get_running_loop().time, self._model.time_limit_s
-        began = self._began = clock() if self._began is None else self._began
+        began = clock()
         timeout = asyncio.timeout_at(began + limit_s)
         try:
             async with timeout:

@@ -101,12 +101,11 @@ async def test_the_next_turn_begins_when_the_one_before_ends() -> None:
 async def test_a_turn_tells_its_time_and_its_gpus() -> None:
     async with Slot(Mortal(), VideoSettings(gpus=2)).turn() as turn:
         assert turn.timing(turn.taken_at - 3).engine_s == 0
-        for _ in range(2):
-            async with turn.work():
-                await asyncio.sleep(0.01)
+        async with turn.work():
+            await asyncio.sleep(0.01)
         timing = turn.timing(turn.taken_at - 3)
         assert (timing.queue_s, timing.gpu_s) == (pytest.approx(3), 2 * timing.engine_s)
-        assert timing.engine_s > 0.01
+        assert timing.engine_s >= 0.01
         # a caller's clock that is ahead of ours
         assert turn.timing(turn.taken_at + 3).queue_s == 0
 

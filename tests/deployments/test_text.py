@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -68,6 +69,16 @@ async def test_one_waits_for_the_other(text: TextDeployment) -> None:
     results = await asyncio.gather(*(text.generate(make_task(submitted_at=now)) for _ in range(3)))
     queues = sorted(result.end.timing.queue_s for result in results)
     assert queues[0] < queues[1] < queues[2]
+
+
+async def test_a_slow_reader_holds_up_nobody_and_pays_for_the_engine_alone(text: TextDeployment) -> None:
+    began = time.monotonic()
+    async with aclosing(text.stream(make_task(max_tokens=96))) as events:
+        await anext(events)
+        other = await text.generate(make_task())  # waits until the engine has ended the first
+        *_, end = [event async for event in events]
+    assert isinstance(end, TextEnd)
+    assert end.timing.engine_s + other.end.timing.engine_s < time.monotonic() - began
 
 
 async def test_a_reader_that_leaves_frees_the_engine(text: TextDeployment, configure: Configure) -> None:
