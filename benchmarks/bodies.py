@@ -258,7 +258,7 @@ def serve(port: int, folder: str) -> None:
 
     from serve_app.ingress.asgi import create_http_app
     from serve_app.ingress.services import ServedModel, Services
-    from serve_app.jobs import JobStore
+    from serve_app.jobs.store import JobStore
     from serve_app.settings import Settings, resolve
     from serve_app.storage import open_store
     from serve_app.tasks import ImageResult, ImageTask, Kind, ModelCard, TextEnd, TextResult, TextTask

@@ -26,7 +26,9 @@ import yaml
 
 from serve_app.errors import StorageFailed
 from serve_app.settings import LedgerSettings, Settings, resolve
-from serve_app.storage import ObjectStore, gather, is_made_here, open_store
+from serve_app.storage import open_store
+from serve_app.storage.base import ObjectStore, gather
+from serve_app.storage.names import is_made_here
 from serve_app.tasks import Kind
 
 logger = logging.getLogger(__name__)

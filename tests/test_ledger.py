@@ -18,7 +18,8 @@ from serve_app import ledger
 from serve_app.errors import StorageFailed
 from serve_app.ledger import KEPT_BATCHES, Ledger, Row, usage
 from serve_app.settings import LedgerSettings, Settings
-from serve_app.storage import LocalStore, open_store
+from serve_app.storage import open_store
+from serve_app.storage.local import LocalStore
 from tests.s3_server import S3Server
 
 NOON = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC).timestamp()

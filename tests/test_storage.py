@@ -18,8 +18,11 @@ import pytest
 from serve_app.environment import s3_access
 from serve_app.errors import AlreadyExists, Forbidden, ObjectNotFound, StorageFailed
 from serve_app.settings import Settings
-from serve_app.storage import LocalStore, ObjectStore, URLSigner, check_key, open_store
+from serve_app.storage import open_store
+from serve_app.storage.base import ObjectStore, check_key
+from serve_app.storage.local import LocalStore
 from serve_app.storage.s3 import S3Store
+from serve_app.storage.signer import URLSigner
 from tests.s3_server import S3Server, free_port
 
 BIG = 17_000_000
@@ -315,7 +318,7 @@ def test_kill_in_the_middle_of_puts_leaves_no_half_object(tmp_path: Path) -> Non
     program = (
         "import asyncio, sys, itertools\n"
         "from pathlib import Path\n"
-        "from serve_app.storage import LocalStore\n"
+        "from serve_app.storage.local import LocalStore\n"
         "async def main():\n"
         "    store = LocalStore(Path(sys.argv[1]))\n"
         "    print('ready', flush=True)\n"

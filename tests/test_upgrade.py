@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 
 from serve_app.deployments.sweeper import Sweep
 from serve_app.deployments.video import VideoDeployment
-from serve_app.jobs import JobStore
 from serve_app.jobs.records import request_key
+from serve_app.jobs.store import JobStore
 from serve_app.ledger import Ledger, Row, usage
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store

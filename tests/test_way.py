@@ -23,7 +23,7 @@ from serve_app.deployments.image import ImageDeployment
 from serve_app.handles import Handle, ModelHandle
 from serve_app.ingress.asgi import create_http_app
 from serve_app.ingress.services import ServedModel, Services
-from serve_app.jobs import JobStore
+from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
 

@@ -13,7 +13,7 @@ from serve_app.deployments.generation import Record, generation
 from serve_app.deployments.replica import ModelDeployment
 from serve_app.engines.base import ImageEngine, ImageOutput, OnStep, Step
 from serve_app.media.images import Pixels, check_encoders, encode_image
-from serve_app.storage import check_store
+from serve_app.storage.base import check_store
 from serve_app.tasks import GeneratedImage, ImageEvent, ImagePreview, ImageResult, ImageTask
 from serve_app.waiting import follow
 

@@ -13,7 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from serve_app import telemetry
 from serve_app.errors import ServeError
 from serve_app.handles import Handle, ModelHandle
-from serve_app.jobs import Job, JobStore, Lease, Survey
+from serve_app.jobs.lease import Lease
+from serve_app.jobs.records import Job
+from serve_app.jobs.store import JobStore
+from serve_app.jobs.survey import Survey
 from serve_app.settings import Settings
 from serve_app.storage import open_store
 from serve_app.telemetry import metrics

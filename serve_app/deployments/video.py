@@ -16,12 +16,13 @@ from serve_app.deployments.replica import ModelDeployment, application_ends
 from serve_app.deployments.watch import Watch
 from serve_app.engines.base import OnStep, VideoEngine, VideoOutput
 from serve_app.errors import InvalidRequest, ObjectNotFound, ServeError, Unavailable
-from serve_app.jobs import Attempt, JobStore, result_keys
-from serve_app.jobs.attempt import patiently, start
+from serve_app.jobs.attempt import Attempt, patiently, start
+from serve_app.jobs.records import result_keys
+from serve_app.jobs.store import JobStore
 from serve_app.media.images import check_encoders
 from serve_app.media.videos import check_encoder, encode_video, remux, spritesheet, thumbnail
 from serve_app.settings import Settings
-from serve_app.storage import check_store
+from serve_app.storage.base import check_store
 from serve_app.tasks import VideoResult, VideoTask
 from serve_app.telemetry import metrics
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from serve_app.engines.base import Step
 from serve_app.errors import Cancelled, ServeError, StorageFailed, Unavailable
-from serve_app.jobs import Attempt
+from serve_app.jobs.attempt import Attempt
 from serve_app.settings import JobSettings
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,10 @@ from serve_app.handles import Handle, ModelHandle
 from serve_app.ingress.asgi import create_http_app
 from serve_app.ingress.readiness import ServeReadiness
 from serve_app.ingress.services import ServedModel, Services
-from serve_app.jobs import JobStore
+from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings
-from serve_app.storage import check_store, open_store
+from serve_app.storage import open_store
+from serve_app.storage.base import check_store
 from serve_app.telemetry import metrics
 
 

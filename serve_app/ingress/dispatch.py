@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 
 from serve_app.errors import JobNotFound, ServeError, StorageFailed, Unavailable
 from serve_app.ingress.services import ServedVideo
-from serve_app.jobs import Job, JobStore, Lease
+from serve_app.jobs.lease import Lease
+from serve_app.jobs.records import Job
+from serve_app.jobs.store import JobStore
 from serve_app.retry import retry
 from serve_app.settings import JobSettings
-from serve_app.storage import ObjectStore
+from serve_app.storage.base import ObjectStore
 from serve_app.tasks import VideoTask
 from serve_app.work import work_of
 

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from serve_app.errors import InvalidRequest
 from serve_app.ingress.errors import error_body
-from serve_app.storage import ObjectInfo, ObjectStore
+from serve_app.storage.base import ObjectInfo, ObjectStore
 
 CACHE = "private, max-age=3600, immutable"
 """The object of a key never changes, but may be deleted."""

@@ -22,10 +22,12 @@ from starlette.requests import Request
 
 from serve_app.errors import InvalidRequest, JobNotFound, ObjectNotFound, StorageFailed
 from serve_app.ingress.body import off_loop
-from serve_app.jobs import Claim, Claims, Job, JobStore
+from serve_app.jobs.claims import Claim, Claims
+from serve_app.jobs.records import Job
+from serve_app.jobs.store import JobStore
 from serve_app.protocol.common import Wire
 from serve_app.settings import JobSettings
-from serve_app.storage import ObjectStore
+from serve_app.storage.base import ObjectStore
 
 T = TypeVar("T")
 Maker = Callable[[], Awaitable[T]]

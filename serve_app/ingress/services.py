@@ -13,11 +13,11 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from serve_app.errors import InvalidRequest, ModelNotFound
 from serve_app.ingress.idempotency import Idempotency
 from serve_app.ingress.quotas import Gate
-from serve_app.jobs import JobStore
+from serve_app.jobs.store import JobStore
 from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.protocol.errors import SHOWN_CHARS
 from serve_app.settings import Settings
-from serve_app.storage import ObjectStore
+from serve_app.storage.base import ObjectStore
 from serve_app.tasks import PUBLIC_CALLER, ImageResult, Kind, ModelCard, TextEnd
 from serve_app.waiting import follow
 from serve_app.work import Load, work_of

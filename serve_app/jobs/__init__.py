@@ -12,26 +12,3 @@ Beside those, for a moment, `clock/<id>/now`, by which a reader learns the store
 its own: `attempt.py` the replica that runs a job, `survey.py` the sweeper, `lease.py` whoever dispatches jobs,
 `claims.py` the idempotency of requests.
 """
-
-from serve_app.jobs.attempt import Attempt
-from serve_app.jobs.claims import Claim, Claims
-from serve_app.jobs.lease import Lease
-from serve_app.jobs.records import Job, JobError, Status, input_keys, new_job_id, result_keys
-from serve_app.jobs.store import JobStore, Page
-from serve_app.jobs.survey import Survey
-
-__all__ = [
-    "Attempt",
-    "Claim",
-    "Claims",
-    "Job",
-    "JobError",
-    "JobStore",
-    "Lease",
-    "Page",
-    "Status",
-    "Survey",
-    "input_keys",
-    "new_job_id",
-    "result_keys",
-]

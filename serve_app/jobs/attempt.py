@@ -12,7 +12,7 @@ from serve_app.errors import Cancelled, EngineDied, ServeError, StorageFailed, U
 from serve_app.jobs.records import AttemptRecord, JobError, dumps, folder_of, is_runnable, request_key, result_keys
 from serve_app.jobs.store import JobStore
 from serve_app.retry import retry
-from serve_app.storage import ObjectStore
+from serve_app.storage.base import ObjectStore
 from serve_app.tasks import VideoResult, VideoTask
 
 logger = logging.getLogger(__name__)

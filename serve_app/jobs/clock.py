@@ -10,7 +10,7 @@ import secrets
 import time
 
 from serve_app.errors import StorageFailed
-from serve_app.storage import ObjectStore
+from serve_app.storage.base import ObjectStore
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import orjson
 
 from serve_app.errors import ObjectNotFound, StorageFailed
 from serve_app.settings import JobSettings
-from serve_app.storage import ObjectStore
+from serve_app.storage.base import ObjectStore
 
 logger = logging.getLogger(__name__)
 

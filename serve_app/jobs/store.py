@@ -14,7 +14,8 @@ from serve_app.jobs import records
 from serve_app.jobs.clock import StoreClock
 from serve_app.jobs.records import AttemptRecord, Job, Objects, Request, cancel_key, folder_of, request_key
 from serve_app.settings import Settings
-from serve_app.storage import ObjectStore, gather, is_made_here
+from serve_app.storage.base import ObjectStore, gather
+from serve_app.storage.names import is_made_here
 from serve_app.tasks import VideoTask
 
 logger = logging.getLogger(__name__)

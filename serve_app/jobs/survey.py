@@ -19,7 +19,8 @@ from serve_app.jobs import records
 from serve_app.jobs.lease import read_lease
 from serve_app.jobs.records import Job
 from serve_app.jobs.store import JobStore
-from serve_app.storage import ObjectStore, gather, is_made_here
+from serve_app.storage.base import ObjectStore, gather
+from serve_app.storage.names import is_made_here
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Unpack
 
 from serve_app.errors import GenerationFailed, InvalidRequest, ServeError
-from serve_app.jobs import Job, JobError, Page, Status
+from serve_app.jobs.records import Job, JobError, Status
+from serve_app.jobs.store import Page
 from serve_app.model_settings import VideoLimits, VideoSettings
 from serve_app.protocol.common import (
     AUTO,

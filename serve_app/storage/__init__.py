@@ -5,22 +5,9 @@ from urllib.parse import unquote, urlsplit
 
 from serve_app.environment import s3_access, secret
 from serve_app.settings import Settings
-from serve_app.storage.base import ObjectInfo, ObjectStore, check_key, check_store, gather
+from serve_app.storage.base import ObjectStore
 from serve_app.storage.local import LocalStore
-from serve_app.storage.names import is_made_here
 from serve_app.storage.signer import URLSigner
-
-__all__ = [
-    "LocalStore",
-    "ObjectInfo",
-    "ObjectStore",
-    "URLSigner",
-    "check_key",
-    "check_store",
-    "gather",
-    "is_made_here",
-    "open_store",
-]
 
 
 def open_store(settings: Settings) -> ObjectStore:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve_app.deployments.sweeper import Sweep
-from serve_app.jobs import JobStore
+from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
 from tests.jobs.conftest import JOBS

@@ -14,7 +14,8 @@ from PIL import Image
 
 from serve_app.deployments.image import ImageDeployment
 from serve_app.errors import TimedOut, UnsupportedParameter
-from serve_app.storage import ObjectStore, open_store
+from serve_app.storage import open_store
+from serve_app.storage.base import ObjectStore
 from serve_app.tasks import Adapter, ImagePreview, ImageResult, ImageTask, StepCaching
 from tests.deployments.conftest import Configure, ledger_rows
 

@@ -13,8 +13,9 @@ from serve_app.deployments.sweeper import Sweep
 from serve_app.deployments.watch import Watch
 from serve_app.ingress.dispatch import Dispatcher
 from serve_app.ingress.services import ServedModel
-from serve_app.jobs import Job, JobStore
 from serve_app.jobs.attempt import start
+from serve_app.jobs.records import Job
+from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
 from tests.deployments.conftest import sweeping

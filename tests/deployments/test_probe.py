@@ -10,7 +10,8 @@ from serve_app.deployments.image import ImageDeployment
 from serve_app.deployments.video import VideoDeployment
 from serve_app.errors import GenerationFailed, StorageFailed
 from serve_app.settings import Settings
-from serve_app.storage import check_store, open_store
+from serve_app.storage import open_store
+from serve_app.storage.base import check_store
 from tests.deployments.conftest import Configure
 from tests.s3_server import S3Server
 

@@ -9,10 +9,12 @@ import pytest
 
 from serve_app.deployments.sweeper import DISPATCHED_AT_ONCE, Sweep
 from serve_app.errors import JobNotFound, QueueFull
-from serve_app.jobs import Job, JobStore
 from serve_app.jobs.attempt import start
+from serve_app.jobs.records import Job
+from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings
-from serve_app.storage import LocalStore, open_store
+from serve_app.storage import open_store
+from serve_app.storage.local import LocalStore
 from tests.deployments.conftest import settled, sweeping
 from tests.jobs.conftest import JOBS, lease, make_result, make_task
 

@@ -13,10 +13,12 @@ from PIL import Image
 
 from serve_app.deployments.video import VideoDeployment
 from serve_app.errors import JobNotFound, Unavailable
-from serve_app.jobs import Job, JobStore
 from serve_app.jobs.attempt import start
+from serve_app.jobs.records import Job
+from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings
-from serve_app.storage import ObjectStore, open_store
+from serve_app.storage import open_store
+from serve_app.storage.base import ObjectStore
 from tests.deployments.conftest import Configure, eventually, ledger_rows, open_jobs
 from tests.jobs.conftest import lease, make_task, orphans
 from tests.probing import probe

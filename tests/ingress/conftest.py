@@ -26,7 +26,7 @@ from serve_app.deployments.text import TextDeployment
 from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.asgi import create_http_app
 from serve_app.ingress.services import AnyServed, ServedModel, Services
-from serve_app.jobs import JobStore
+from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
 

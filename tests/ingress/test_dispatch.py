@@ -11,10 +11,11 @@ import pytest
 
 from serve_app.ingress.dispatch import Dispatcher
 from serve_app.ingress.services import ServedModel
-from serve_app.jobs import JobStore
 from serve_app.jobs.attempt import start
+from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
-from serve_app.storage import LocalStore, open_store
+from serve_app.storage import open_store
+from serve_app.storage.local import LocalStore
 from serve_app.tasks import StoredObject
 from tests.jobs.conftest import VideoClient, make_result, make_task
 

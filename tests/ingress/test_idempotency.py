@@ -19,7 +19,7 @@ from serve_app.ingress.idempotency import RETRY_WINDOW_S, Idempotency, fingerpri
 from serve_app.ingress.services import PUBLIC, ModelClient, Services
 from serve_app.protocol.videos import RemixRequest
 from serve_app.settings import JobSettings
-from serve_app.storage import is_made_here
+from serve_app.storage.names import is_made_here
 from serve_app.tasks import ImageEvent, ImageResult, ImageTask, ModelCard, StoredObject
 from tests.ingress.conftest import Running, Serving, client_of, with_client
 from tests.ingress.test_videos import BODY, FORM, Held, ended, held, picture

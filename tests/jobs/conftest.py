@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 from serve_app.errors import JobNotFound
-from serve_app.jobs import Claim, Claims, JobStore, Lease, Survey, new_job_id
+from serve_app.jobs.claims import Claim, Claims
+from serve_app.jobs.lease import Lease
+from serve_app.jobs.records import new_job_id
+from serve_app.jobs.store import JobStore
+from serve_app.jobs.survey import Survey
 from serve_app.settings import JobSettings, Settings
-from serve_app.storage import ObjectStore, open_store
+from serve_app.storage import open_store
+from serve_app.storage.base import ObjectStore
 from serve_app.tasks import StoredObject, VideoResult, VideoTask
 from tests.s3_server import S3Server
 

@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 
 from serve_app.errors import Cancelled, EngineDied, GenerationFailed, JobNotFound, StorageFailed, Unavailable
-from serve_app.jobs import Attempt, Claim, Claims, JobStore, Survey, input_keys, new_job_id, result_keys
-from serve_app.jobs.attempt import MAX_MESSAGE_CHARS, start
-from serve_app.jobs.records import AttemptRecord, dumps
+from serve_app.jobs.attempt import MAX_MESSAGE_CHARS, Attempt, start
+from serve_app.jobs.claims import Claim, Claims
+from serve_app.jobs.records import AttemptRecord, dumps, input_keys, new_job_id, result_keys
+from serve_app.jobs.store import JobStore
+from serve_app.jobs.survey import Survey
 from serve_app.settings import Settings
-from serve_app.storage import LocalStore, ObjectInfo, ObjectStore, open_store
+from serve_app.storage import open_store
+from serve_app.storage.base import ObjectInfo, ObjectStore
+from serve_app.storage.local import LocalStore
 from serve_app.tasks import StoredObject
 from tests.jobs.conftest import claim_key, impatient, lease, make_result, make_task, orphans
 

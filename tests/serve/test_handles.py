@@ -23,7 +23,7 @@ from serve_app.handles import ModelHandle
 from serve_app.ingress.asgi import create_http_app
 from serve_app.ingress.readiness import ServeReadiness
 from serve_app.ingress.services import ServedModel, Services
-from serve_app.jobs import JobStore
+from serve_app.jobs.store import JobStore
 from serve_app.model_settings import TextSettings
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import ray
 
-from serve_app.jobs import JobStore
+from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
 from serve_app.telemetry.metrics import METRICS

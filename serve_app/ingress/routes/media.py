@@ -7,7 +7,8 @@ from serve_app.errors import ObjectNotFound
 from serve_app.ingress.endpoints import Endpoint
 from serve_app.ingress.files import file_answer
 from serve_app.ingress.services import PUBLIC, Services
-from serve_app.storage import LocalStore, check_key
+from serve_app.storage.base import check_key
+from serve_app.storage.local import LocalStore
 
 MEDIA = "media/"
 """Only keys below it can be fetched, not jobs, idempotency keys or the ledger."""

@@ -22,7 +22,7 @@ from serve_app.errors import ServeError
 from serve_app.ingress.endpoints import Endpoint
 from serve_app.ingress.openapi import document
 from serve_app.ingress.services import Services
-from serve_app.storage import ObjectStore
+from serve_app.storage.base import ObjectStore
 
 EXAMPLE_KEY = "media/page"
 """A key used only to learn the origin of the store's URLs. No object has it."""

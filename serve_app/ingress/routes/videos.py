@@ -22,7 +22,7 @@ from serve_app.ingress.endpoints import EVENTS, JSON, Endpoint
 from serve_app.ingress.events import EventStream, event
 from serve_app.ingress.files import file_answer
 from serve_app.ingress.services import Services
-from serve_app.jobs import Job, input_keys, new_job_id
+from serve_app.jobs.records import Job, input_keys, new_job_id
 from serve_app.model_settings import VideoSettings
 from serve_app.protocol import videos as wire
 from serve_app.protocol.reply_mode import ReplyMode, choose_reply_mode
