@@ -68,10 +68,9 @@ class Claims:
 
     async def _newest(self, owner: str, key: str) -> str | None:
         """The newest link of a key's chain, as far as noted."""
-        try:
+        with suppress(ObjectNotFound):
             return (await self._store.get(_name(owner, f"newest {key}"))).decode()
-        except ObjectNotFound:
-            return None
+        return None
 
     async def _note_newest(self, owner: str, key: str, link: str) -> None:
         try:

@@ -20,12 +20,11 @@ from serve_app.jobs.lease import read_lease
 from serve_app.jobs.records import Job
 from serve_app.jobs.store import JobStore
 from serve_app.storage.base import ObjectStore, gather
-from serve_app.storage.names import is_made_here
+from serve_app.storage.names import DAY, is_made_here
 
 logger = logging.getLogger(__name__)
 
 DAY_S = 86400.0
-_DAY = re.compile(r"[12]\d{3}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])", re.ASCII)
 PASSED_OVER = 16
 """How many unreadable jobs one sweep skips. With more, the store itself is failing."""
 
@@ -151,7 +150,7 @@ async def _days(store: ObjectStore, folder: str) -> list[str]:
     for year in await store.list_names(folder):
         for month in await store.list_names(f"{folder}/{year}"):
             days += [f"{year}/{month}/{day}" for day in await store.list_names(f"{folder}/{year}/{month}")]
-    return [day for day in days if _DAY.fullmatch(day)]
+    return [day for day in days if re.fullmatch(DAY, day)]
 
 
 async def _belongs_to_job(store: ObjectStore, owner: str, key: str) -> bool:

@@ -8,8 +8,8 @@ import re
 
 _OWNER = r"(?:public|[0-9a-f]{32})"
 _JOB = r"video_[0-9a-f]{32}"
-_DAY = r"[12]\d{3}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])"
-_MEDIA = rf"media/{_OWNER}/{_DAY}/(?:img_[0-9a-f]{{32}}-\d{{1,2}}\.(?:png|jpeg|webp)|{_JOB}-(?:0\.mp4|1\.webp|2\.jpeg))"
+DAY = r"[12]\d{3}/(?:0[1-9]|1[0-2])/(?:0[1-9]|[12]\d|3[01])"
+_MEDIA = rf"media/{_OWNER}/{DAY}/(?:img_[0-9a-f]{{32}}-\d{{1,2}}\.(?:png|jpeg|webp)|{_JOB}-(?:0\.mp4|1\.webp|2\.jpeg))"
 _JOB_RECORD = (
     rf"jobs/{_OWNER}/{_JOB}/"
     r"(?:request\.json|cancel\.json|input|last_frame|(?:dispatch/\d{13}|attempts/\d{4,})-[0-9a-f]{8}\.json)"
