@@ -257,7 +257,7 @@ def serve(port: int, folder: str) -> None:
     import uvicorn
 
     from serve_app.ingress.asgi import create_http_app
-    from serve_app.ingress.services import ServedModel, Services
+    from serve_app.ingress.services import AnyServed, Services
     from serve_app.jobs.store import JobStore
     from serve_app.settings import Settings, resolve
     from serve_app.storage import open_store
@@ -293,7 +293,7 @@ def serve(port: int, folder: str) -> None:
         settings=settings,
         store=store,
         jobs=JobStore(store, settings),
-        models={model.id: ServedModel.of(name, model, Instant(model.kind)) for name, model in settings.served.items()},
+        models={model.id: AnyServed(name, model, Instant(model.kind)) for name, model in settings.served.items()},
     )
     uvicorn.run(create_http_app(services), host="127.0.0.1", port=port, log_config=None, ws="none")
 

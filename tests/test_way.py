@@ -22,7 +22,7 @@ import serve_app
 from serve_app.deployments.image import ImageDeployment
 from serve_app.handles import Handle, ModelHandle
 from serve_app.ingress.asgi import create_http_app
-from serve_app.ingress.services import ServedModel, Services
+from serve_app.ingress.services import AnyServed, Services
 from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
@@ -118,7 +118,7 @@ async def image(tmp_path: Path, demo_home: Path) -> AsyncIterator[tuple[Settings
 def app_over(settings: Settings, image: ImageDeployment) -> Any:
     store = open_store(settings)
     client = ModelHandle(cast("Handle", InProcessHandle(image)))
-    served = ServedModel.of("image", settings.served["image"], client)
+    served = AnyServed("image", settings.served["image"], client)
     models = {served.id: served}
     jobs = JobStore(store, settings)
     return create_http_app(Services(settings=settings, store=store, jobs=jobs, models=models, started_at=time.time()))

@@ -10,7 +10,7 @@ from serve_app.autoscaling import report
 from serve_app.handles import Handle, ModelHandle
 from serve_app.ingress.asgi import create_http_app
 from serve_app.ingress.readiness import ServeReadiness
-from serve_app.ingress.services import ServedModel, Services
+from serve_app.ingress.services import AnyServed, Services
 from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings
 from serve_app.storage import open_store
@@ -26,7 +26,7 @@ class Ingress:
         telemetry.setup("ingress", settings.telemetry)
         store = open_store(settings)
         self._probed = False
-        models = [ServedModel.of(name, model, ModelHandle(handles[name])) for name, model in settings.served.items()]
+        models = [AnyServed(name, model, ModelHandle(handles[name])) for name, model in settings.served.items()]
         least = {name: model.replicas.min for name, model in settings.served.items()}
         self._services = Services(
             settings=settings,

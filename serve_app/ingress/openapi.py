@@ -142,9 +142,11 @@ def _narrow(schema: Json, model: type[BaseModel], kind: Kind, settings: Settings
 
     Bounds stand at a field's first alternative, where null is another.
     """
-    own = _widest(settings, kind)
+    own, default = _widest(settings, kind), settings.default_model(kind)
+    ids = [id for model in settings.served.values() if model.kind == kind for id in model.ids]
+    choice: Json = {"enum": ids} | ({"default": default.id} if default else {})
     for name, field in model.model_fields.items():
-        keywords = _choice(settings, kind) if name == "model" else _size(own) if name == "size" else {}
+        keywords = choice.copy() if name == "model" else _size(own) if name == "size" else {}
         for bound in (mark for mark in field.metadata if isinstance(mark, Bound)):
             keywords = _keywords(bound, own)
         written = schema["properties"][name]
@@ -174,13 +176,6 @@ def _widest(settings: Settings, kind: Kind) -> AnyModel:
         for name in type(default.limits).model_fields
     }
     return default.model_copy(update={"limits": default.limits.model_copy(update=limits)})
-
-
-def _choice(settings: Settings, kind: Kind) -> Json:
-    """The model ids of one kind, and the default among them."""
-    default = settings.default_model(kind)
-    ids = [id for model in settings.served.values() if model.kind == kind for id in model.ids]
-    return {"enum": ids} | ({"default": default.id} if default else {})
 
 
 def _size(model: AnyModel) -> Json:

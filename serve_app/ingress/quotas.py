@@ -22,8 +22,7 @@ class Quotas:
     """What each owner has used. `clock` gives seconds that never fall."""
 
     def __init__(self, access: AccessSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_minute = access.requests_per_minute
-        self._concurrency = access.concurrency
+        self._access = access
         self._clock = clock
         self._running = Counter[str]()
         self._started: defaultdict[str, deque[float]] = defaultdict(deque)
@@ -31,11 +30,11 @@ class Quotas:
     @contextmanager
     def admit(self, owner: str) -> Generator[None]:
         """Holds a place for one request. RateLimited says when there will be one."""
-        running = self._running[owner]
-        if self._concurrency is not None and running >= self._concurrency:
+        running, access = self._running[owner], self._access
+        if access.concurrency is not None and running >= access.concurrency:
             raise RateLimited(f"{running} requests of this key are under way, the limit.", retry_after_s=1.0)
-        if self._per_minute is not None:
-            self._check_rate(self._started[owner], self._per_minute)
+        if access.requests_per_minute is not None:
+            self._check_rate(self._started[owner], access.requests_per_minute)
         self._running[owner] += 1
         try:
             yield

@@ -58,19 +58,17 @@ T = TypeVar("T")
 S = TypeVar("S", TextSettings, ImageSettings, VideoSettings)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class ServedModel(Generic[S]):
-    """A model that callers can ask for. `name` is that of its deployment."""
+    """A model that callers can ask for, at first with no work under way. `name` is that of its deployment."""
 
     name: str
     settings: S
     client: ModelClient
-    load: Load
+    load: Load = field(init=False)
 
-    @classmethod
-    def of(cls, name: str, settings: S, client: ModelClient) -> "ServedModel[S]":
-        """The model of that name with no work under way."""
-        return cls(name=name, settings=settings, client=client, load=Load.of(settings))
+    def __post_init__(self) -> None:
+        self.load = Load.of(self.settings)
 
     @property
     def id(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 from serve_app.deployments.sweeper import Sweep
 from serve_app.deployments.watch import Watch
 from serve_app.ingress.dispatch import Dispatcher
-from serve_app.ingress.services import ServedModel
+from serve_app.ingress.services import AnyServed
 from serve_app.jobs.attempt import start
 from serve_app.jobs.records import Job
 from serve_app.jobs.store import JobStore
@@ -68,7 +68,7 @@ async def test_a_running_job_makes_half_a_listing_a_second_at_most(counted: S3Se
     settings = resolve(Settings.model_validate({"media": {"root": f"s3://{counted.bucket}/media"}}), "demo")
     replica = Replica(settings)
     store = open_store(settings)
-    model = ServedModel.of("video", settings.served["video"], replica)
+    model = AnyServed("video", settings.served["video"], replica)
     ingress = Dispatcher(store, JobStore(store, settings), {MODEL: model}, settings.jobs)
     async with sweeping(Sweep(JobStore(open_store(settings), settings), {}, settings)):
         made: list[Job] = [await ingress.create(model, make_task(), {}) for _ in range(JOBS)]

@@ -25,7 +25,7 @@ from serve_app.deployments.image import ImageDeployment
 from serve_app.deployments.text import TextDeployment
 from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.asgi import create_http_app
-from serve_app.ingress.services import AnyServed, ServedModel, Services
+from serve_app.ingress.services import AnyServed, Services
 from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
@@ -130,7 +130,7 @@ def configure(demo_home: Path, media_root: Path) -> Configure:
 def serve_all(settings: Settings, clients: Mapping[str, Any]) -> dict[str, AnyServed]:
     """The models of these settings over clients by model name; a name that has none gets that of its kind."""
     return {
-        model.id: ServedModel.of(name, model, clients.get(name) or clients[model.kind])
+        model.id: AnyServed(name, model, clients.get(name) or clients[model.kind])
         for name, model in settings.served.items()
     }
 

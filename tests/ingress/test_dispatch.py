@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from serve_app.ingress.dispatch import Dispatcher
-from serve_app.ingress.services import ServedModel
+from serve_app.ingress.services import AnyServed
 from serve_app.jobs.attempt import start
 from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
@@ -63,12 +62,12 @@ def replicas(jobs: JobStore) -> Replicas:
 
 
 @pytest.fixture
-def model(settings: Settings, replicas: Replicas) -> ServedModel[Any]:
-    return ServedModel.of("video", settings.served["video"], replicas)
+def model(settings: Settings, replicas: Replicas) -> AnyServed:
+    return AnyServed("video", settings.served["video"], replicas)
 
 
 @pytest.fixture
-async def ingress(settings: Settings, jobs: JobStore, model: ServedModel[Any]) -> AsyncIterator[Dispatcher]:
+async def ingress(settings: Settings, jobs: JobStore, model: AnyServed) -> AsyncIterator[Dispatcher]:
     dispatcher = Dispatcher(open_store(settings), jobs, {model.id: model}, settings.jobs)
     yield dispatcher
     await dispatcher.close()
@@ -81,7 +80,7 @@ async def until_calls(replicas: Replicas, number: int) -> None:
 
 
 async def test_a_job_whose_replica_fell_silent_is_done_by_another(
-    ingress: Dispatcher, replicas: Replicas, model: ServedModel[Any]
+    ingress: Dispatcher, replicas: Replicas, model: AnyServed
 ) -> None:
     replicas.free.set()
     job = await ingress.create(model, make_task(), {})
@@ -92,7 +91,7 @@ async def test_a_job_whose_replica_fell_silent_is_done_by_another(
 
 
 async def test_a_job_keeps_its_place_where_the_next_replica_is_busy(
-    ingress: Dispatcher, replicas: Replicas, model: ServedModel[Any]
+    ingress: Dispatcher, replicas: Replicas, model: AnyServed
 ) -> None:
     job = await ingress.create(model, make_task(), {})
     await until_calls(replicas, 2)
@@ -118,7 +117,7 @@ async def test_the_lease_is_kept_however_long_the_store_takes_over_the_first_job
     jobs = JobStore(store, settings)
     replicas = Replicas(jobs)
     replicas.free.set()
-    model = ServedModel.of("video", settings.served["video"], replicas)
+    model = AnyServed("video", settings.served["video"], replicas)
     ingress = Dispatcher(store, jobs, {model.id: model}, settings.jobs)
     job = await ingress.create(model, make_task(), {})
     assert (await ingress.wait(job, DEADLINE_S)).status == "completed"

@@ -82,7 +82,7 @@ class Front:
             settings=settings,
             store=store,
             jobs=JobStore(store, settings),
-            models={"m": ServedModel.of("text", model, ModelHandle(text))},
+            models={"m": ServedModel("text", model, ModelHandle(text))},
             readiness=ServeReadiness({"text": text}, {"text": 1}),
         )
 
