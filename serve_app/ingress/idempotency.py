@@ -31,6 +31,7 @@ from serve_app.storage.base import ObjectStore
 
 T = TypeVar("T")
 Maker = Callable[[], Awaitable[T]]
+Finder = Callable[[Claim], Awaitable[T | None]]
 logger = logging.getLogger("serve_app.ingress")
 
 HEADER = "Idempotency-Key"
@@ -117,14 +118,7 @@ class Idempotency:
         return Made(claim.job_id, claim.created_at, result)
 
     async def _once(
-        self,
-        request: Request,
-        asked: Wire,
-        key: str,
-        id: str,
-        make: Maker[T],
-        find: Callable[[Claim], Awaitable[T | None]],
-        patience_s: float,
+        self, request: Request, asked: Wire, key: str, id: str, make: Maker[T], find: Finder[T], patience_s: float
     ) -> tuple[Claim, T]:
         """Claims the key for what `make` makes, or waits for what `find` finds of the request that holds it.
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from serve_app.errors import InvalidRequest, ModelNotFound
 from serve_app.ingress.idempotency import Idempotency
@@ -129,8 +129,7 @@ WHAT_IT_MAKES: Mapping[Kind, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ModelState:
+class ModelState(NamedTuple):
     """The state of a model's deployment. `asleep`: scaled to zero; the next request wakes it."""
 
     state: Literal["ready", "asleep", "starting", "failed"]

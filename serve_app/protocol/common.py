@@ -297,6 +297,7 @@ class DiffusionRequest(Wire):
     user: Label | None = None
     quality: Quality | None = optional(QUALITY)
     size: str | None = optional("WIDTHxHEIGHT in pixels, or auto.")
+    stream: bool | None = None
 
     def asked_size(self, limits: DiffusionLimits) -> tuple[int, int] | None:
         """Width and height of `size`, where the caller gave one. Raises InvalidRequest."""

@@ -66,12 +66,11 @@ class ChatMessage(BaseModel):
 NO_CALL = "the model cannot be made to call a tool; only 'none' and 'auto' are allowed."
 TEXT_ONLY = "the model writes text only; only ['text'] is allowed."
 NoCall = Annotated[Any, Only("none", "auto", why=NO_CALL)]
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
 
 
 class ChatRequest(TextRequest):
-    messages: Annotated[list[ChatMessage], Bound("messages")] = Field(
-        min_length=1, max_length=MAX_MESSAGES, fail_fast=True
-    )
+    messages: Annotated[Messages, Bound("messages")]
     max_completion_tokens: Annotated[Count | None, Bound("max_tokens")] = optional("Wins over max_tokens.")
     logprobs: Annotated[bool, Only(False, why=NO_LOGPROBS)] | None = None
     top_logprobs: Annotated[float, Only(0, why=NO_LOGPROBS)] | None = None

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from serve_app.errors import InvalidRequest, UnsupportedParameter
@@ -24,8 +24,6 @@ SHOULD = re.compile("^[A-Z][a-z]+ should ")
 
 class ErrorObject(BaseModel):
     """OpenAI's error object; all four keys are always there."""
-
-    model_config = ConfigDict(title="Error")
 
     message: str
     type: str = Field(description="invalid_request_error, authentication_error, rate_limit_error, server_error ...")

@@ -99,7 +99,6 @@ class ImageRequest(DiffusionRequest):
     output_compression: Annotated[int, Field(ge=0, le=100), Whole] | None = optional(
         "Quality of JPEG and WebP, 100 by default; PNG is lossless."
     )
-    stream: bool | None = None
     partial_images: Annotated[int, Field(ge=0, le=3), Whole] | None = optional("Previews in a stream.")
     safety_identifier: Label | None = None
     style: Literal["vivid", "natural"] | None = optional("Accepted and ignored.")
@@ -130,8 +129,7 @@ class ImageRequest(DiffusionRequest):
         """
         limits, defaults = settings.limits, settings.defaults
         ext, n = self.nvext or ImageExtension(), self.n or 1
-        usual = (defaults.width, defaults.height)
-        size = self.asked_size(limits) or (_fitted(images[0], limits) if images else usual)
+        size = self.asked_size(limits) or (_fitted(images[0], limits) if images else (defaults.width, defaults.height))
         shared = self.shared_fields(settings, ext, size, n)
         negative = ext.negative_prompt or ""
         output_format = self.output_format or defaults.output_format

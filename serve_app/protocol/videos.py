@@ -81,7 +81,6 @@ class VideoRequest(DiffusionRequest):
     )
     response_format: Literal["url", "b64_json"] | None = None
     output_format: Literal["mp4"] | None = None
-    stream: bool | None = None
     nvext: VideoNvExt | None = None
 
     def to_task(self, settings: VideoSettings, frames: Mapping[str, str] = {}, **origin: Unpack[Origin]) -> VideoTask:

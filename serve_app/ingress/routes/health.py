@@ -14,7 +14,6 @@ from serve_app.scrape import CONTENT_TYPE, Metrics
 
 RETRY_S = 1.0
 READY = ("ready", "asleep")
-Report = dict[str, str | int | float]
 IN_PROCESS = ModelState("ready", 1)
 """The state of a model that lives in this process."""
 
@@ -48,7 +47,7 @@ def endpoints(services: Services) -> list[Endpoint]:
     ]
 
 
-def _report(model: AnyServed, state: ModelState) -> Report:
+def _report(model: AnyServed, state: ModelState) -> Json:
     """What /ready says of one model. Waiting requests are those of this ingress replica."""
     return {
         "model": model.id,
