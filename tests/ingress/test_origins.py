@@ -82,7 +82,8 @@ async def test_a_form_of_another_site_starts_nothing(client: httpx.AsyncClient) 
     """It needs no preflight, and the page need not read the answer."""
     form = {"prompt": (None, "a fox")}
     before = (await client.get("/v1/videos")).json()["first_id"]
-    for headers in (FOREIGN, {"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
+    strange = ({"origin": origin} for origin in ("https://evil.example", "null", "http://[no.address"))
+    for headers in (FOREIGN, {"sec-fetch-site": "cross-site"}, *strange):
         for path in ("/v1/videos", IMAGES):
             refused(await client.post(path, files=form, headers=headers), "access.cors_origins")
         refused(await client.get("/v1/videos", headers=headers), "access.cors_origins")
