@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 _PIECE_BYTES = 4 * 1024 * 1024
 """How much `open` asks the server for at a time."""
 _LONGEST_SIGNATURE_S = 7 * 86400  # S3's own limit
-_AT_ONCE = 16
+_AT_ONCE = 64  # many, since a server that is silent holds each for up to half a minute
 _CALLS = Pool("s3", _AT_ONCE)
 _CONFIG = Config(
     signature_version="s3v4",
