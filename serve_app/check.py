@@ -47,6 +47,7 @@ MAPPINGS: dict[str, type[BaseModel]] = {
     "request_router_config": RequestRouterConfig,
     "runtime_env": create_model("RuntimeEnv", **RUNTIME_ENV),
 }
+Profiles = tuple[Literal["demo", "gpu"], ...]
 Place = tuple[int | str, ...]
 """Where a value stands in the file: the keys, and numbers in lists, that lead to it."""
 
@@ -246,13 +247,17 @@ def _check_application(
     args, where = application.get("args") or {}, (*place, "args")
     settings = _readable(args)
     found = [*_invalid(Settings, args, where), *_check_deployments(application, settings, place)]
-    found += _check_settings(settings, where, this)
+    profiles: Profiles = ("demo", "gpu") if settings.profile == "auto" else (settings.profile,)
+    found += _check_settings(settings, profiles, where, this)
     # Serve listens on every address by default
     if not (settings.access.keys_env or settings.access.keys_file) and http["host"] in (EVERYWHERE, "::"):
         open_to = f"http_options.host {http['host']} lets in whoever reaches this machine"
         found.append(Problem((*where, "access"), f"no API keys, while {open_to}: set keys_env", "warning"))
     address = f"{http['host']}:{http['port']}{application.get('route_prefix', '/')}"
-    models = _summarize(settings, this) if Report(tuple(found)).ok else ""
+    if not Report(tuple(found)).ok:
+        return found, ""
+    here = profiles if this is None else (this.choose_profile(settings.profile),)
+    models = " | ".join(f"profile {profile}: {_list_models(resolve(settings, profile))}" for profile in here)
     return found, f"application '{name}' on {address}: {models}"
 
 
@@ -283,12 +288,10 @@ def _check_deployments(application: dict[str, Any], settings: Settings, place: P
             yield Problem((*where, "ray_actor_options", "num_gpus"), message)
 
 
-def _profiles(settings: Settings) -> tuple[Literal["demo", "gpu"], ...]:
-    return ("demo", "gpu") if settings.profile == "auto" else (settings.profile,)
-
-
-def _check_settings(settings: Settings, place: Place, this: machine.Machine | None) -> Iterator[Problem]:
-    for profile in _profiles(settings):
+def _check_settings(
+    settings: Settings, profiles: Profiles, place: Place, this: machine.Machine | None
+) -> Iterator[Problem]:
+    for profile in profiles:
         try:
             resolved = resolve(settings, profile)
         except ValidationError as error:  # the user's keys and the profile's contradict each other
@@ -316,12 +319,6 @@ def _check_engine(model: AnyModel, place: Place) -> Iterator[Problem]:
     except parallel.Impossible as impossible:
         yield Problem((*place, impossible.key), impossible.why)
     yield from (Problem((*place, key), why) for key, why in presets.find_problems(model, engine))
-
-
-def _summarize(settings: Settings, this: machine.Machine | None) -> str:
-    """What would be served, under each profile that may be chosen."""
-    profiles = (this.choose_profile(settings.profile),) if this is not None else _profiles(settings)
-    return " | ".join(f"profile {profile}: {_list_models(resolve(settings, profile))}" for profile in profiles)
 
 
 def _list_models(settings: Settings) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ray._private.ray_logging import global_worker_stdstream_dispatcher as worker_output
 from ray._private.worker import global_worker, print_to_stdstream
+from ray.serve._private.constants import SERVE_LOGGER_NAME  # the import of Serve sets its loggers up
 
 RAYS_OWN = "ray_print_logs"
 """Ray's name for what prints the workers' output."""
@@ -20,10 +21,7 @@ HARMLESS = ("because it is not registered",)
 
 def log_less_here() -> None:
     """Quiets what Ray and Serve log in this process. Call it before Ray starts."""
-    from ray import serve  # its loggers are set up by the import
-
-    del serve
-    for name in ("ray", "ray.serve"):
+    for name in ("ray", SERVE_LOGGER_NAME):
         logging.getLogger(name).setLevel(logging.WARNING)
     # says at each start, as a warning, that Ray's default is in force
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
