@@ -61,7 +61,7 @@ def report(demands: Mapping[str, Demand]) -> dict[str, float]:
 
 Points = Mapping[str, Mapping[Any, Sequence[Any]]]
 """By metric name and replica id: points in time order, each with `timestamp` and `value`."""
-Deployment = TypeVar("Deployment")
+Id = TypeVar("Id")
 
 
 class WaitPolicy:
@@ -75,9 +75,8 @@ class WaitPolicy:
     def __init__(self) -> None:
         self.cold_starts = ColdStarts()
 
-    def __call__(
-        self, contexts: Mapping[Deployment, AutoscalingContext]
-    ) -> tuple[dict[Deployment, int], dict[Deployment, dict[str, Any]]]:
+    def __call__(self, contexts: Mapping[Id, AutoscalingContext]) -> tuple[dict[Id, int], dict[Id, dict[str, Any]]]:
+        """The replica counts by the ids of the deployments, and no state to keep."""
         wanted = {deployment: self._wanted(context, contexts.values()) for deployment, context in contexts.items()}
         return {deployment: count for deployment, count in wanted.items() if count is not None}, {}
 

@@ -14,6 +14,7 @@ current_traceparent: ContextVar[str] = ContextVar("current_traceparent", default
 """The trace that the running task belongs to; each JSON log line of ours carries its id."""
 PRIVATE = frozenset({"prompt", "negative_prompt", "messages", "text", "authorization", "api_key"})
 """Extra fields that a JSON log line never shows."""
+TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 OURS = "diffusion-serve"
 """The name of the handler that `set_up` makes, by which a second call replaces it."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -29,10 +30,8 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if request := request_id.get():
-            line["request_id"] = request
-        if trace_id := trace_id_of(current_traceparent.get()):
-            line["trace_id"] = trace_id
+        ids = {"request_id": request_id.get(), "trace_id": trace_id_of(current_traceparent.get())}
+        line |= {name: id for name, id in ids.items() if id}
         extra = vars(record).keys() - _STANDARD - PRIVATE
         line |= {key: getattr(record, key) for key in sorted(extra) if not key.startswith("_")}
         if record.exc_info:
@@ -41,10 +40,7 @@ class JSONFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For people: time, level, logger, message and the request id where there is one."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """For people: the request id, where there is one, behind what the form says."""
 
     def format(self, record: logging.LogRecord) -> str:
         request = request_id.get()
@@ -71,7 +67,7 @@ def set_up(level: str, form: Literal["text", "json"]) -> None:
         ours.removeHandler(handler)
     handler = logging.StreamHandler()
     handler.name = OURS
-    handler.setFormatter(JSONFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JSONFormatter() if form == "json" else TextFormatter(TEXT))
     ours.addHandler(handler)
     ours.setLevel(level)
     # SGLang sets up the root logger, which would print each of our lines again

@@ -34,9 +34,8 @@ class Source:
         self.device = torch.device(args.device or usual)
         self.dtype: torch.dtype = getattr(torch, args.dtype or ("float32" if self.device.type == "cpu" else "bfloat16"))
         self.trust_remote_code = settings.trust_remote_code
-        self.hub_arguments: dict[str, Any] = {"revision": settings.revision} if settings.revision else {}
-        if folder is not None:
-            self.hub_arguments = {"local_files_only": True}
+        revision = {"revision": settings.revision} if settings.revision else {}
+        self.hub_arguments: dict[str, Any] = revision if folder is None else {"local_files_only": True}
         self._threads = args.threads
 
     @property
