@@ -22,14 +22,12 @@ HEAD = """\
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(_: argparse.ArgumentParser) -> None:
     """`diffusion-serve settings` has no options."""
-    del parser
 
 
-def run(args: argparse.Namespace) -> int:
+def run(_: argparse.Namespace) -> int:
     """Prints the reference."""
-    del args
     sys.stdout.write(reference())
     return 0
 

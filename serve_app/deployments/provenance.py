@@ -6,8 +6,6 @@ from dataclasses import replace
 from serve_app.engines.base import ImageOutput
 from serve_app.tasks import DiffusionTask, ImageTask, VideoTask
 
-SOFTWARE = "diffusion-serve"
-
 
 def of_image(task: ImageTask, output: ImageOutput, *, model: str, seed: int) -> dict[str, str]:
     """The parameters of the one image that was drawn with `seed`; the same whether it came alone or among n.
@@ -42,7 +40,7 @@ def _tell(task: DiffusionTask, model: str, **facts: str | float | None) -> dict[
     caching = task.step_caching
     parameters = [] if caching is None else [f"{name}={value}" for name, value in sorted(caching.parameters.items())]
     told = {
-        "software": SOFTWARE,
+        "software": "diffusion-serve",
         "model": model,
         "prompt": task.prompt,
         "negative_prompt": task.negative_prompt,
