@@ -177,9 +177,8 @@ async def _read(request: Request, limits: RequestLimits) -> bytes:
             else:
                 request.state.close = False
     except TimeoutError:
-        raise refusal or InvalidRequest(
-            f"The body did not arrive within {limits.body_timeout_s:g} s (limits.body_timeout_s)."
-        ) from None
+        late = f"The body did not arrive within {limits.body_timeout_s:g} s (limits.body_timeout_s)."
+        raise refusal or InvalidRequest(late) from None
     if refusal is not None:
         raise refusal
     return b"".join(chunks)
@@ -248,8 +247,7 @@ def _check_text(raw: bytes, most: int) -> None:
         at = end
     if text > most:
         raise TooLarge(
-            f"The body holds more than {most} bytes beside its data URLs (limits.text_bytes). An image is given as "
-            "data:image/png;base64,..."
+            f"The body exceeds {most} bytes beside data URLs, data:image/png;base64,... (limits.text_bytes)."
         )
 
 

@@ -368,6 +368,5 @@ def check_adapter(settings: DiffusionSettings, name: str, param: str) -> None:
     if name not in settings.adapters:
         known = ", ".join(f"'{name}'" for name in settings.adapters)
         allowed = f"it has {known}" if known else "it has none"
-        raise InvalidRequest(
-            f"'{param}': the model '{settings.id}' has no adapter '{name[:SHOWN_CHARS]}'; {allowed}.", param=param
-        )
+        said = f"'{param}': the model '{settings.id}' has no adapter '{name[:SHOWN_CHARS]}'; {allowed}."
+        raise InvalidRequest(said, param=param)

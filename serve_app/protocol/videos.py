@@ -118,11 +118,8 @@ class VideoRequest(DiffusionRequest):
             return self.nvext.num_frames
         frames = (self.seconds or 0) * fps
         if frames > limits.frames:
-            raise InvalidRequest(
-                f"'seconds' is {self.seconds}, which are {frames} frames at {fps} a second; at most {limits.frames} "
-                "are allowed here (limits.frames).",
-                param="seconds",
-            )
+            said = f"is {self.seconds}: {frames} frames at {fps} a second; at most {limits.frames} are allowed here"
+            raise InvalidRequest(f"'seconds' {said} (limits.frames).", param="seconds")
         return frames
 
 

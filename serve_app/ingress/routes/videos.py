@@ -56,9 +56,7 @@ def endpoints(services: Services) -> list[Endpoint]:
             example=prompt,
             answers={"video/mp4": None, JSON: wire.Video},
         ),
-        get(
-            "/v1/videos", videos.list, "The caller's videos, newest first", {JSON: wire.VideoList}, query=wire.ListQuery
-        ),
+        get("/v1/videos", videos.list, "Your videos, newest first", {JSON: wire.VideoList}, query=wire.ListQuery),
         get(one, videos.get, "A video's job", {JSON: wire.Video}),
         delete(one, videos.delete, "Delete a video's job and files; cancels one that runs", {JSON: wire.VideoDeleted}),
         get(
