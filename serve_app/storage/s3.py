@@ -40,6 +40,7 @@ _PIECE_BYTES = 4 * 1024 * 1024
 _LONGEST_SIGNATURE_S = 7 * 86400  # S3's own limit
 _AT_ONCE = 64  # many, since a server that is silent holds each for up to half a minute
 _CALLS = Pool("s3", _AT_ONCE)
+_UPLOADS = Pool("s3-uploads", 4)  # few for large bodies: hashing and copying many at once stalls the event loop
 _CONFIG = Config(
     signature_version="s3v4",
     connect_timeout=5,
@@ -179,7 +180,8 @@ class S3Store:
         """One call of the S3 client, its body read, tried again while failures may pass; `key` below the root."""
         check_key(key)
         arguments["Key"] = self._folder + key
-        return await _retried(f"{method} {key}", lambda: self._call(method, arguments), patience_s)
+        pool = _UPLOADS if len(arguments.get("Body", b"")) > CHUNK_BYTES else _CALLS
+        return await _retried(f"{method} {key}", lambda: self._call(method, arguments), patience_s, pool)
 
     def _call(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
         answer = getattr(self._client, method)(Bucket=self._bucket, **arguments)
@@ -195,7 +197,7 @@ class S3Store:
             pages = self._client.get_paginator("list_objects_v2")
             return pages.paginate(Bucket=self._bucket, Prefix=self._folder + folder, **arguments).build_full_result()
 
-        return await _retried(f"list {folder}", list_all, _READ_PATIENCE_S)
+        return await _retried(f"list {folder}", list_all, _READ_PATIENCE_S, _CALLS)
 
     async def _learn_conditional_writes(self) -> bool:
         """Writes an object twice under `If-None-Match: *`; a server that knows the header refuses the second."""
@@ -240,8 +242,8 @@ def _translated(exc: BaseException, what: str) -> ServeError:
     return StorageFailed("The object store does not answer." if _passing(exc) else "The object store refused.")
 
 
-async def _retried(what: str, call: Callable[[], T], patience_s: float) -> T:
-    """Returns what `call` returns. Retries failures that may pass, until `patience_s` is over."""
+async def _retried(what: str, call: Callable[[], T], patience_s: float, pool: Pool) -> T:
+    """What `call` returns in a thread of `pool`. Retries failures that may pass, until `patience_s` is over."""
 
     def passes(error: Exception, wait_s: float) -> bool:
         if not _passing(error):
@@ -251,6 +253,6 @@ async def _retried(what: str, call: Callable[[], T], patience_s: float) -> T:
         return True
 
     try:
-        return await retry(lambda: _CALLS.run(call), passes, patience_s=patience_s)
+        return await retry(lambda: pool.run(call), passes, patience_s=patience_s)
     except _FAILURES as error:
         raise _translated(error, what) from error
