@@ -34,7 +34,7 @@ class S3Access:
     endpoint_url: str | None = None
     aws_access_key_id: str | None = None
     aws_secret_access_key: str | None = field(default=None, repr=False)
-    aws_session_token: str | None = None
+    aws_session_token: str | None = field(default=None, repr=False)
     region_name: str | None = None
 
 

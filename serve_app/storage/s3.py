@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, TypeVar
 
 import botocore.session
@@ -38,14 +39,13 @@ log = logging.getLogger(__name__)
 _PIECE_BYTES = 4 * 1024 * 1024
 """How much `open` asks the server for at a time."""
 _LONGEST_SIGNATURE_S = 7 * 86400  # S3's own limit
-_AT_ONCE = 64  # many, since a server that is silent holds each for up to half a minute
-_CALLS = Pool("s3", _AT_ONCE)
-_UPLOADS = Pool("s3-uploads", 4)  # few for large bodies: hashing and copying many at once stalls the event loop
+_CALLS = Pool("s3", 64)  # many, since a server that is silent holds each for up to half a minute
+_UPLOADS = Pool("s3-uploads", 12)  # of large bodies fewer, for hashing many at once stalls the event loop
 _CONFIG = Config(
     signature_version="s3v4",
     connect_timeout=5,
     read_timeout=30,
-    max_pool_connections=_AT_ONCE,
+    max_pool_connections=64,
     # we retry ourselves: nested retries would multiply
     retries={"total_max_attempts": 1, "mode": "standard"},
     # botocore's newer default checksums are refused by servers that do not know them yet
@@ -84,8 +84,10 @@ class S3Store:
         self._bucket = bucket
         self._folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._public_url = public_url.rstrip("/") if public_url else None
-        session = botocore.session.get_session()
-        self._client: Any = session.create_client("s3", config=_CONFIG, **asdict(access))
+        made = partial(botocore.session.get_session().create_client, "s3", **asdict(access))
+        self._client: Any = made(config=_CONFIG)
+        # urllib3 bounds each send by the time for connecting: a server may pause longer within a large body
+        self._uploads: Any = made(config=_CONFIG.merge(Config(connect_timeout=30)))
 
     async def warm_up(self) -> None:
         await self._learn_conditional_writes()
@@ -180,24 +182,30 @@ class S3Store:
         """One call of the S3 client, its body read, tried again while failures may pass; `key` below the root."""
         check_key(key)
         arguments["Key"] = self._folder + key
-        pool = _UPLOADS if len(arguments.get("Body", b"")) > CHUNK_BYTES else _CALLS
-        return await _retried(f"{method} {key}", lambda: self._call(method, arguments), patience_s, pool)
+        large = len(arguments.get("Body", b"")) > CHUNK_BYTES
+        client, pool = (self._uploads, _UPLOADS) if large else (self._client, _CALLS)
+        return await _retried(f"{method} {key}", partial(self._call, client, method, arguments), patience_s, pool)
 
-    def _call(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        answer = getattr(self._client, method)(Bucket=self._bucket, **arguments)
+    def _call(self, client: Any, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        answer = getattr(client, method)(Bucket=self._bucket, **arguments)
         if method == "get_object":
-            with answer["Body"] as body:
+            with contextlib.closing(answer["Body"]) as body:  # its own `with` would raise urllib3's errors
                 answer["Body"] = body.read()
         return answer
 
     async def _listed(self, folder: str, **arguments: Any) -> dict[str, Any]:
         """All pages of a listing in one."""
 
-        def list_all() -> dict[str, Any]:
-            pages = self._client.get_paginator("list_objects_v2")
-            return pages.paginate(Bucket=self._bucket, Prefix=self._folder + folder, **arguments).build_full_result()
-
-        return await _retried(f"list {folder}", list_all, _READ_PATIENCE_S, _CALLS)
+        whole: dict[str, Any] = {"Contents": [], "CommonPrefixes": []}
+        arguments["Prefix"] = self._folder + folder
+        while True:  # each page has its own patience: a long listing must not begin anew for one that failed
+            call = partial(self._call, self._client, "list_objects_v2", arguments.copy())
+            page = await _retried(f"list {folder}", call, _READ_PATIENCE_S, _CALLS)
+            for kind, found in whole.items():
+                found += page.get(kind, [])
+            if not page.get("IsTruncated"):
+                return whole
+            arguments["ContinuationToken"] = page["NextContinuationToken"]
 
     async def _learn_conditional_writes(self) -> bool:
         """Writes an object twice under `If-None-Match: *`; a server that knows the header refuses the second."""

@@ -32,6 +32,7 @@ class Generator:
         os.environ.setdefault("SGLANG_DISABLE_CUDNN_CHECK", "1")
         # the workers draw a bar for every generation, which would be a line of log for every step
         os.environ.setdefault("TQDM_MININTERVAL", "30")
+        import zmq
         from sglang.multimodal_gen.runtime.entrypoints.diffusion_generator import DiffGenerator
         from sglang.multimodal_gen.runtime.scheduler_client import AsyncSchedulerClient
 
@@ -51,7 +52,8 @@ class Generator:
         self._client = AsyncSchedulerClient()
         self._client.initialize(self.args)
         self._one_at_a_time = asyncio.Lock()
-        self._reports = _progress_socket(self.args.progress_endpoint)
+        self._reports: Any = zmq.Context.instance().socket(zmq.PULL)
+        self._reports.bind(self.args.progress_endpoint)
         if not allow_fallback and (native := self._pipeline_class()) == "DiffusersPipeline":
             self.close()
             raise GenerationFailed(f"SGLang has no native pipeline for this model and fell back to {native}.")
@@ -163,12 +165,3 @@ class Generator:
             if reported == request_id and total:
                 fraction = completed / total
         return fraction
-
-
-def _progress_socket(endpoint: str) -> Any:
-    """The socket that the workers report their steps to."""
-    import zmq
-
-    socket = zmq.Context.instance().socket(zmq.PULL)
-    socket.bind(endpoint)
-    return socket
