@@ -116,6 +116,7 @@ def cases() -> list[Case]:
         "one name again and again": filled("{", '"a":1', "}", few * 6),
         "escapes, then commas": lambda: b'{"prompt":"' + b"\\\\" * (15 * MB) + b"," * 60_000 + b'"}',
         "brackets, 30 MB": lambda: b"[" * (30 * MB),
+        "brackets that close nothing": lambda: b'{"a":[' + b"[]," * 50 + b"[]]}" + b"]" * (30 * MB),
         "as much text as is parsed": lambda: ('{"user":"' + "x" * (4 * MB - 200) + "🦊" + '"}').encode(),
         "text, 30 MB": lambda: ('{"user":"' + "x" * (30 * MB) + "🦊" + '"}').encode(),
         "a data URL with escapes": lambda: b'{"user":"data:' + b"\\/" * (15 * MB) + b'"}',

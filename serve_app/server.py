@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import takewhile
 from types import FrameType
 from typing import Any
@@ -18,6 +18,7 @@ import ray
 from ray import serve
 from ray.serve._private.api import serve_start
 from ray.serve.config import gRPCOptions
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from serve_app.console import log_less_here, show_less_of_workers
@@ -245,4 +246,6 @@ def _deployments(name: str) -> set[str]:
 
 def _inside(name: str) -> int:
     """Shuts the gate of every ingress replica; the number of requests still inside."""
-    return sum(serve.get_deployment_handle("ingress", name).broadcast("drain").results())
+    with suppress(DeploymentUnavailableError):  # none has started yet
+        return sum(serve.get_deployment_handle("ingress", name).broadcast("drain").results())
+    return 0

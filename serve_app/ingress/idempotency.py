@@ -127,8 +127,10 @@ class Idempotency:
         """
         owner: str = request.state.caller.owner
         print_ = await fingerprint(request, asked)
+        found: T | None = None
 
         async def can_be_passed(held: Claim) -> bool:
+            nonlocal found
             if held.fingerprint != print_:
                 return False
             if (found := await find(held)) is not None:
@@ -141,7 +143,7 @@ class Idempotency:
         while not (claim := await self._claims.claim(owner, key, print_, id, can_be_passed)).fresh:
             if claim.fingerprint != print_:
                 raise InvalidRequest(f"This {HEADER} was used for another request; use a new one.", param=HEADER)
-            if (found := await find(claim)) is not None:
+            if found is not None:
                 return claim, found
             await asyncio.sleep(POLL_S)
         beating = asyncio.create_task(self._beat(owner, id))

@@ -112,3 +112,10 @@ def test_much_text_is_refused(raw: bytes) -> None:
     with pytest.raises(ServeError) as raised:
         parse_json(raw, FEW)
     assert isinstance(raised.value, TooLarge) == (raw != b'{"image": "' + IMAGE)
+
+
+@pytest.mark.parametrize("tail", [b"]", b'"', b"}", b'"x"'])
+def test_what_is_no_json_is_not_counted_to_its_end(tail: bytes) -> None:
+    # more brackets than levels are allowed, so that they are counted; 16 s for 32 MB, were the tail looked through
+    with pytest.raises(InvalidRequest, match="not valid JSON"):
+        parse_json(b'{"a": [%b[]]}' % (b"[]," * 50) + tail * 1_000_000, RequestLimits())

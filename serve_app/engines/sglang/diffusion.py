@@ -153,8 +153,7 @@ class SGLangDiffusion:
             kind = (preset.step_caching.to_task() if preset.step_caching else None, preset.precision)
             if kind not in tried:  # presets may differ in their steps alone
                 tried.append(kind)
-                changed = replace(task, num_inference_steps=CACHED_STEPS)
-                yield replace(changed, step_caching=kind[0], precision=kind[1])
+                yield replace(task, num_inference_steps=CACHED_STEPS, step_caching=kind[0], precision=kind[1])
 
     def _fill(self, task: T) -> T:
         """The task with SGLang's own steps and guidance for this model where it leaves them open."""
@@ -247,12 +246,11 @@ class SGLangVideoEngine(SGLangDiffusion):
             progress = Progress(on_step, steps)
             output = await self._generator.ask(request, progress.look)
             progress.finish()
-        path, frames = None, None
+        made = VideoOutput(num_inference_steps=steps, guidance_scale=guidance)
         if arguments["save_output"]:
-            path = _path(output)
-        else:
-            frames = np.ascontiguousarray(_frames(output)[: task.num_frames, : task.height, : task.width])
-        return VideoOutput(path=path, frames=frames, num_inference_steps=steps, guidance_scale=guidance)
+            return replace(made, path=_path(output))
+        frames = _frames(output)[: task.num_frames, : task.height, : task.width]
+        return replace(made, frames=np.ascontiguousarray(frames))
 
     def _check(self, task: VideoTask, image: bytes | None, guidance: float) -> None:
         if image is None and self._needs_image:

@@ -35,7 +35,10 @@ def register() -> None:
 
 def look(stage: object, ctx: object, batch: Any, *args: object, **kwargs: object) -> None:
     """Raises Stopped where the request of `batch` is to end, on all ranks at the same step."""
-    if _for_all(path(Path(os.environ[FOLDER]), str(batch.request_id)).exists()):
+    from sglang.multimodal_gen.runtime.distributed.parallel_state import get_world_group
+
+    world, wish = get_world_group(), path(Path(os.environ[FOLDER]), str(batch.request_id)).exists()
+    if wish if world.world_size == 1 else world.broadcast_object(wish):  # the first rank's wish
         raise Stopped(WORDS)
 
 
@@ -50,11 +53,3 @@ def shorten(record: logging.LogRecord) -> bool:
 def path(folder: Path, request_id: str) -> Path:
     """The file that stands while the request is to end."""
     return folder / f"{request_id}.stop"
-
-
-def _for_all(wish: bool) -> bool:
-    """The first rank's wish, on every rank."""
-    from sglang.multimodal_gen.runtime.distributed.parallel_state import get_world_group
-
-    world = get_world_group()
-    return wish if world.world_size == 1 else bool(world.broadcast_object(wish))
