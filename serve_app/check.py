@@ -31,7 +31,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from serve_app import machine
 from serve_app.engines import parallel, presets
-from serve_app.model_settings import AnyModel, models_in
+from serve_app.model_settings import AnyModel, Strict, models_in
 from serve_app.settings import RESERVED, Settings, resolve
 from serve_app.tasks import KINDS
 
@@ -140,7 +140,8 @@ def _invalid(model: type[BaseModel], value: object, place: Place = ()) -> Iterat
     if value is None:
         return
     try:
-        model.model_validate(value, extra="forbid")
+        # our own say themselves where they take any key
+        model.model_validate(value, extra=None if issubclass(model, Strict) else "forbid")
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             loc, message = detail["loc"], detail["msg"].removeprefix("Value error, ")

@@ -196,6 +196,16 @@ def test_gpus_in_the_demo_are_only_a_warning() -> None:
     assert found.summary
 
 
+def test_step_caching_takes_the_parameters_of_its_method() -> None:
+    def models(**parameters: Any) -> dict[str, Any]:
+        return {"image": {"quality": {"low": {"step_caching": {"method": "cache_dit", **parameters}}}}}
+
+    assert report({"profile": "gpu", "models": models(scm_preset="fast", scm_policy="static")}).problems == ()
+    [problem] = report({"profile": "gpu", "models": models(scm_presett="fast")}).problems
+    assert "image.quality.low.step_caching" in str(problem)
+    assert "scm_preset," in str(problem), "it lists what is allowed"
+
+
 def test_any_number_of_models() -> None:
     models = {"second": {"kind": "image", "model": "a/b"}, "third": {"kind": "video", "model": "c/d"}, "text": None}
     found = report({"profile": "demo", "models": models})
