@@ -1,6 +1,6 @@
 """The engine without us, in a process of its own: what our answers over HTTP are compared with.
 
-    python -m benchmarks.gpu.bare image|video|text MODEL SOCKET [--arguments JSON] [--settings JSON] [--dynamo]
+    python -m benchmarks.gpu.bare image|video|text MODEL SOCKET [--home FOLDER] [--arguments JSON] [--settings JSON] ...
 
 It loads and then answers (shape) with seconds over a Unix socket, one caller at a time. `--arguments` are added to
 those of SGLang's own class; `--settings` are those of our own text deployment, so that both engines are started alike;
@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
+
+from serve_app.environment import keep_compiled
 
 Shape = dict[str, Any]
 Answer = dict[str, Any]
@@ -198,10 +200,13 @@ def main() -> None:
     parser.add_argument("kind", choices=["image", "video", "text"])
     parser.add_argument("model")
     parser.add_argument("socket", type=Path)
+    parser.add_argument("--home", type=Path, help="of the application, whose compiled kernels are used again")
     parser.add_argument("--arguments", default="{}")
     parser.add_argument("--settings", default="{}")
     parser.add_argument("--dynamo", action="store_true")
     args = parser.parse_args()
+    if args.home:
+        keep_compiled(args.home)
     started = time.monotonic()
     bare: BareDiffusion | BareText
     if args.kind == "text":

@@ -26,6 +26,9 @@ import yaml
 from benchmarks.gpu.app import ROOT, App
 from benchmarks.gpu.bare import Bare
 from benchmarks.gpu.measure import Body, Row, difference, give_up, in_turns, post, prompts, text_speed
+from serve_app.engines.parallel import sglang_arguments
+from serve_app.model_settings import VideoSettings
+from serve_app.profiles import PROFILES
 
 FLUX, WAN, WAN_14B = (
     "black-forest-labs/FLUX.1-dev",
@@ -42,13 +45,13 @@ TEXT: dict[str, Any] = {
     "max_total_tokens": 131072,
     "engine_args": {"load_format": "dummy"},
 }
-FAST: Body = {"method": "cache_dit", "scm_preset": "fast", "scm_policy": "static"}
-ULTRA: Body = FAST | {"scm_preset": "ultra"}
+SHIPPED = {kind: PROFILES["gpu"]["models"][kind]["quality"] for kind in ("image", "video")}
+ULTRA: Body = {"method": "cache_dit", "scm_preset": "ultra", "scm_policy": "static"}
 PRESETS: dict[str, dict[str, Body]] = {
-    # the words of `quality` that callers send, and what each stands for here
-    "image": {"medium": {"method": "cache_dit"}, "low": FAST, "standard": ULTRA},
-    "video": {"medium": {"method": "teacache"}, "low": FAST, "standard": ULTRA},
+    kind: {name: SHIPPED[kind][name]["step_caching"] for name in ("medium", "low")} | {"standard": ULTRA}
+    for kind in SHIPPED
 }
+"""The presets that cache steps, by the word of `quality` that callers send."""
 CALLED = {"medium": "balanced", "low": "fast", "standard": "ultra"}
 READY_S = 420.0
 
@@ -67,6 +70,10 @@ class Lane:
     rounds: int = 3
     rows: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def home(self) -> Path:
+        return self.state / "home"
+
     def write(self, row: Row) -> None:
         line = row.as_json()
         self.rows.append(line)
@@ -80,7 +87,7 @@ class Lane:
         config: Body = yaml.safe_load((ROOT / "cluster" / "one-gpu.yaml").read_text())
         config["http_options"]["port"] = self.port
         args = config["applications"][0]["args"]
-        args["home"] = str(self.state / "home")
+        args["home"] = str(self.home)
         args["media"] = {"root": (self.state / "media").as_uri()}
         for kind, hub in NAMES.items():
             args["models"][kind] |= {"model": str(self.folder / hub), "served_name": hub}
@@ -111,11 +118,9 @@ class Lane:
         """The bare engine in its own process, which ends with the block."""
         socket = self.state / f"{name}.socket"
         socket.unlink(missing_ok=True)
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.bare", kind, str(model), str(socket), *more]
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.bare", kind, str(model), str(socket)]
+        command += ["--home", str(self.home), *more]
         env = os.environ | ({"CUDA_VISIBLE_DEVICES": self.gpus} if self.gpus else {})
-        # what the application's kernels were compiled to, so that the bare engine needs not compile it again
-        compiled = self.state / "home" / "compiled"
-        env |= {"SGLANG_CACHE_DIR": str(compiled), "SGLANG_JIT_CACHE_DIR": str(compiled / "jit")}
         began = time.monotonic()
         with (self.state / f"{name}.log").open("w") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
@@ -133,10 +138,8 @@ class Lane:
             if process.poll() is None:
                 process.kill()
 
-    @contextmanager
-    def client(self, app: App) -> Generator[httpx.Client]:
-        with httpx.Client(base_url=app.base, timeout=900) as client:
-            yield client
+    def client(self, app: App) -> httpx.Client:
+        return httpx.Client(base_url=app.base, timeout=900)
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -254,7 +257,7 @@ def measure_demo(lane: Lane, checkpoint: Path) -> None:
 def measure_fp8(lane: Lane) -> None:
     side, steps = (128, 8) if lane.tiny else (1024, 50)
     model: Body = {"gpus": 0.5, "warm_up_sizes": [[side, side]], "engine_args": {"quantization": "fp8"}}
-    model["quality"] = {"low": {"step_caching": FAST}}
+    model["quality"] = {"low": {"step_caching": PRESETS["image"]["low"]}}
     variants: dict[str, Body] = {"fp8": {}, "fp8, fast": {"quality": "low"}}
     with lane.app("image-fp8", {"image": model}) as app, lane.client(app) as client:
         for preset, more in variants.items():
@@ -446,14 +449,6 @@ def measure_dynamo(lane: Lane) -> None:
 
 # --- two GPUs ---------------------------------------------------------------------------------------------------------
 
-ARGUMENTS: dict[str, Body] = {
-    "cfg": {"num_gpus": 2, "enable_cfg_parallel": True},
-    "tensor": {"num_gpus": 2, "tp_size": 2, "enable_cfg_parallel": False},
-    "sequence": {"num_gpus": 2, "enable_cfg_parallel": False},
-    "ulysses": {"num_gpus": 2, "enable_cfg_parallel": False, "ulysses_degree": 2, "ring_degree": 1},
-}
-"""As our own settings come to, for the bare engine; `sequence` is left to SGLang, which gathers keys and values."""
-
 
 def measure_two(lane: Lane, which: list[str], *, steps: int, flux: bool) -> None:
     """Wan 14B with each way of splitting one generation, one after another; FLUX beside it where it can be split so."""
@@ -485,8 +480,11 @@ def _measure_two(lane: Lane, parallel: str, shape: tuple[int, int, int], steps: 
             )
         for thread in threads:
             thread.start()
-        arguments = ("--arguments", json.dumps(ARGUMENTS[parallel]))
-        bare = stack.enter_context(lane.bare(f"bare-two-{parallel}", "video", lane.folder / WAN_14B, *arguments))
+        arguments = sglang_arguments(VideoSettings.model_validate(split | {"model": WAN_14B})) | split.get(
+            "engine_args", {}
+        )
+        more = ("--arguments", json.dumps(arguments))
+        bare = stack.enter_context(lane.bare(f"bare-two-{parallel}", "video", lane.folder / WAN_14B, *more))
         for thread in threads:
             thread.join()
         if "image" in apps:

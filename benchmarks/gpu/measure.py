@@ -49,13 +49,13 @@ class Row:
         return line | self.notes | {"date": datetime.now(UTC).date().isoformat(), "versions": versions()}
 
 
-def in_turns(row: Row, rounds: int, ours: Timed, bare: Timed | None) -> None:
+def in_turns(row: Row, rounds: int, ours: Timed, bare: Timed) -> None:
     """Never both at once, and the one that begins changes from round to round."""
     for i in range(rounds):
         for mine in (True, False) if i % 2 == 0 else (False, True):
             if mine:
                 row.ours.append(ours())
-            elif bare is not None:
+            else:
                 row.bare.append(bare())
 
 

@@ -44,7 +44,7 @@ case $1 in
 part) bash "$bundle/unpack.sh" keep "$bundle"; [ -d "$bundle/extra" ] && cp -r "$bundle/extra" /tmp/; [ -d "$bundle/demo" ] && cp -r "$bundle/demo" /tmp/; true ;;
 prepare)
   bash "$bundle/unpack.sh" all | tail -1; say unpacked
-  # the machine writes no bytecode, and each process would compile 27,000 files anew: a start then takes a minute more
+  # the machine writes no bytecode: each process would compile what it imports anew
   python3 -m compileall -q -j 0 /tmp/site /tmp/extra > /dev/null 2>&1; say compiled
   mkdir -p /tmp/site/diffusion_serve-0.1.0.dist-info; cd /tmp/site/diffusion_serve-0.1.0.dist-info
   printf 'Metadata-Version: 2.1\nName: diffusion-serve\nVersion: 0.1.0\n' > METADATA
@@ -88,5 +88,5 @@ watch)
   collect ;;
 keep) tar -C "$shm/$2/home" -cz compiled | split -b 15m -d -a 1 - "$OUT/compiled-$2.tgz." ;;
 stop)
-  pkill -INT -f "benchmarks.gpu|pytest" ; sleep 5; pkill -9 -f "benchmarks.gpu|pytest|sgl|ray" ; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; collect ;;
+  pkill -INT -f "benchmarks[.]gpu|pytest"; sleep 5; pkill -9 -f "benchmarks[.]gpu|pytest|sgl|ray"; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; collect ;;
 esac
