@@ -1,6 +1,6 @@
 """SGLang-diffusion's workers for one model: started, asked one request at a time, watched, ended.
 
-This is the layer below `DiffGenerator.generate`, which logs what went wrong and returns None: the scheduler's own reply
+This is the layer below SGLang's `DiffGenerator`, which logs what went wrong and returns None: the scheduler's own reply
 carries the true text of an error. Each request has a socket of its own on the caller's event loop, so nothing here
 needs a thread. Whoever cancels waits until the worker has ended its step (see stopping.py).
 """
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from serve_app.engines.sglang import stopping
-from serve_app.engines.sglang.processes import Processes, free_ports
+from serve_app.engines.sglang.processes import free_ports
+from serve_app.engines.sglang.workers import Workers
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
 from serve_app.scratch import Scratch, memory
 from serve_app.waiting import finish, wait_out
@@ -32,23 +33,26 @@ class Generator:
         os.environ.setdefault("SGLANG_DISABLE_CUDNN_CHECK", "1")
         # the workers draw a bar for every generation, which would be a line of log for every step
         os.environ.setdefault("TQDM_MININTERVAL", "30")
-        import zmq
-        from sglang.multimodal_gen.runtime.entrypoints.diffusion_generator import DiffGenerator
-        from sglang.multimodal_gen.runtime.scheduler_client import AsyncSchedulerClient
-
         # memory where there is such a place: media cross to us through it
         self._scratch = Scratch(memory())
         self.folder = self._scratch.path
         os.environ[stopping.FOLDER] = str(self.folder)  # the workers inherit it
+        self._workers = Workers(arguments.get("num_gpus", 1))  # they import while we do
+        self._processes = self._workers.watched
         try:
-            self._generator = DiffGenerator.from_pretrained(**(self._defaults(allow_fallback) | arguments))
+            self.args = _server_args(self._defaults(allow_fallback) | arguments)
+            self._workers.load(self.args)
+            # the worker loads meanwhile
+            import zmq
+            from sglang.multimodal_gen.runtime.scheduler_client import AsyncSchedulerClient
+
+            self._workers.wait_ready()
+            _run_own_warm_up(self.args)
         except BaseException:
+            self._workers.close()
             self._scratch.close()
             raise
-        self.args = self._generator.server_args
         self.config = self.args.pipeline_config
-        workers = self._generator.local_scheduler_process or []
-        self._processes = Processes((worker.pid, worker.name) for worker in workers)
         self._client = AsyncSchedulerClient()
         self._client.initialize(self.args)
         self._one_at_a_time = asyncio.Lock()
@@ -101,11 +105,7 @@ class Generator:
                 raise EngineDied("The diffusion worker does not answer.")
 
     def close(self) -> None:
-        """Ends the workers at once: they hold nothing that needs an orderly end."""
-        self._processes.kill()
-        # without them DiffGenerator has nothing to end but its socket
-        self._generator.local_scheduler_process = None
-        self._generator.shutdown()
+        self._workers.close()
         # a request that was never answered still has its socket open, which would hold term() up
         if (context := self._client.context) is not None:
             context.destroy(linger=0)
@@ -165,3 +165,22 @@ class Generator:
             if reported == request_id and total:
                 fraction = completed / total
         return fraction
+
+
+def _server_args(arguments: dict[str, Any]) -> Any:
+    from sglang.multimodal_gen.runtime.platforms.plugins import apply_plugin_hooks
+    from sglang.multimodal_gen.runtime.server_args import ServerArgs
+
+    apply_plugin_hooks()  # before: what a platform changes in the arguments is such a hook
+    return ServerArgs.from_kwargs(**arguments)
+
+
+def _run_own_warm_up(server_args: Any) -> None:
+    """SGLang's, where engine_args ask for it by `warmup_resolutions`: CUDA graphs are captured in it."""
+    from sglang.multimodal_gen.runtime.scheduler_client import sync_scheduler_client
+    from sglang.multimodal_gen.runtime.server_warmup import run_sync_client_warmup, should_run_explicit_client_warmup
+
+    if should_run_explicit_client_warmup(server_args):
+        sync_scheduler_client.initialize(server_args)
+        run_sync_client_warmup(server_args, sync_scheduler_client.forward)
+        sync_scheduler_client.close()

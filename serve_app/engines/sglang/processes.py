@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TypeVar
@@ -28,9 +29,11 @@ class Processes:
     def __init__(self, named: Iterable[tuple[int, str]]) -> None:
         self._named = [(psutil.Process(pid), name) for pid, name in named]
         self.died: str | None = None
+        self._looked = 0.0
 
     def check(self) -> None:
         """Raises EngineDied once one of them has ended."""
+        self._looked = time.monotonic()
         ended = (f"The worker process {name} ended." for process, name in self._named if not _lives(process))
         self.died = self.died or next(ended, None)
         if self.died is not None:
@@ -39,7 +42,9 @@ class Processes:
     async def watch(self, work: asyncio.Future[T], look: Callable[[], object] = lambda: None) -> T:
         """What `work` gives; EngineDied where a process ends meanwhile. Until then `look` is called every 0.2 s."""
         while not (await asyncio.wait({work}, timeout=WATCH_S))[0]:
-            self.check()
+            # many may wait at once: one look serves all
+            if self.died is not None or time.monotonic() - self._looked >= WATCH_S:
+                self.check()
             look()
         return work.result()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,3 +20,28 @@ def install(monkeypatch: pytest.MonkeyPatch, modules: Mapping[str, dict[str, Any
         module = ModuleType(name)
         module.__dict__.update(values)
         monkeypatch.setitem(sys.modules, name, module)
+
+
+BOOTSTRAP = """
+import os, sys, time
+from collections import namedtuple
+
+SchedulerProcessSpec = namedtuple("SchedulerProcessSpec", "local_rank rank server_args pipe_writer")
+
+def bootstrap_scheduler_process(spec):
+    arguments = spec.server_args.materialize()
+    os.write(1, f"loads {spec.rank} {arguments} {os.environ.get('PLAYED')}\\n".encode())
+    if arguments == "breaks" and spec.rank == 1:
+        sys.exit(3)
+    spec.pipe_writer.send({"status": "fails" if arguments == "fails" else "ready"})
+    time.sleep(600)
+"""
+
+
+def write_worker(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """What a worker process, which is a real one, finds as SGLang. It loads, or fails as its arguments say."""
+    for name in ("managers/worker_bootstrap", "server_args", "managers/gpu_worker", "managers/scheduler"):
+        path = folder / "sglang/multimodal_gen/runtime" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(BOOTSTRAP if "bootstrap" in name else "")
+    monkeypatch.syspath_prepend(str(folder))

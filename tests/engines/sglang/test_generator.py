@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from serve_app.engines.sglang import stopping
 from serve_app.engines.sglang.generator import Generator
 from serve_app.errors import EngineDied, GenerationFailed
-from tests.engines.sglang.played import install
+from tests.engines.sglang.played import install, write_worker
 
-DIFFUSION = "sglang.multimodal_gen.runtime.entrypoints.diffusion_generator"
-CLIENT = "sglang.multimodal_gen.runtime.scheduler_client"
+RUNTIME = "sglang.multimodal_gen.runtime"
 
 
 class Workers:
-    """One process, a client that reaches it, and the socket of its reports. It answers when told to."""
+    """SGLang's arguments, a client that reaches the worker, and the socket of its reports. It answers when told to."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(["sleep", "60"])
-        self.server_args = SimpleNamespace(pipeline_config=None, progress_endpoint="ipc://reports")
-        self.local_scheduler_process: Any = [SimpleNamespace(pid=self.process.pid, name="worker-0")]
         self.context = None
         self.asked: list[Any] = []
         self.reports: list[tuple[str, int, int]] = []
         self.answer: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
         self.folder = Path()
 
-    def from_pretrained(self, *, output_path: str, **_: object) -> Workers:
+    def from_kwargs(self, *, output_path: str, **_: object) -> Any:
         self.folder = Path(output_path)
-        return self
+        return SimpleNamespace(pipeline_config=None, progress_endpoint="ipc://reports")
 
     def initialize(self, args: object) -> None: ...
-
-    def shutdown(self) -> None: ...
 
     async def forward(self, message: Any) -> Any:
         self.asked.append(message)
@@ -76,15 +70,20 @@ async def workers() -> Workers:
 
 
 @pytest.fixture
-async def generator(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Any:
+async def generator(workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    modules = {
+        "server_args": {"ServerArgs": workers},
+        "platforms.plugins": {"apply_plugin_hooks": lambda: None},
+        "server_warmup": {"should_run_explicit_client_warmup": lambda _: False, "run_sync_client_warmup": None},
+        "scheduler_client": {"AsyncSchedulerClient": lambda: workers, "sync_scheduler_client": None},
+    }
     zmq = {"PULL": 0, "Context": SimpleNamespace(instance=lambda: workers)}
-    client = {"AsyncSchedulerClient": lambda: workers}
-    install(monkeypatch, {DIFFUSION: {"DiffGenerator": workers}, CLIENT: client, "zmq": zmq})
+    install(monkeypatch, {f"{RUNTIME}.{name}": values for name, values in modules.items()} | {"zmq": zmq})
+    write_worker(monkeypatch, tmp_path)
     monkeypatch.setenv(stopping.FOLDER, "")  # is set anew, and put back
     generator = Generator({}, allow_fallback=True)
     yield generator
     generator.close()
-    workers.process.wait()
 
 
 def request(id: str = "r1") -> Any:
@@ -154,8 +153,9 @@ async def test_after_a_broken_device_nobody_is_asked_again(generator: Generator,
 async def test_a_worker_that_ends_fails_its_request(generator: Generator, workers: Workers) -> None:
     asking = asyncio.create_task(generator.ask(request(), lambda _: None))
     await until(lambda: workers.asked)
-    workers.process.kill()
-    with pytest.raises(EngineDied, match="worker process worker-0 ended"):
+    [process] = psutil.Process().children()
+    process.kill()
+    with pytest.raises(EngineDied, match="worker process diffusion-0 ended"):
         await asking
     with pytest.raises(EngineDied):
         await generator.control("list")

@@ -1,0 +1,77 @@
+"""Worker processes that are there before it is known what they will load. They are real, and SGLang is played."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serve_app.engines.sglang.workers import Workers
+from serve_app.errors import EngineDied
+from tests.engines.sglang.played import write_worker
+
+
+@pytest.fixture(autouse=True)
+def sglang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_worker(monkeypatch, tmp_path)
+
+
+@contextmanager
+def workers(count: int) -> Generator[Workers]:
+    started = Workers(count)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+@pytest.fixture
+def below() -> Callable[[], list[psutil.Process]]:
+    """What this process has started since."""
+    before = psutil.Process().children()
+    return lambda: [child for child in psutil.Process().children() if child not in before]
+
+
+def test_each_loads_what_it_is_told_with_the_environment_of_then(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], below: Callable[[], list[psutil.Process]]
+) -> None:
+    with workers(2) as started:
+        monkeypatch.setenv("PLAYED", "set while the arguments were made")
+        started.load({"model": "flux"})
+        started.wait_ready()
+        assert len(below()) == 2
+        started.watched.check()
+    said = sorted(capfd.readouterr().out.splitlines())
+    assert said == [f"loads {rank} {{'model': 'flux'}} set while the arguments were made" for rank in (0, 1)]
+    assert below() == []
+
+
+@pytest.mark.parametrize(("told", "words"), [("breaks", "worker 1 .* ended with 3"), ("fails", "worker . .*fails")])
+def test_one_that_cannot_load_is_told(told: str, words: str, below: Callable[[], list[psutil.Process]]) -> None:
+    with workers(2) as started:
+        started.load(told)
+        with pytest.raises(EngineDied, match=words):
+            started.wait_ready()
+    assert below() == []
+
+
+REPLICA = """
+import os, psutil, sys
+sys.path[:] = {path!r}
+from serve_app.engines.sglang.workers import Workers
+workers = Workers(1)
+print(psutil.Process().children()[0].pid, flush=True)
+os._exit(1)
+"""
+
+
+def test_they_end_with_the_replica() -> None:
+    """Also one that still waits to be told what to load."""
+    said = subprocess.run([sys.executable, "-c", REPLICA.format(path=sys.path)], capture_output=True, text=True)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(said.stdout)).wait(60)
