@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, cast
 
 from serve_app.engines.sglang.processes import Processes
 from serve_app.errors import EngineDied
@@ -52,7 +52,7 @@ class Workers:
         """Returns when all can work. Raises EngineDied where one ends before."""
         waiting: dict[Any, int] = {ready: rank for rank, (_, ready) in enumerate(self._pipes)}
         while waiting:
-            for ready in wait(list(waiting)):
+            for ready in cast(list[Any], wait(list(waiting))):
                 rank = waiting.pop(ready)
                 try:
                     told = ready.recv()
