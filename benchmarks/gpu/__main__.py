@@ -39,6 +39,8 @@ def make_models(folder: Path, *, tiny: bool, only: list[str]) -> None:
 def main() -> None:
     one = {
         "image": lanes.measure_images,
+        "starts": lanes.measure_starts,
+        "adapters": lanes.measure_adapters,
         "fp8": lanes.measure_fp8,
         "batches": lanes.measure_batches,
         "video": lanes.measure_videos,

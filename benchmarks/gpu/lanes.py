@@ -12,13 +12,13 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import yaml
@@ -27,7 +27,7 @@ from benchmarks.gpu.app import ROOT, App
 from benchmarks.gpu.bare import Bare
 from benchmarks.gpu.measure import Body, Row, difference, give_up, in_turns, post, prompts, text_speed
 from serve_app.engines.parallel import sglang_arguments
-from serve_app.model_settings import VideoSettings
+from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.profiles import PROFILES
 
 FLUX, WAN, WAN_14B = (
@@ -151,14 +151,15 @@ def image_body(side: int, steps: int, *, seed: int = 7, **more: Any) -> Body:
     return {"model": FLUX, "prompt": "A sunset over the ocean", "size": size, "nvext": nvext, **more}
 
 
+def bare_image(side: int, steps: int) -> Body:
+    shape = {"prompt": "A sunset over the ocean", "width": side, "height": side, "num_inference_steps": steps}
+    return shape | {"guidance_scale": 3.5, "seed": 7}
+
+
 def measure_images(lane: Lane) -> None:
     side, counts, most = (128, (4, 8), 8) if lane.tiny else (1024, (28, 50), 50)
     models = {"image": {"gpus": 0.5, "quality": presets("image"), "warm_up_sizes": [[side, side]]}}
     work = f"flux {side}x{side}"
-
-    def bare_shape(steps: int) -> Body:
-        shape = {"prompt": "A sunset over the ocean", "width": side, "height": side, "num_inference_steps": steps}
-        return shape | {"guidance_scale": 3.5, "seed": 7}
 
     with ExitStack() as stack:
         app = stack.enter_context(lane.app("image-cold", models, row=Row("flux start to ready, cold")))
@@ -172,7 +173,7 @@ def measure_images(lane: Lane) -> None:
         with lane.bare("bare-image", "image", lane.folder / FLUX) as bare:
 
             def theirs(steps: int, **more: Any) -> float:
-                return bare.run(bare_shape(steps) | more)["seconds"]
+                return bare.run(bare_image(side, steps) | more)["seconds"]
 
             theirs(counts[0])
             theirs(counts[0])
@@ -254,6 +255,50 @@ def measure_demo(lane: Lane, checkpoint: Path) -> None:
             compare_presets(lane, client, f"trained demo model 256x256 28 steps, {prompt}", 256, 28, prompt=prompt)
 
 
+EXACT = "flux-exact.png"
+"""What `fp8` is compared with: `starts` draws it."""
+
+
+def measure_starts(lane: Lane) -> None:
+    """FLUX alone: the first start of a new home compiles, the second does not."""
+    side, steps = (128, 4) if lane.tiny else (1024, 28)
+    for name in ("cold", "warm"):
+        row = Row(f"flux start to ready, {name}")
+        models = {"image": {"gpus": 1, "quality": presets("image"), "warm_up_sizes": [[side, side]]}}
+        with lane.app(f"image-{name}", models, row=row) as app, lane.client(app) as client:
+            body = image_body(side, steps, response_format="url")
+            first = post(client, PATHS["image"], body)[0]
+            lane.write(Row(f"flux {side}x{side} {steps} steps, first after a {name} start", ours=[first]))
+            body = image_body(side, 2 * steps if lane.tiny else 50, response_format="b64_json")
+            drawn = post(client, PATHS["image"], body)[1]["data"][0]["b64_json"]
+            (lane.folder / EXACT).write_bytes(base64.b64decode(drawn))
+
+
+def measure_adapters(lane: Lane) -> None:
+    """How much longer the first request takes that asks for another adapter than the one before."""
+    from diffusers import FluxTransformer2DModel
+    from torch import device
+
+    from tests.engines.diffusers.adapters import write_adapter
+
+    side, steps = (128, 4) if lane.tiny else (1024, 8)
+    config: Any = FluxTransformer2DModel.load_config(lane.folder / FLUX / "transformer")
+    with device("meta"):
+        shapes = FluxTransformer2DModel.from_config(config)
+    files = {name: write_adapter(lane.state / f"{name}.safetensors", shapes, seed) for seed, name in enumerate("ab")}
+    adapters = {name: {"path": str(path)} for name, path in files.items()}
+    with lane.app("image-adapters", {"image": {"adapters": adapters, "warm_up_sizes": [[side, side]]}}) as app:
+        for wanted in ((), ("a",), ("b",), ("a", "b"), (), ("b",)):
+            chosen = {"nvext": {"adapters": [{"name": name, "scale": 1.0} for name in wanted]}} if wanted else {}
+            body = image_body(side, steps, response_format="url")
+            body["nvext"] |= chosen.get("nvext", {})
+            with lane.client(app) as client:
+                first, *usual = [post(client, PATHS["image"], body)[0] for _ in range(4)]
+            row = Row(f"flux {side}x{side} {steps} steps, adapters {'+'.join(wanted) or 'none'}", ours=usual)
+            row.notes = {"first_s": round(first, 4), "switch_s": round(first - statistics.median(usual), 4)}
+            lane.write(row)
+
+
 def measure_fp8(lane: Lane) -> None:
     side, steps = (128, 8) if lane.tiny else (1024, 50)
     model: Body = {"gpus": 0.5, "warm_up_sizes": [[side, side]], "engine_args": {"quantization": "fp8"}}
@@ -268,7 +313,7 @@ def measure_fp8(lane: Lane) -> None:
             lane.write(row)
         body = image_body(side, steps, response_format="b64_json")
         data = base64.b64decode(post(client, PATHS["image"], body)[1]["data"][0]["b64_json"])
-        for exact in (lane.state / "pictures").glob("*random-weights-exact-7.png"):
+        if (exact := lane.folder / EXACT).exists():
             notes = {"to_exact": [difference(exact.read_bytes(), data)]}
             lane.write(Row(f"flux {side}x{side} {steps} steps, random weights", "fp8", notes=notes))
 
@@ -350,7 +395,7 @@ def measure_videos(lane: Lane) -> None:
 CLIENTS = ((1, 3), (8, 2), (32, 2), (64, 1), (128, 1))
 """Clients at once, and the rounds in which both sides take turns."""
 EACH = 4
-"""Requests of each client in a round, one after another; 2 from 64 clients on."""
+"""Requests of each client in a round, one after another; 2 from 32 clients on."""
 
 
 def measure_texts(lane: Lane) -> None:
@@ -372,7 +417,7 @@ def measure_texts(lane: Lane) -> None:
 
 
 def time_clients(lane: Lane, base: str, bare: Bare, clients: int, rounds: int) -> None:
-    count = clients * (EACH if clients < 64 else EACH // 2)
+    count = clients * (EACH if clients < 32 else EACH // 2)
     for stream in (False, True):
         how = "streamed" if stream else "whole"
         row = Row(f"llada {clients} clients, {TOKENS} tokens each, {how}", unit="tok_s", notes={"clients": clients})
@@ -451,60 +496,59 @@ def measure_dynamo(lane: Lane) -> None:
 
 
 def measure_two(lane: Lane, which: list[str], *, steps: int, flux: bool) -> None:
-    """Wan 14B with each way of splitting one generation, one after another; FLUX beside it where it can be split so."""
-    shape = (128, 96, 5) if lane.tiny else (832, 480, 17)
-    for i, parallel in enumerate(which):
+    """Wan 14B, and FLUX, with each way of splitting one generation, one after another, beside the bare engine."""
+    shape, side = ((128, 96, 5), 128) if lane.tiny else ((832, 480, 17), 1024)
+    works = [(parallel, "video") for parallel in which]
+    works += [(parallel, "image") for parallel in which if flux and parallel != "cfg"]
+    for i, (parallel, kind) in enumerate(works):
+        own = replace(lane, port=lane.port + i)
         try:
-            with_flux = flux and parallel != "cfg"
-            _measure_two(replace(lane, port=lane.port + 2 * i), parallel, shape, steps, with_flux=with_flux)
+            if kind == "video":
+                _split_video(own, parallel, shape, steps)
+            else:
+                _split_image(own, parallel, side)
         except Exception as error:  # noqa: BLE001 - the other ways are still measured
-            print(f"wan-14b {parallel} FAILED: {error!r}", flush=True)
+            print(f"{kind} {parallel} FAILED: {error!r}", flush=True)
 
 
-def _measure_two(lane: Lane, parallel: str, shape: tuple[int, int, int], steps: int, *, with_flux: bool) -> None:
+def _split_video(lane: Lane, parallel: str, shape: tuple[int, int, int], steps: int) -> None:
+    model: Body = {"model": str(lane.folder / WAN_14B), "served_name": WAN_14B, "warm_up_sizes": [list(shape)]}
+    with _both(lane, "video", WAN_14B, parallel, model) as (client, bare):
+        body = video_body(WAN_14B, shape, steps)
+        make_video(client, body)
+        bare_video(bare, shape, steps)
+        row = Row(f"wan-14b {shape[0]}x{shape[1]}, {shape[2]} frames, {steps} steps", gpus=2, parallel=parallel)
+        in_turns(row, 2, lambda: make_video(client, body), lambda: bare_video(bare, shape, steps))
+        lane.write(row)
+
+
+def _split_image(lane: Lane, parallel: str, side: int) -> None:
+    with _both(lane, "image", FLUX, parallel, {"warm_up_sizes": [[side, side]]}) as (client, bare):
+        body, shape = image_body(side, 50, response_format="url"), bare_image(side, 50)
+        post(client, PATHS["image"], body)
+        bare.run(shape)
+        row = Row(f"flux {side}x{side} 50 steps", gpus=2, parallel=parallel)
+        in_turns(row, 2, lambda: post(client, PATHS["image"], body)[0], lambda: bare.run(shape)["seconds"])
+        lane.write(row)
+
+
+@contextmanager
+def _both(
+    lane: Lane, kind: Literal["image", "video"], hub: str, parallel: str, model: Body
+) -> Generator[tuple[httpx.Client, Bare]]:
+    """The application and the bare engine on both GPUs, split the same way; they load at the same time."""
     split: Body = {"gpus": 2, "parallel": parallel}
     if parallel == "ulysses":
         split = {"gpus": 2, "parallel": "sequence", "engine_args": {"ulysses_degree": 2, "ring_degree": 1}}
-    video = split | {"model": str(lane.folder / WAN_14B), "served_name": WAN_14B, "warm_up_sizes": [list(shape)]}
-    work, side = f"wan-14b {shape[0]}x{shape[1]}, {shape[2]} frames, {steps} steps", 128 if lane.tiny else 1024
-    with ExitStack() as stack:
-        apps: dict[str, App] = {}
-        threads = [
-            threading.Thread(target=_enter, args=(apps, "video", stack, lane, f"two-{parallel}", {"video": video}))
-        ]
-        if with_flux:
-            beside = replace(lane, port=lane.port + 1)
-            image = {"image": split | {"warm_up_sizes": [[side, side]]}}
-            threads.append(
-                threading.Thread(target=_enter, args=(apps, "image", stack, beside, f"two-flux-{parallel}", image))
-            )
-        for thread in threads:
-            thread.start()
-        arguments = sglang_arguments(VideoSettings.model_validate(split | {"model": WAN_14B})) | split.get(
-            "engine_args", {}
-        )
-        more = ("--arguments", json.dumps(arguments))
-        bare = stack.enter_context(lane.bare(f"bare-two-{parallel}", "video", lane.folder / WAN_14B, *more))
-        for thread in threads:
-            thread.join()
-        if "image" in apps:
-            with lane.client(apps["image"]) as client:
-                row = Row(f"flux {side}x{side} 50 steps", gpus=2, parallel=parallel)
-                body = image_body(side, 50, response_format="url")
-                row.ours = [post(client, PATHS["image"], body)[0] for _ in range(3)][1:]
-                lane.write(row)
-        with lane.client(apps["video"]) as client:
-            body = video_body(WAN_14B, shape, steps)
-            make_video(client, body)
-            bare_video(bare, shape, steps)
-            row = Row(work, gpus=2, parallel=parallel)
-            in_turns(row, 2, lambda: make_video(client, body), lambda: bare_video(bare, shape, steps))
-            lane.write(row)
-
-
-def _enter(apps: dict[str, App], kind: str, stack: ExitStack, lane: Lane, name: str, models: dict[str, Body]) -> None:
-    row = Row(f"{name} start to ready, beside other loading engines", gpus=2)
-    apps[kind] = stack.enter_context(lane.app(name, models, row=row))
+    settings = (VideoSettings if kind == "video" else ImageSettings).model_validate(split | {"model": hub})
+    arguments = sglang_arguments(settings) | split.get("engine_args", {})
+    row = Row(f"{hub} {parallel} start to ready, while the bare engine loads", gpus=2, parallel=parallel)
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        name, model_folder = f"bare-two-{kind}-{parallel}", lane.folder / hub
+        engine = lane.bare(name, kind, model_folder, "--arguments", json.dumps(arguments))
+        bare = pool.submit(stack.enter_context, engine)  # the application sets signals, which threads cannot
+        app = stack.enter_context(lane.app(f"two-{kind}-{parallel}", {kind: model | split}, row=row))
+        yield stack.enter_context(lane.client(app)), bare.result()
 
 
 def memory(gpus: str) -> list[str]:

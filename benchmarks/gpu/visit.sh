@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # One visit to a lent machine with two GPUs (or one) and no package registry, in calls of at most ten minutes each:
 #   part            stores one part.NN of the bundle of packages, which lies in the git-ignored .gpu/ with its unpack.sh
-#   prepare         unpacks, then starts tests/gpu and the making of the checkpoints
-#   lanes           starts a lane of images, and on the second GPU one of text
-#   more GPU WHAT.. starts further lanes of `python -m benchmarks.gpu` on a GPU: video fp8 batches demo text-settings
-#   two [WAYS]      starts Wan 14B and FLUX over both GPUs
+#   prepare         unpacks, then starts the making of the checkpoints
+#   tests GPU NAME..  starts tests/gpu/test_NAME.py, each by itself
+#   lane GPU WHAT.. starts `python -m benchmarks.gpu WHAT...` on a GPU, or on 0,1
+#   await LOG S     waits until what writes such a log has ended, S seconds at most
 #   watch [S]       tells for S seconds how these get on; ends when all of them have, or one failed
 #   keep LANE       brings back what a lane compiled, for a later visit (.gpu/, then unpack it below LANE/home)
 #   stop            ends everything and says what was left over
-# What is started runs on between the calls. Logs and results come back under $OUT with every call.
+# What is started runs on between the calls, each GPU's with half of the cores, so that one does not slow the other.
+# Logs and results come back under $OUT with every call.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd); bundle=$root/.gpu; state=/tmp/visit; shm=/dev/shm/visit
 export PYTHONPATH=/tmp/extra:/tmp/site:/tmp/site/nvidia_cutlass_dsl/dsl_packages:$root PATH=/tmp/site/bin:$PATH
 export PYTHONUNBUFFERED=1 PYTORCH_SKIP_CUDNN_COMPATIBILITY_CHECK=1
+# the image has jax and flax, which a user's environment has not: diffusers would import them for seconds
+export USE_FLAX=0
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 TOKENIZERS_PARALLELISM=false
 export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0} TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1
 # the machine's memory grows with its use, so that Ray would always find it full and kill replicas
@@ -24,14 +27,19 @@ background() {  # background NAME COMMAND...: runs on when this script has ended
   echo "== began $(date +%T)" > "$state/$name.log"
   setsid bash -c '"${@:2}" >> "$1" 2>&1; echo "== ENDED with $? $(date +%T)" >> "$1"' - "$state/$name.log" "$@" < /dev/null > /dev/null 2>&1 &
 }
-test() {  # test NAME GPU FILES...
-  CUDA_VISIBLE_DEVICES=$2 background "tests-$1" timeout 900 python3 -W ignore -m pytest -v -s --tb=short \
-    -p no:cacheprovider -o addopts= -o filterwarnings=ignore "${@:3}"
+count=$(nvidia-smi -L | wc -l); half=$(( $(nproc) / count ))
+cores() { case $1 in *,*) echo "0-$(( $(nproc) - 1 ))" ;; *) echo "$(( $1 * half ))-$(( ($1 + 1) * half - 1 ))" ;; esac; }
+tests() {  # tests GPU NAMES...
+  for name in "${@:2}"; do
+    CUDA_VISIBLE_DEVICES=$1 background "tests-$name" timeout 900 taskset -c "$(cores "$1")" python3 -W ignore -m pytest -v -s \
+      --tb=short -p no:cacheprovider -o addopts= -o filterwarnings=ignore "tests/gpu/test_$name.py"
+  done
 }
-lane() {  # lane NAME GPU PORT WHAT...: the application's caches are those of NAME, so that its first start is cold
-  mkdir -p "$shm/$1"
-  background "lane-$1-$began" timeout 1500 python3 -W ignore -m benchmarks.gpu "${@:4}" --folder "$shm" --state "$shm/$1" \
-    --results "$state/results.jsonl" --gpus "$2" --port "$3" ${DEMO:+--demo "$DEMO"} ${ROUNDS:+--rounds "$ROUNDS"} ${WAYS:+--parallel $WAYS}
+lane() {  # lane GPU WHAT...: the caches of the application are those of the first WHAT, so that its first start is cold
+  mkdir -p "$shm/$2"
+  background "lane-$2-$began" timeout 1500 taskset -c "$(cores "$1")" python3 -W ignore -m benchmarks.gpu "${@:2}" --folder "$shm" \
+    --state "$shm/$2" --results "$state/results.jsonl" --gpus "$1" --port "$(( 8100 + 100 * ${1%,*} ))" \
+    ${DEMO:+--demo "$DEMO"} ${ROUNDS:+--rounds "$ROUNDS"} ${WAYS:+--parallel $WAYS}
 }
 collect() {
   for f in "$state"/*.log "$shm"/*/*.log; do [ -f "$f" ] && { echo "=== $f"; tail -c 150000 "$f"; }; done > "$OUT/logs.txt"
@@ -39,13 +47,13 @@ collect() {
   cp "$state/results.jsonl" "$OUT/" 2> /dev/null; tar -C "$shm" -czf "$OUT/pictures.tgz" $(cd "$shm" && ls -d */pictures/*demo* 2> /dev/null) 2> /dev/null
   nvidia-smi --query-gpu=index,memory.used,utilization.gpu --format=csv,noheader
 }
-count=$(nvidia-smi -L | wc -l); last=$((count - 1))
 case $1 in
 part) bash "$bundle/unpack.sh" keep "$bundle"; [ -d "$bundle/extra" ] && cp -r "$bundle/extra" /tmp/; [ -d "$bundle/demo" ] && cp -r "$bundle/demo" /tmp/; true ;;
 prepare)
   bash "$bundle/unpack.sh" all | tail -1; say unpacked
   # the machine writes no bytecode: each process would compile what it imports anew
-  python3 -m compileall -q -j 0 /tmp/site /tmp/extra > /dev/null 2>&1; say compiled
+  python3 -m compileall -q -j 0 /tmp/site /tmp/extra serve_app benchmarks tests > /dev/null 2>&1; say compiled
+  background compile nice python3 -m compileall -q -j 16 "$(PYTHONPATH= python3 -c 'import numpy; print(numpy.__path__[0][:-6])')"
   mkdir -p /tmp/site/diffusion_serve-0.1.0.dist-info; cd /tmp/site/diffusion_serve-0.1.0.dist-info
   printf 'Metadata-Version: 2.1\nName: diffusion-serve\nVersion: 0.1.0\n' > METADATA
   printf '[sglang.multimodal_gen.plugins]\ndiffusion-serve-stopping = serve_app.engines.sglang.stopping:register\n' > entry_points.txt
@@ -55,21 +63,14 @@ prepare)
   # the memory file system was sized from the little memory that a fresh machine shows
   mount -o remount,size=150G /dev/shm || echo "remount failed"
   nvidia-smi -L; nproc; df -h /dev/shm /tmp | tail -2
+  python3 -W ignore -m benchmarks.gpu models --folder "$shm" --state "$shm/models" --only llada | tail -1; say "llada made"
   background models timeout 400 python3 -W ignore -m benchmarks.gpu models --folder "$shm" --state "$shm/models" \
-    --only ${MODELS:-llada flux wan-1.3b $([ "$count" -gt 1 ] && echo wan-14b)}
-  [ -n "${TESTS-all}" ] || { collect; exit; }
-  test image 0 tests/gpu/test_image.py; test video "$last" tests/gpu/test_video.py; test text "$last" tests/gpu/test_text.py
-  test adapters 0 tests/gpu/test_adapters.py; test app "$last" tests/gpu/test_app.py
-  [ "$count" -gt 1 ] && test parallel 0,1 tests/gpu/test_parallel.py
+    --only ${MODELS:-flux wan-1.3b $([ "$count" -gt 1 ] && echo wan-14b)}
   collect ;;
-lanes)
-  lane image 0 8100 image
-  [ "$count" -gt 1 ] && lane text 1 8200 text
-  collect ;;
-await)  # await LOG S: until a lane's log says that it has ended, or so many seconds have passed
-  for ((i = 0; i < $3; i++)); do grep -q "^== ENDED" "$state"/$2*.log && break; sleep 1; done ;;
-more) lane "$3" "$2" "84${2}0" "${@:3}"; collect ;;
-two) WAYS="${*:2}" lane two 0,1 8500 two; collect ;;
+tests) tests "${@:2}"; collect ;;
+lane) lane "${@:2}"; collect ;;
+await)
+  for ((i = 0; i < $3; i++)); do grep -q "^== ENDED" "$state"/$2*.log 2> /dev/null && break; sleep 1; done; say "awaited $2" ;;
 watch)
   while [ $(( $(date +%s) - began )) -lt "${2:-60}" ]; do
     sleep 3
