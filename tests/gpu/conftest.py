@@ -1,4 +1,4 @@
-"""Small checkpoints, made once a run; nothing here is collected where sglang is not installed."""
+"""Small checkpoints, each made once a run; nothing here is collected where sglang is not installed."""
 
 from __future__ import annotations
 
@@ -23,15 +23,23 @@ NAMES = {
 }
 
 
+class Checkpoints(dict[str, Path]):
+    """The folder of each small checkpoint, named as on the hub; it is made when a test first asks for it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, kind: str) -> Path:
+        self[kind] = self._folder / NAMES[kind]
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.checkpoints", kind, str(self[kind]), "--tiny"]
+        subprocess.run(command, cwd=ROOT, check=True)
+        return self[kind]
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folder of each small checkpoint, named as on the hub."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    made = {kind: folder / name for kind, name in NAMES.items()}
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.checkpoints"]
-    for kind, path in made.items():
-        subprocess.run([*command, kind, str(path), "--tiny"], cwd=ROOT, check=True)
-    return made
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
 def workers(pid: int | None = None) -> list[int]:
