@@ -35,10 +35,10 @@ tests() {  # tests GPU NAMES...
       --tb=short -p no:cacheprovider -o addopts= -o filterwarnings=ignore "tests/gpu/test_$name.py"
   done
 }
-lane() {  # lane GPU WHAT...: the caches of the application are those of the first WHAT, so that its first start is cold
-  mkdir -p "$shm/$2"
+lane() {  # lane GPU WHAT...: with caches of its own, so that its first start is cold, or with those of the lane $STATE
+  local own=$shm/${STATE:-$2}; mkdir -p "$own"
   background "lane-$2-$began" timeout 1500 taskset -c "$(cores "$1")" python3 -W ignore -m benchmarks.gpu "${@:2}" --folder "$shm" \
-    --state "$shm/$2" --results "$state/results.jsonl" --gpus "$1" --port "$(( 8100 + 100 * ${1%,*} ))" \
+    --state "$own" --results "$state/results.jsonl" --gpus "$1" --port "$(( 8100 + 100 * ${1%,*} ))" \
     ${DEMO:+--demo "$DEMO"} ${ROUNDS:+--rounds "$ROUNDS"} ${WAYS:+--parallel $WAYS}
 }
 collect() {
