@@ -6,11 +6,6 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-RUNTIME = "sglang.multimodal_gen.runtime"
-IMPORTS = (f"{RUNTIME}.server_args", f"{RUNTIME}.managers.gpu_worker", f"{RUNTIME}.managers.scheduler")
-"""What a worker needs whatever it loads."""
-
-
 class LateArguments:
     """Stands where SGLang's bootstrap expects its ServerArgsPayload: imports what it can before it waits for them."""
 
@@ -18,8 +13,9 @@ class LateArguments:
         self._asked = asked
 
     def materialize(self) -> Any:
-        for name in IMPORTS:
-            importlib.import_module(name)
+        # what a worker needs whatever it loads
+        importlib.import_module("sglang.multimodal_gen.runtime.managers.scheduler")
+        importlib.import_module("sglang.multimodal_gen.registry").get_registered_pipeline_names()
         try:
             environment, server_args = self._asked.recv()
         except EOFError:

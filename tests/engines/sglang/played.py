@@ -40,8 +40,13 @@ def bootstrap_scheduler_process(spec):
 
 def write_worker(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """What a worker process, which is a real one, finds as SGLang. It loads, or fails as its arguments say."""
-    for name in ("managers/worker_bootstrap", "server_args", "managers/gpu_worker", "managers/scheduler"):
-        path = folder / "sglang/multimodal_gen/runtime" / f"{name}.py"
+    files = {
+        "runtime/managers/worker_bootstrap": BOOTSTRAP,
+        "runtime/managers/scheduler": "",
+        "registry": "get_registered_pipeline_names = list",
+    }
+    for name, text in files.items():
+        path = folder / "sglang/multimodal_gen" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(BOOTSTRAP if "bootstrap" in name else "")
+        path.write_text(text)
     monkeypatch.syspath_prepend(str(folder))
