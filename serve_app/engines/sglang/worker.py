@@ -6,6 +6,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
+
 class LateArguments:
     """Stands where SGLang's bootstrap expects its ServerArgsPayload: imports what it can before it waits for them."""
 
