@@ -1,9 +1,10 @@
 """Write checkpoints of published shapes with random weights; tiny ones of the same layout for tests.
 
-    python -m benchmarks.gpu.checkpoints flux|wan-1.3b|wan-14b|wan-ti2v|llada FOLDER [--tiny]
+    python -m benchmarks.gpu.checkpoints flux|wan-1.3b|wan-14b|wan-ti2v|llada|sdar|diffusion-gemma FOLDER [--tiny]
 
-Name the folder as the hub does: SGLang picks its native pipeline by that name. `llada` writes configuration and
-tokenizer alone (the engine fills in weights with load_format "dummy"); `wan-ti2v` is there tiny only.
+Name the folder as the hub does: SGLang picks its native pipeline by that name. The text models are configuration and
+tokenizer alone (the engine fills in weights with load_format "dummy"); `wan-ti2v`, `sdar` and `diffusion-gemma` are
+there tiny only.
 """
 
 # diffusers types its constructors by their defaults, and a transformers configuration takes any keyword
@@ -20,13 +21,15 @@ import torch
 BF16 = torch.bfloat16
 TEXT_TINY = {"vocab_size": 128, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 T5_XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
-LLADA_CODE = """from transformers import PretrainedConfig
+CODE = """from transformers import PretrainedConfig
 
 
-class LLaDA2MoeConfig(PretrainedConfig):
-    model_type = "llada2_moe"
+class {name}(PretrainedConfig):
+    model_type = "{model_type}"
 """
 LLADA_END, LLADA_START = 156892, 156891
+SDAR_START = 151643
+"""The first special token, the end of a text; SGLang (0.5.23) has the number of <|MASK|> in its own code: 151669."""
 
 
 def random_model(cls: Any, config: Any, device: str, *, from_config: bool = False) -> Any:
@@ -177,29 +180,133 @@ def write_llada(folder: Path, *, tiny: bool) -> None:
         config |= {"num_key_value_heads": 2, "head_dim": 64, "rotary_dim": 32, "num_experts": 16, "n_group": 4}
         config |= {"topk_group": 2, "moe_intermediate_size": 128, "moe_shared_expert_intermediate_size": 128}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "configuration_llada2_moe.py").write_text(LLADA_CODE)
+    _write_code(folder, "LLaDA2MoeConfig", "llada2_moe")
     end = {"eos_token_id": LLADA_END, "pad_token_id": LLADA_END}
     (folder / "generation_config.json").write_text(json.dumps(end))
-    _llada_tokenizer(folder)
+    named = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    _byte_tokenizer(folder, LLADA_START, named, ["<|r1|>", "<|r2|>", "<|mask|>"])
 
 
-def _llada_tokenizer(folder: Path) -> None:
+def write_sdar(folder: Path) -> None:
+    """SDAR-1.7B-Chat's layout, small: Qwen3's, each block of 4 tokens seen from both sides."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {
+        "architectures": ["SDARForCausalLM"],
+        "model_type": "sdar",
+        "auto_map": {"AutoConfig": "configuration_sdar.SDARConfig"},
+        "vocab_size": 151936,
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "max_position_embeddings": 32768,
+        "rope_theta": 1000000,
+        "rope_scaling": None,
+        "use_cache": True,
+        "use_sliding_window": False,
+        "bos_token_id": SDAR_START,
+        "eos_token_id": SDAR_START,
+        "pad_token_id": SDAR_START,
+        "torch_dtype": "bfloat16",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    _write_code(folder, "SDARConfig", "sdar")
+    end = {"eos_token_id": SDAR_START, "pad_token_id": SDAR_START}
+    (folder / "generation_config.json").write_text(json.dumps(end))
+    named = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    _byte_tokenizer(folder, SDAR_START, named, [*(f"<|r{i}|>" for i in range(25)), "<|MASK|>"])
+
+
+def write_diffusion_gemma(folder: Path) -> None:
+    """diffusiongemma-26B-A4B-it's layout, small, with its sizes of a head; pictures cannot be given to it.
+
+    The special tokens come last: untrained logits may be alike, and the first of them must be a token with a text.
+    """
+    from transformers import (
+        DiffusionGemmaConfig,
+        DiffusionGemmaTextConfig,
+        Gemma4AudioFeatureExtractor,
+        Gemma4ImageProcessor,
+        Gemma4Processor,
+        Gemma4VideoProcessor,
+        Gemma4VisionConfig,
+        GemmaTokenizer,
+        GenerationConfig,
+    )
+
+    pictures = {"boi_token": "<|image>", "image_token": "<|image|>", "eoi_token": "<image|>"}
+    sounds = {"boa_token": "<|audio>", "audio_token": "<|audio|>", "eoa_token": "<audio|>"}
+    letters = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-:"
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *pictures.values(), *sounds.values(), "<|video|>"]
+    words = [*letters, *(f"t{place}" for place in range(len(letters), 4096 - len(special))), *special]
+    places = {word: place for place, word in enumerate(words)}
+    ends = {"pad_token_id": places["<pad>"], "eos_token_id": places["<eos>"], "bos_token_id": places["<bos>"]}
+    vision: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1, "head_dim": 64}
+    text_config: Any = DiffusionGemmaTextConfig
+    text = text_config(
+        vocab_size=len(words),
+        hidden_size=256,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=256,
+        global_head_dim=512,
+        num_global_key_value_heads=1,
+        max_position_embeddings=32768,
+        sliding_window=1024,
+        layer_types=["sliding_attention", "full_attention"],
+        num_experts=8,
+        top_k_experts=2,
+        moe_intermediate_size=128,
+        **ends,
+    )
+    DiffusionGemmaConfig(
+        architectures=["DiffusionGemmaForBlockDiffusion"],
+        text_config=text,
+        vision_config=Gemma4VisionConfig(**vision, num_attention_heads=2, num_key_value_heads=2),
+        boi_token_id=places["<|image>"],
+        image_token_id=places["<|image|>"],
+        eoi_token_id=places["<image|>"],
+        dtype="bfloat16",
+        **ends,
+    ).save_pretrained(folder)
+    GenerationConfig(**ends).save_pretrained(folder)
+    tokenizer = GemmaTokenizer(vocab=places, merges=[], extra_special_tokens=pictures | sounds)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }} {% endfor %}model: "
+    )
+    Gemma4Processor(
+        feature_extractor=Gemma4AudioFeatureExtractor(),
+        image_processor=Gemma4ImageProcessor(),
+        tokenizer=tokenizer,
+        video_processor=Gemma4VideoProcessor(),
+    ).save_pretrained(folder)
+
+
+def _write_code(folder: Path, name: str, model_type: str) -> None:
+    """The configuration's class, which published checkpoints bring along too."""
+    (folder / f"configuration_{model_type}.py").write_text(CODE.format(name=name, model_type=model_type))
+
+
+def _byte_tokenizer(folder: Path, start: int, named: dict[str, str], others: list[str]) -> None:
     """Bytes, then names without meaning up to the special tokens, which stand where the published ones do."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {byte: place for place, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    vocabulary |= {f"t{place}": place for place in range(len(vocabulary), LLADA_START)}
+    vocabulary |= {f"t{place}": place for place in range(len(vocabulary), start)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<|startoftext|>",
-        eos_token="<|endoftext|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=["<|r1|>", "<|r2|>", "<|mask|>"],
-    )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named, additional_special_tokens=others)
     wrapped.chat_template = (
         "{% for m in messages %}<role>{{ m['role'] }}</role>{{ m['content'] }}{% endfor %}<role>assistant</role>"
     )
@@ -235,7 +342,8 @@ def _t5_tokenizer() -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["flux", "wan-1.3b", "wan-14b", "wan-ti2v", "llada"])
+    kinds = ["flux", "wan-1.3b", "wan-14b", "wan-ti2v", "llada", "sdar", "diffusion-gemma"]
+    parser.add_argument("kind", choices=kinds)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
@@ -244,6 +352,10 @@ def main() -> None:
         write_flux(args.folder, device, tiny=args.tiny)
     elif args.kind == "llada":
         write_llada(args.folder, tiny=args.tiny)
+    elif args.kind == "sdar":
+        write_sdar(args.folder)
+    elif args.kind == "diffusion-gemma":
+        write_diffusion_gemma(args.folder)
     else:
         size = args.kind.removeprefix("wan-")
         write_wan(args.folder, device, size=size, tiny=args.tiny or size == "ti2v")

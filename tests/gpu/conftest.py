@@ -20,6 +20,8 @@ NAMES = {
     "wan-1.3b": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
     "wan-ti2v": "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
     "llada": "inclusionAI/LLaDA2.0-mini-preview",
+    "sdar": "JetLM/SDAR-1.7B-Chat",
+    "diffusion-gemma": "google/diffusiongemma-26B-A4B-it",
 }
 
 
