@@ -1,10 +1,11 @@
 """Write checkpoints of published shapes with random weights; tiny ones of the same layout for tests.
 
-    python -m benchmarks.gpu.checkpoints flux|wan-1.3b|wan-14b|wan-ti2v|llada|sdar|diffusion-gemma FOLDER [--tiny]
+    python -m benchmarks.gpu.checkpoints KIND FOLDER [--tiny]
 
-Name the folder as the hub does: SGLang picks its native pipeline by that name. The text models are configuration and
-tokenizer alone (the engine fills in weights with load_format "dummy"); `wan-ti2v`, `sdar` and `diffusion-gemma` are
-there tiny only.
+KIND is one of flux, flux2-klein, wan-1.3b, wan-14b, wan-ti2v, llada, sdar and diffusion-gemma. Name the folder as the
+hub does: SGLang picks its native pipeline by that name. The text models are configuration and tokenizer alone (the
+engine fills in weights with load_format "dummy"); `flux2-klein`, `wan-ti2v`, `sdar` and `diffusion-gemma` are there
+tiny only.
 """
 
 # diffusers types its constructors by their defaults, and a transformers configuration takes any keyword
@@ -90,6 +91,39 @@ def write_flux(folder: Path, device: str, *, tiny: bool) -> None:
         tokenizer_2=_t5_tokenizer(),
         transformer=random_model(FluxTransformer2DModel, dit, device, from_config=True),
     ).save_pretrained(folder, max_shard_size="10GB")
+
+
+def write_flux2_klein(folder: Path, device: str) -> None:
+    """FLUX.2-klein-4B's layout and sizes of heads and latents: its text is layers 9, 18 and 27 of the encoder."""
+    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+    from diffusers import Flux2Transformer2DModel as Transformer
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    hidden = 256
+    tokenizer = _qwen_tokenizer()
+    encoder: dict[str, Any] = {"vocab_size": len(tokenizer), "hidden_size": hidden, "intermediate_size": 2 * hidden}
+    encoder |= {"num_hidden_layers": 28, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 128}
+    encoder |= {"tie_word_embeddings": True, "max_position_embeddings": 40960, "rope_theta": 1e6}
+    dit: dict[str, Any] = {"in_channels": 128, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 128}
+    dit |= {"num_attention_heads": 2, "joint_attention_dim": 3 * hidden, "axes_dims_rope": (32, 32, 32, 32)}
+    dit |= {"patch_size": 1, "guidance_embeds": False}
+    torch.manual_seed(0)
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        latent_channels=32,
+        norm_num_groups=1,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+    Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=vae.to(device, BF16),
+        text_encoder=Qwen3ForCausalLM(Qwen3Config(**encoder)).to(device, BF16),
+        tokenizer=tokenizer,
+        transformer=random_model(Transformer, dit, device, from_config=True),
+        is_distilled=True,
+    ).save_pretrained(folder)
 
 
 def write_wan(folder: Path, device: str, *, size: str, tiny: bool) -> None:
@@ -326,6 +360,21 @@ def _clip_tokenizer(folder: Path) -> Any:
     return CLIPTokenizer.from_pretrained(str(folder), model_max_length=77)
 
 
+def _qwen_tokenizer() -> Any:
+    """Qwen's tokenizer without merges: one token a byte, and the marks of its chats."""
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2TokenizerFast
+
+    vocabulary = {byte: place for place, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Qwen2TokenizerFast(vocab=vocabulary | {"<|endoftext|>": 256}, merges=[], model_max_length=512)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return tokenizer
+
+
 def _t5_tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import T5TokenizerFast
@@ -342,7 +391,7 @@ def _t5_tokenizer() -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    kinds = ["flux", "wan-1.3b", "wan-14b", "wan-ti2v", "llada", "sdar", "diffusion-gemma"]
+    kinds = ["flux", "flux2-klein", "wan-1.3b", "wan-14b", "wan-ti2v", "llada", "sdar", "diffusion-gemma"]
     parser.add_argument("kind", choices=kinds)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tiny", action="store_true")
@@ -350,6 +399,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.kind == "flux":
         write_flux(args.folder, device, tiny=args.tiny)
+    elif args.kind == "flux2-klein":
+        write_flux2_klein(args.folder, device)
     elif args.kind == "llada":
         write_llada(args.folder, tiny=args.tiny)
     elif args.kind == "sdar":

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 collect_ignore_glob = [] if importlib.util.find_spec("sglang") else ["test_*.py"]
 NAMES = {
     "flux": "black-forest-labs/FLUX.1-dev",
+    "flux2-klein": "black-forest-labs/FLUX.2-klein-4B",
     "wan-1.3b": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
     "wan-ti2v": "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
     "llada": "inclusionAI/LLaDA2.0-mini-preview",
