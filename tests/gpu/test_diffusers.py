@@ -1,4 +1,4 @@
-"""`engine: diffusers` on a GPU: a small checkpoint of each family of images and of videos."""
+"""`engine: diffusers` on a GPU: a small checkpoint of each family of images and of videos, and who is refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import json
 import time
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from packaging.version import Version
 from PIL import Image
 
 from serve_app.engines.diffusers.families import families_of
-from serve_app.engines.diffusers.families.base import DiffusionFamily, ImageFamily, VideoFamily
+from serve_app.engines.diffusers.families.base import Family, ImageFamily, VideoFamily
+from serve_app.engines.diffusers.families.text import TextFamily
 from serve_app.engines.load import load
-from serve_app.model_settings import ImageSettings, VideoSettings
+from serve_app.model_settings import ImageSettings, TextSettings, VideoSettings
 from serve_app.tasks import ImageTask, VideoTask
 from tests.engines.diffusers.families.checkpoints import checkpoints_of
 from tests.engines.diffusers.families.parts import Checkpoint
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300), pytest.mark.filterwarni
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 IMAGES: dict[str, Checkpoint] = checkpoints_of(ImageFamily)
 VIDEOS: dict[str, Checkpoint] = checkpoints_of(VideoFamily)
-FAMILIES = [*families_of(ImageFamily), *families_of(VideoFamily)]
+FAMILIES: list[type[Family]] = [*families_of(ImageFamily), *families_of(VideoFamily), *families_of(TextFamily)]
 LACKING = [family for family in FAMILIES if Version(diffusers.__version__) < Version(family.since)]
 EDIT_ALONE = ("qwen-image-edit", "qwen-image-edit-plus")
 FROM_IMAGE_ALONE = {"wan-i2v": 1, "wan-flf2v": 2, "wan-a14b": 1}
@@ -55,11 +55,11 @@ def png(color: str, *, half: bool = True) -> bytes:
     return file.getvalue()
 
 
-def settings(kind: type[ImageSettings] | type[VideoSettings], folder: Path) -> Any:
+def settings(kind: type[ImageSettings | VideoSettings | TextSettings], folder: Path) -> Any:
     return kind.model_validate({"model": str(folder), "served_name": "tiny", "engine": "diffusers", "gpus": 1})
 
 
-def load_checkpoint(kind: type[ImageSettings] | type[VideoSettings], checkpoint: Checkpoint, folder: Path) -> Any:
+def load_checkpoint(kind: type[ImageSettings | VideoSettings], checkpoint: Checkpoint, folder: Path) -> Any:
     """The engine of a small checkpoint; skips one of a family that the installed diffusers lacks."""
     checkpoint.make(folder)
     name = json.loads((folder / "model_index.json").read_text())["_class_name"]
@@ -144,9 +144,11 @@ async def test_a_family_of_videos(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", LACKING, ids=lambda family: family.name)
-def test_a_family_of_a_later_diffusers_names_it(family: type[DiffusionFamily], tmp_path: Path) -> None:
-    kind: Callable[..., Any] = ImageSettings if issubclass(family, ImageFamily) else VideoSettings
+def test_a_family_of_a_later_diffusers_names_it(family: type[Family], tmp_path: Path) -> None:
+    kinds = {ImageFamily: ImageSettings, VideoFamily: VideoSettings, TextFamily: TextSettings}
+    kind = next(kind for base, kind in kinds.items() if issubclass(family, base))
     for name in family.classes:
         (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+        (tmp_path / "config.json").write_text(json.dumps({"architectures": [name]}))
         with pytest.raises(ValueError, match=rf"needs diffusers {family.since} or later; {diffusers.__version__} is"):
-            load(settings(kind, tmp_path))  # pyright: ignore[reportArgumentType]
+            load(settings(kind, tmp_path))
