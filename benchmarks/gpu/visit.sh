@@ -29,10 +29,10 @@ background() {  # background NAME COMMAND...: runs on when this script has ended
 }
 count=$(nvidia-smi -L | wc -l); half=$(( $(nproc) / count ))
 cores() { case $1 in *,*) echo "0-$(( $(nproc) - 1 ))" ;; *) echo "$(( $1 * half ))-$(( ($1 + 1) * half - 1 ))" ;; esac; }
-tests() {  # tests GPU NAMES...
+tests() {  # tests GPU NAMES..., with more for pytest in $PICK
   for name in "${@:2}"; do
-    CUDA_VISIBLE_DEVICES=$1 background "tests-$name" timeout 900 taskset -c "$(cores "$1")" python3 -W ignore -m pytest -v -s \
-      --tb=short -p no:cacheprovider -o addopts= -o filterwarnings=ignore "tests/gpu/test_$name.py"
+    CUDA_VISIBLE_DEVICES=$1 background "tests-$name${PICK:+-${PICK#-k }}" timeout 900 taskset -c "$(cores "$1")" python3 -W ignore -m pytest -v -s \
+      --tb=short -p no:cacheprovider -o addopts= -o filterwarnings=ignore "tests/gpu/test_$name.py" ${PICK-}
   done
 }
 lane() {  # lane GPU WHAT...: with caches of its own, so that its first start is cold, or with those of the lane $STATE
@@ -63,6 +63,7 @@ prepare)
   # the memory file system was sized from the little memory that a fresh machine shows
   mount -o remount,size=150G /dev/shm || echo "remount failed"
   nvidia-smi -L; nproc; df -h /dev/shm /tmp | tail -2
+  [ "${MODELS-}" = none ] && exit
   python3 -W ignore -m benchmarks.gpu models --folder "$shm" --state "$shm/models" --only llada | tail -1; say "llada made"
   background models timeout 400 python3 -W ignore -m benchmarks.gpu models --folder "$shm" --state "$shm/models" \
     --only ${MODELS:-flux wan-1.3b $([ "$count" -gt 1 ] && echo wan-14b)}
@@ -70,7 +71,8 @@ prepare)
 tests) tests "${@:2}"; collect ;;
 lane) lane "${@:2}"; collect ;;
 await)
-  for ((i = 0; i < $3; i++)); do grep -q "^== ENDED" "$state"/$2*.log 2> /dev/null && break; sleep 1; done; say "awaited $2" ;;
+  log=$(ls -t "$state"/$2*.log | head -1)
+  for ((i = 0; i < $3; i++)); do grep -q "^== ENDED" "$log" && break; sleep 1; done; say "awaited $log" ;;
 watch)
   while [ $(( $(date +%s) - began )) -lt "${2:-60}" ]; do
     sleep 3

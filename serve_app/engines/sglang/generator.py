@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from serve_app.engines.sglang import stopping
+from serve_app.engines.sglang.imports import uncollected
 from serve_app.engines.sglang.processes import free_ports
 from serve_app.engines.sglang.workers import Workers
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
@@ -40,7 +41,8 @@ class Generator:
         self._workers = Workers(arguments.get("num_gpus", 1))  # they import while we do
         self._processes = self._workers.watched
         try:
-            self.args = _server_args(self._defaults(allow_fallback) | arguments)
+            with uncollected():
+                self.args = _server_args(self._defaults(allow_fallback) | arguments)
             self._workers.load(self.args)
             # the worker loads meanwhile
             import zmq

@@ -26,6 +26,7 @@ from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.prompts import fitted, name_ignored, read_prompt
 from serve_app.engines.sglang import algorithms
 from serve_app.engines.sglang.blocks import Blocks, first_end
+from serve_app.engines.sglang.imports import uncollected
 from serve_app.engines.sglang.processes import WATCH_S, Processes, free_ports
 from serve_app.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest
 from serve_app.model_settings import TextSettings
@@ -49,7 +50,8 @@ class SGLangTextEngine:
     def __init__(self, settings: TextSettings) -> None:
         self._algorithm = settings.algorithm or algorithms_of(settings)[0]
         algorithms.check(self._algorithm, settings.algorithm_config, algorithms.installed())
-        from sglang.srt.entrypoints.engine import Engine
+        with uncollected():
+            from sglang.srt.entrypoints.engine import Engine
 
         # a child that breaks sends us SIGQUIT, which would end the replica without a word: we watch them instead
         ctypes.CDLL(None).signal(int(signal.SIGQUIT), int(signal.SIG_IGN))

@@ -6,6 +6,7 @@ whatever they need.
 """
 
 import os
+import pickle
 import subprocess
 import sys
 from contextlib import suppress
@@ -44,9 +45,11 @@ class Workers:
 
     def load(self, server_args: Any) -> None:
         """Has them load what SGLang's ServerArgs say. The environment goes along: to make these may change it."""
+        # in a plain pickle: by multiprocessing's own, tensors would cross as shared memory
+        message = dict(os.environ), pickle.dumps(server_args)
         for ask, _ in self._pipes:
             with suppress(OSError), ask:  # one that has ended shows in wait_ready
-                ask.send((dict(os.environ), server_args))
+                ask.send(message)
 
     def wait_ready(self) -> None:
         """Returns when all can work. Raises EngineDied where one ends before."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from serve_app.engines.sglang.workers import Workers
 from serve_app.errors import EngineDied
@@ -49,6 +50,14 @@ def test_each_loads_what_it_is_told_with_the_environment_of_then(
     said = sorted(capfd.readouterr().out.splitlines())
     assert said == [f"loads {rank} {{'model': 'flux'}} set while the arguments were made" for rank in (0, 1)]
     assert below() == []
+
+
+def test_tensors_among_the_arguments_arrive(capfd: pytest.CaptureFixture[str]) -> None:
+    """By multiprocessing's own pickle they would cross as memory that both share, which the worker may not open."""
+    with workers(1) as started:
+        started.load({"mean": torch.ones(2)})
+        started.wait_ready()
+    assert "tensor([1., 1.])" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(("told", "words"), [("breaks", "worker 1 .* ended with 3"), ("fails", "worker . .*fails")])
