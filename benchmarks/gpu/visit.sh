@@ -8,7 +8,7 @@
 #   watch [S]       tells for S seconds how these get on; ends when all of them have, or one failed
 #   keep LANE       brings back what a lane compiled, for a later visit (.gpu/, then unpack it below LANE/home)
 #   stop            ends everything and says what was left over
-# What is started runs on between the calls, each GPU's with half of the cores, so that one does not slow the other.
+# What is started runs on between the calls, each GPU's with share of the cores, so that one does not slow the other.
 # Logs and results come back under $OUT with every call.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd); bundle=$root/.gpu; state=/tmp/visit; shm=/dev/shm/visit
@@ -27,8 +27,8 @@ background() {  # background NAME COMMAND...: runs on when this script has ended
   echo "== began $(date +%T)" > "$state/$name.log"
   setsid bash -c '"${@:2}" >> "$1" 2>&1; echo "== ENDED with $? $(date +%T)" >> "$1"' - "$state/$name.log" "$@" < /dev/null > /dev/null 2>&1 &
 }
-count=$(nvidia-smi -L | wc -l); half=$(( $(nproc) / count ))
-cores() { case $1 in *,*) echo "0-$(( $(nproc) - 1 ))" ;; *) echo "$(( $1 * half ))-$(( ($1 + 1) * half - 1 ))" ;; esac; }
+count=$(nvidia-smi -L | wc -l); share=$(( $(nproc) / count ))  # cores for each GPU
+cores() { echo "$(( ${1%%,*} * share ))-$(( (${1##*,} + 1) * share - 1 ))"; }  # cores GPUS
 tests() {  # tests GPU NAMES..., with more for pytest in $PICK
   for name in "${@:2}"; do
     CUDA_VISIBLE_DEVICES=$1 background "tests-$name${PICK:+-${PICK#-k }}" timeout 900 taskset -c "$(cores "$1")" python3 -W ignore -m pytest -v -s \
@@ -37,8 +37,8 @@ tests() {  # tests GPU NAMES..., with more for pytest in $PICK
 }
 lane() {  # lane GPU WHAT...: with caches of its own, so that its first start is cold, or with those of the lane $STATE
   local own=$shm/${STATE:-$2}; mkdir -p "$own"
-  background "lane-$2-$began" timeout 1500 taskset -c "$(cores "$1")" python3 -W ignore -m benchmarks.gpu "${@:2}" --folder "$shm" \
-    --state "$own" --results "$state/results.jsonl" --gpus "$1" --port "$(( 8100 + 100 * ${1%,*} ))" \
+  background "lane-$2-${1/,/-}-$began" timeout 1500 taskset -c "$(cores "$1")" python3 -W ignore -m benchmarks.gpu "${@:2}" --folder "$shm" \
+    --state "$own" --results "$state/results.jsonl" --gpus "$1" --port "$(( 8100 + 100 * ${1%%,*} ))" \
     ${DEMO:+--demo "$DEMO"} ${ROUNDS:+--rounds "$ROUNDS"} ${WAYS:+--parallel $WAYS}
 }
 collect() {
