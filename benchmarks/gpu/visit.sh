@@ -8,7 +8,7 @@
 #   watch [S]       tells for S seconds how these get on; ends when all of them have, or one failed
 #   keep LANE       brings back what a lane compiled, for a later visit (.gpu/, then unpack it below LANE/home)
 #   stop            ends everything and says what was left over
-# What is started runs on between the calls, each GPU's with share of the cores, so that one does not slow the other.
+# What is started runs on between the calls, each GPU's with its share of the cores, so that one does not slow the other.
 # Logs and results come back under $OUT with every call.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd); bundle=$root/.gpu; state=/tmp/visit; shm=/dev/shm/visit
