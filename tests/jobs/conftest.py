@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from serve_app.errors import JobNotFound
+from serve_app.jobs.attempt import Attempt, start
 from serve_app.jobs.claims import Claim, Claims
 from serve_app.jobs.lease import Lease
 from serve_app.jobs.records import new_job_id
@@ -17,12 +19,15 @@ from serve_app.jobs.store import JobStore
 from serve_app.jobs.survey import Survey
 from serve_app.settings import JobSettings, Settings
 from serve_app.storage import open_store
-from serve_app.storage.base import ObjectStore
+from serve_app.storage.base import ObjectInfo, ObjectStore
+from serve_app.storage.local import LocalStore
 from serve_app.tasks import StoredObject, VideoResult, VideoTask
 from tests.s3_server import S3Server
 
 JOBS = {"heartbeat_s": 0.05, "stale_s": 60.0, "sweep_s": 0.1, "cancel_poll_s": 0.02}
 """Nothing goes stale, however busy the machine: who wants that asks an `impatient` reader, or resigns."""
+
+Create = Callable[..., Any]
 
 
 def make_task(**changes: Any) -> VideoTask:
@@ -39,6 +44,38 @@ def make_task(**changes: Any) -> VideoTask:
         "seed": 7,
     }
     return VideoTask(**{**values, **changes})
+
+
+class Counting(LocalStore):
+    """A store that counts its calls, each by its name."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.calls: Counter[str] = Counter()
+
+    async def put(self, *args: Any, **kwargs: Any) -> StoredObject:
+        self.calls["put"] += 1
+        return await super().put(*args, **kwargs)
+
+    async def get(self, key: str) -> bytes:
+        self.calls["get"] += 1
+        return await super().get(key)
+
+    async def stat(self, key: str) -> ObjectInfo:
+        self.calls["stat"] += 1
+        return await super().stat(key)
+
+    async def exists(self, key: str) -> bool:
+        self.calls["exists"] += 1
+        return await super().exists(key)
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        self.calls["list"] += 1
+        return await super().list(prefix)
+
+    async def list_names(self, prefix: str) -> list[str]:
+        self.calls["list"] += 1
+        return await super().list_names(prefix)
 
 
 class VideoClient:
@@ -93,6 +130,12 @@ def lease(jobs: JobStore, dispatcher: str) -> Lease:
     return Lease(jobs.store, dispatcher, JobSettings())
 
 
+async def started(jobs: JobStore, job_id: str) -> Attempt:
+    attempt = await start(jobs, "public", job_id)
+    assert attempt is not None
+    return attempt
+
+
 async def claim_key(
     jobs: JobStore,
     owner: str,
@@ -118,7 +161,7 @@ async def orphans(jobs: JobStore) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def create(jobs: JobStore) -> Callable[..., Any]:
+def create(jobs: JobStore) -> Create:
     """Creates a job of one task of its own."""
 
     async def create_one(owner: str = "public", dispatcher: str = "d1", **changes: Any) -> Any:

@@ -1,0 +1,154 @@
+"""Attempts at a job: how they begin, follow one another and end, as replicas and callers see it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from serve_app.errors import EngineDied, GenerationFailed, Unavailable
+from serve_app.jobs.attempt import MAX_MESSAGE_CHARS, start
+from serve_app.jobs.records import AttemptRecord, dumps
+from serve_app.jobs.store import JobStore
+from serve_app.jobs.survey import Survey
+from serve_app.settings import Settings
+from serve_app.storage import open_store
+from serve_app.storage.base import ObjectStore
+from tests.jobs.conftest import Create, impatient, lease, make_result, make_task, orphans, started
+
+
+async def test_a_heartbeat_after_the_end_changes_nothing(jobs: JobStore, create: Create) -> None:
+    job = await create()
+    attempt = await started(jobs, job.id)
+    await attempt.complete(make_result(job.task))
+    await attempt.heartbeat(10)
+    await attempt.fail(EngineDied("Late."))
+    assert (await jobs.get("public", job.id)).status == "completed"
+
+
+async def test_an_engines_words_are_kept_only_so_long(jobs: JobStore, create: Create) -> None:
+    job = await create()
+    await (await started(jobs, job.id)).fail(GenerationFailed("x" * 100_000))
+    failed = await jobs.get("public", job.id)
+    assert failed.error is not None
+    assert len(failed.error.message) == MAX_MESSAGE_CHARS
+
+
+async def test_a_silent_attempt_is_followed_by_another(settings: Settings, jobs: JobStore, create: Create) -> None:
+    job = await create()
+    first = await started(jobs, job.id)
+    assert await start(jobs, "public", job.id) is None
+    await asyncio.sleep(0.1)
+    second = await started(impatient(settings), job.id)
+    assert (first.record.number, second.record.number) == (1, 2)
+    # the first was only slow: two that complete are harmless
+    await second.complete(make_result(job.task))
+    await first.complete(make_result(job.task))
+    assert (await jobs.get("public", job.id)).status == "completed"
+
+
+async def test_at_most_three(jobs: JobStore, create: Create) -> None:
+    job = await create()
+    for _ in range(3):
+        await (await started(jobs, job.id)).fail(EngineDied("The engine died."))
+    assert await start(jobs, "public", job.id) is None
+    found = await jobs.get("public", job.id)
+    assert (found.status, found.attempts) == ("failed", 3)
+
+
+async def test_handing_back_costs_none(jobs: JobStore, create: Create) -> None:
+    job = await create()
+    for _ in range(5):
+        await (await started(jobs, job.id)).fail(Unavailable("Leaving."))
+    assert (await jobs.get("public", job.id)).status == "queued"
+    assert await start(jobs, "public", job.id) is not None
+
+
+async def test_two_replicas_that_begin_at_once_are_one_try(any_settings: Settings) -> None:
+    replicas = [JobStore(open_store(any_settings), any_settings) for _ in range(4)]
+    job = await replicas[0].create(make_task(), dispatcher="d1")
+    attempts = [each for each in await asyncio.gather(*(start(one, "public", job.id) for one in replicas)) if each]
+    assert len(attempts) == 1
+    assert (await replicas[0].get("public", job.id)).attempts == 1
+    await attempts[0].complete(make_result(job.task))
+    assert (await replicas[0].get("public", job.id)).status == "completed"
+
+
+async def test_a_replica_whose_record_comes_late_gives_way(
+    any_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_store, store = open_store(any_settings), open_store(any_settings)
+    put, about_to, may = slow_store.put, asyncio.Event(), asyncio.Event()
+
+    async def late(*args: Any, **kwargs: Any) -> Any:
+        about_to.set()
+        await may.wait()
+        return await put(*args, **kwargs)
+
+    slow, quick = JobStore(slow_store, any_settings), JobStore(store, any_settings)
+    job = await quick.create(make_task(), dispatcher="d1")
+    await slow.now()
+    monkeypatch.setattr(slow_store, "put", late)
+    behind = asyncio.create_task(start(slow, "public", job.id))
+    await about_to.wait()
+    assert await start(quick, "public", job.id) is not None
+    may.set()
+    assert await behind is None
+    assert (await quick.get("public", job.id)).attempts == 1
+
+
+@pytest.mark.parametrize("wrong_by_s", [-3600.0, 3600.0])
+async def test_a_replicas_clock_may_be_wrong(
+    settings: Settings, jobs: JobStore, store: ObjectStore, create: Create, wrong_by_s: float
+) -> None:
+    job = await create()
+    then = time.time() + wrong_by_s
+    record = AttemptRecord(number=1, started_at=then, beat_at=then)
+    await store.put(f"jobs/public/{job.id}/attempts/0001-aa.json", dumps(record))
+    assert await start(jobs, "public", job.id) is None, "it is at work, and was heard of just now"
+    await asyncio.sleep(0.1)
+    assert await start(impatient(settings), "public", job.id) is not None, "it has not been heard of"
+
+
+@pytest.mark.parametrize("ahead_s", [-100.0, 60.0, 100.0, 400.0])
+async def test_a_readers_clock_may_be_wrong(
+    settings: Settings, create: Create, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+) -> None:
+    rules = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 30.0})})
+    replica = JobStore(open_store(rules), rules)
+    job = await create()
+    await lease(replica, "d1").renew()
+    for _ in range(rules.jobs.max_attempts - 1):
+        await (await started(replica, job.id)).fail(EngineDied("The engine died."))
+    last = await started(replica, job.id)
+    await last.heartbeat()
+    true_time = time.time
+    monkeypatch.setattr(time, "time", lambda: true_time() + ahead_s)
+    reader = JobStore(open_store(rules), rules)
+    assert await start(reader, "public", job.id) is None, "it was heard of just now"
+    assert await orphans(reader) == []
+    assert (await reader.get("public", job.id)).status == "in_progress"
+    assert await Survey(reader).expire(await reader.now()) == 0
+    await lease(reader, "d2").renew()
+    new = await reader.create(make_task(), dispatcher="d2")
+    assert new.created_at == pytest.approx(true_time(), abs=5)
+    assert await orphans(replica) == []
+
+
+async def test_a_last_attempt_that_was_only_cut_off_ends_well(
+    settings: Settings, jobs: JobStore, create: Create
+) -> None:
+    job = await create()
+    for _ in range(2):
+        await (await started(jobs, job.id)).fail(EngineDied("The engine died."))
+    last = await started(jobs, job.id)
+    await asyncio.sleep(0.1)
+    short = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"stale_s": 0.05})})
+    reader = JobStore(open_store(short), short)
+    assert await start(reader, "public", job.id) is None, "a fourth try was made"
+    await asyncio.sleep(0.1)
+    assert (await reader.get("public", job.id)).error is not None
+    await last.complete(make_result(job.task))
+    assert (await reader.get("public", job.id)).status == "completed"
