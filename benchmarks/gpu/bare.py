@@ -20,6 +20,7 @@ from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.measure import SPREAD_S, Asked
 from serve_app.environment import keep_compiled
 
 Shape = dict[str, Any]
@@ -152,13 +153,10 @@ class BareText:
         asyncio.set_event_loop(self._loop)
 
     def run(self, shape: Shape) -> Answer:
-        """Tokens per second of `prompts`, `tokens` each, and the median time to the first block. Each of `clients` asks
-        for its share of them one after another, as in measure.text_speed.
-        """
-        prompts, stream = shape["prompts"], bool(shape.get("stream"))
+        """Tokens per second of what is `asked`, and the median time to the first block; clients as in text_speed."""
         started = time.monotonic()
         made = self._loop.run_until_complete(
-            self._all(prompts, shape.get("clients", len(prompts)), shape["tokens"], stream)
+            self._all(shape["asked"], shape["clients"], bool(shape.get("stream")), shape.get("spread_s", SPREAD_S))
         )
         tokens = sum(count for count, _ in made)
         first = statistics.median(seconds for _, seconds in made)
@@ -167,14 +165,15 @@ class BareText:
     def close(self) -> None:
         self._engine.shutdown()
 
-    async def _all(self, prompts: list[str], clients: int, tokens: int, stream: bool) -> list[tuple[int, float]]:
-        parameters: dict[str, Any] = {"max_new_tokens": tokens, "ignore_eos": True, "temperature": 0.0}
+    async def _all(self, asked: Asked, clients: int, stream: bool, spread_s: float) -> list[tuple[int, float]]:
+        parameters: dict[str, Any] = {"ignore_eos": True, "temperature": 0.0}
         if stream:
             parameters["stream_interval"] = self._interval  # as ours: else it tells of every step
 
-        async def one(prompt: str) -> tuple[int, float]:
+        async def one(prompt: str, tokens: int) -> tuple[int, float]:
             started, first, last = time.monotonic(), 0.0, dict[str, Any]()
-            answer: Any = await self._engine.async_generate(prompt=prompt, sampling_params=parameters, stream=stream)
+            wanted = parameters | {"max_new_tokens": tokens}
+            answer: Any = await self._engine.async_generate(prompt=prompt, sampling_params=wanted, stream=stream)
             if stream:
                 async for chunk in answer:
                     first = first or time.monotonic() - started
@@ -182,10 +181,11 @@ class BareText:
                 answer = last
             return answer["meta_info"]["completion_tokens"], first or time.monotonic() - started
 
-        async def several(share: list[str]) -> list[tuple[int, float]]:
-            return [await one(prompt) for prompt in share]
+        async def several(i: int) -> list[tuple[int, float]]:
+            await asyncio.sleep(i * spread_s / clients)
+            return [await one(prompt, tokens) for prompt, tokens in asked[i::clients]]
 
-        shares = await asyncio.gather(*(several(prompts[i::clients]) for i in range(clients)))
+        shares = await asyncio.gather(*(several(i) for i in range(clients)))
         return [each for share in shares for each in share]
 
 

@@ -25,7 +25,7 @@ import yaml
 
 from benchmarks.gpu.app import ROOT, App
 from benchmarks.gpu.bare import Bare
-from benchmarks.gpu.measure import Body, Row, difference, give_up, in_turns, post, prompts, text_speed
+from benchmarks.gpu.measure import Body, Row, ask, difference, give_up, in_turns, post, text_speed
 from serve_app.engines.parallel import sglang_arguments
 from serve_app.model_settings import ImageSettings, VideoSettings
 from serve_app.profiles import PROFILES
@@ -39,6 +39,8 @@ LLADA = "inclusionAI/LLaDA2.0-mini-preview"
 CHECKPOINTS = {"flux": FLUX, "wan-1.3b": WAN, "wan-14b": WAN_14B, "llada": LLADA}
 NAMES = {"text": LLADA, "image": FLUX, "video": WAN}
 TOKENS = 256
+LENGTHS = "128 to 384 tokens"
+"""Of the requests in a row, TOKENS on average."""
 TEXT: dict[str, Any] = {
     "trust_remote_code": True,  # the checkpoint that we make brings its configuration as code, as LLaDA2's own does
     "max_running_requests": 128,
@@ -408,7 +410,7 @@ def measure_texts(lane: Lane) -> None:
         more = ("--settings", json.dumps(settings))
         with lane.bare("bare-text", "text", lane.folder / LLADA, *more) as bare:
             for clients, _ in CLIENTS:  # as our own replica has warmed up its engine
-                bare.run({"prompts": prompts(clients, "warm"), "tokens": 64})
+                bare.run({"asked": ask(clients, "warm", 64), "clients": clients})
             for clients, rounds in CLIENTS:
                 time_clients(lane, app.base, bare, clients, rounds)
         share_a_prefix(lane, app.base)
@@ -420,18 +422,18 @@ def time_clients(lane: Lane, base: str, bare: Bare, clients: int, rounds: int) -
     count = clients * (EACH if clients < 32 else EACH // 2)
     for stream in (False, True):
         how = "streamed" if stream else "whole"
-        row = Row(f"llada {clients} clients, {TOKENS} tokens each, {how}", unit="tok_s", notes={"clients": clients})
+        row = Row(f"llada {clients} clients, {LENGTHS}, {how}", unit="tok_s", notes={"clients": clients})
         firsts: dict[str, list[float]] = {"ours": [], "bare": []}
 
         def ours(*, stream: bool = stream, row: Row = row, firsts: Any = firsts) -> float:
-            asked = prompts(count, f"ours {stream} {len(row.ours)}")
-            speed = text_speed(base, LLADA, asked, TOKENS, clients=clients, stream=stream)
+            asked = ask(count, f"ours {stream} {len(row.ours)}", TOKENS)
+            speed = text_speed(base, LLADA, asked, clients=clients, stream=stream)
             firsts["ours"].append(speed.first_s)
             return speed.tokens_per_s
 
         def theirs(*, stream: bool = stream, row: Row = row, firsts: Any = firsts) -> float:
-            asked = prompts(count, f"bare {stream} {len(row.bare)}")
-            answer = bare.run({"prompts": asked, "clients": clients, "tokens": TOKENS, "stream": stream})
+            asked = ask(count, f"bare {stream} {len(row.bare)}", TOKENS)
+            answer = bare.run({"asked": asked, "clients": clients, "stream": stream})
             firsts["bare"].append(answer["first_s"])
             return answer["tokens_per_s"]
 
@@ -448,7 +450,7 @@ def share_a_prefix(lane: Lane, base: str) -> None:
         if not shared:
             asked = [f"{time.monotonic_ns()} {prompt}"[:1000] for prompt in asked]
         started = time.monotonic()
-        text_speed(base, LLADA, asked, 32)
+        text_speed(base, LLADA, [(prompt, 32) for prompt in asked], clients=len(asked), spread_s=0)
         name = "shared" if shared else "of its own"
         lane.write(
             Row(f"llada 32 clients, prompts of 1,000 tokens, beginning {name}", ours=[time.monotonic() - started])
@@ -462,13 +464,13 @@ def vary_texts(lane: Lane) -> None:
         try:
             with lane.app(f"text-{name}", {"text": TEXT | {"gpus": 0.4} | changes}) as app:
                 for clients in (1, 32, 128) if name == "fp8" else (32, 64, 128):
-                    row = Row(f"llada {clients} clients, {TOKENS} tokens each, whole", unit="tok_s")
+                    row = Row(f"llada {clients} clients, {LENGTHS}, whole", unit="tok_s")
                     row.preset = "fp8" if name == "fp8" else "exact"
                     row.notes = {"clients": clients, "gpu_memory": memory(lane.gpus)}
                     row.notes["max_running_requests"] = 128 if name == "fp8" else int(name)
-                    for i in range(2 if clients < 64 else 1):
-                        asked = prompts(clients, f"{name} {i}")
-                        row.ours.append(text_speed(app.base, LLADA, asked, TOKENS).tokens_per_s)
+                    for i in range(2):
+                        asked = ask(EACH // 2 * clients, f"{name} {i}", TOKENS)
+                        row.ours.append(text_speed(app.base, LLADA, asked, clients=clients).tokens_per_s)
                     lane.write(row)
         except RuntimeError as error:
             print(f"text {name} FAILED: {error!r}", flush=True)
@@ -482,13 +484,15 @@ def measure_dynamo(lane: Lane) -> None:
         more = ("--settings", json.dumps(settings), "--dynamo")
         bare = stack.enter_context(lane.bare("bare-dynamo", "text", lane.folder / LLADA, *more))
         for clients, _ in CLIENTS[:3]:
-            bare.run({"prompts": prompts(clients, "warm"), "tokens": 64})
+            bare.run({"asked": ask(clients, "warm", 64), "clients": clients})
         for clients, _ in CLIENTS[:3]:
-            row = Row(f"llada {clients} clients, bare as Dynamo starts it", unit="tok_s", notes={"clients": clients})
+            row = Row(f"llada {clients} clients, {LENGTHS}, bare as Dynamo starts it", unit="tok_s")
+            row.notes["clients"] = clients
             for i in range(2):
-                row.ours.append(text_speed(app.base, LLADA, prompts(clients, f"again {i}"), TOKENS).tokens_per_s)
-                answer = bare.run({"prompts": prompts(clients, f"dynamo {i}"), "tokens": TOKENS})
-                row.bare.append(answer["tokens_per_s"])
+                asked = ask(EACH // 2 * clients, f"again {i}", TOKENS)
+                row.ours.append(text_speed(app.base, LLADA, asked, clients=clients).tokens_per_s)
+                asked = ask(EACH // 2 * clients, f"dynamo {i}", TOKENS)
+                row.bare.append(bare.run({"asked": asked, "clients": clients})["tokens_per_s"])
             lane.write(row)
 
 

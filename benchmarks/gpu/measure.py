@@ -83,20 +83,26 @@ class Speed:
     """until the first block, the median of the requests; of the whole text where it is not streamed"""
 
 
+Asked = list[tuple[str, int]]
+"""Prompts, each with the number of tokens that are wanted."""
+SPREAD_S = 1.0
+"""In which the clients begin, one after another: not even those of a busy server begin at one moment."""
+
+
 def text_speed(
-    base: str, model: str, prompts: list[str], tokens: int, *, clients: int | None = None, stream: bool = False
+    base: str, model: str, asked: Asked, *, clients: int, stream: bool = False, spread_s: float = SPREAD_S
 ) -> Speed:
-    """Plain completions of exactly `tokens` tokens. Each of `clients` (as many as prompts) asks for its share of them
-    one after another, so that requests join a running batch at any time, as in service.
+    """Plain completions of exactly so many tokens. Each client asks for its share of them one after another, so that
+    requests join a running batch at any time, as in service.
     """
-    clients = clients or len(prompts)
-    body = {"model": model, "max_tokens": tokens, "stream": stream, "nvext": {"ignore_eos": True}}
+    body: Body = {"model": model, "stream": stream, "nvext": {"ignore_eos": True}}
     if stream:
         body["stream_options"] = {"include_usage": True}
 
-    async def one(client: httpx.AsyncClient, prompt: str) -> tuple[int, float]:
+    async def one(client: httpx.AsyncClient, prompt: str, tokens: int) -> tuple[int, float]:
         started, first, made = time.monotonic(), 0.0, 0
-        async with client.stream("POST", "/v1/completions", json=body | {"prompt": prompt}) as answer:
+        wanted = body | {"prompt": prompt, "max_tokens": tokens}
+        async with client.stream("POST", "/v1/completions", json=wanted) as answer:
             if answer.status_code >= 400:
                 raise RuntimeError(f"{answer.status_code} {(await answer.aread())[:500]!r}")
             if not stream:
@@ -108,24 +114,28 @@ def text_speed(
                     made = (json.loads(line[6:]).get("usage") or {}).get("completion_tokens", made)
         return made, first
 
-    async def several(client: httpx.AsyncClient, share: list[str]) -> list[tuple[int, float]]:
-        return [await one(client, prompt) for prompt in share]
+    async def several(client: httpx.AsyncClient, i: int) -> list[tuple[int, float]]:
+        await asyncio.sleep(i * spread_s / clients)
+        return [await one(client, prompt, tokens) for prompt, tokens in asked[i::clients]]
 
     async def every() -> Speed:
         limits = httpx.Limits(max_connections=clients)
         async with httpx.AsyncClient(base_url=base, timeout=600, limits=limits) as client:
             await client.get("/health")
             started = time.monotonic()
-            shares = await asyncio.gather(*(several(client, prompts[i::clients]) for i in range(clients)))
+            shares = await asyncio.gather(*(several(client, i) for i in range(clients)))
             seconds, made = time.monotonic() - started, [each for share in shares for each in share]
             return Speed(sum(count for count, _ in made) / seconds, statistics.median(first for _, first in made))
 
     return asyncio.run(every())
 
 
-def prompts(count: int, salt: str) -> list[str]:
-    """Different for every request and round, so that no engine answers from its prefix cache."""
-    return [f"{salt} {i}: describe a harbour at dawn in plain words." for i in range(count)]
+def ask(count: int, salt: str, tokens: int) -> Asked:
+    """Different prompts for every request and round, so that no engine answers from its prefix cache, and half to one
+    and a half of `tokens`: requests of one length would end together and come together again.
+    """
+    step = tokens // 8
+    return [(f"{salt} {i}: describe a harbour at dawn in plain words.", (4 + i * 7 % 9) * step) for i in range(count)]
 
 
 def difference(first: bytes, second: bytes) -> dict[str, float | None]:
