@@ -8,6 +8,7 @@
 #   watch [S]       tells for S seconds how these get on; ends when all of them have, or one failed
 #   keep LANE       brings back what a lane compiled, for a later visit (.gpu/, then unpack it below LANE/home)
 #   stop            ends everything and says what was left over
+#   plan N          the above for two GPUs in 30 minutes, N from 1 to 4, a call of its own each, one right after another
 # What is started runs on between the calls, each GPU's with its share of the cores, so that one does not slow the other.
 # Logs and results come back under $OUT with every call.
 set -uo pipefail
@@ -90,6 +91,23 @@ watch)
   done
   collect ;;
 keep) tar -C "$shm/$2/home" -cz compiled | split -b 15m -d -a 1 - "$OUT/compiled-$2.tgz." ;;
+plan)
+  mine=$0; compiled() { export SGLANG_CACHE_DIR=$shm/$1/home/compiled SGLANG_JIT_CACHE_DIR=$shm/$1/home/compiled/jit; }
+  case $2 in
+  1)  # to about 350 s: LLaDA's kernels compile for five minutes; meanwhile the checkpoints, and tests that compile for two GPUs
+    bash "$mine" prepare; bash "$mine" lane 1 text
+    (compiled video; bash "$mine" tests 0,1 parallel two)
+    bash "$mine" await models 150; bash "$mine" await tests-parallel 250; bash "$mine" await tests-two 120; bash "$mine" watch 1 8 ;;
+  2)  # to about 900 s: texts on one GPU, videos and starts on the other
+    bash "$mine" lane 0 video; bash "$mine" await lane-video 350
+    bash "$mine" lane 0 starts; bash "$mine" await lane-starts 215; bash "$mine" watch 1 8 ;;
+  3)  # to about 1,450 s: both GPUs
+    bash "$mine" await lane-text 120
+    (export STATE=video WAYS="tensor sequence"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 440; bash "$mine" watch 1 8 ;;
+  4)  # what time is left for
+    (compiled text; bash "$mine" tests 1 app text_models text); (export STATE=starts; bash "$mine" lane 0 fp8 adapters demo batches)
+    bash "$mine" watch "${3:-300}" 8 ;;
+  esac ;;
 stop)
   pkill -INT -f "benchmarks[.]gpu|pytest"; sleep 5; pkill -9 -f "benchmarks[.]gpu|pytest|sgl|ray"; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; collect ;;
 esac
