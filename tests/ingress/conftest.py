@@ -25,10 +25,11 @@ from serve_app.deployments.image import ImageDeployment
 from serve_app.deployments.text import TextDeployment
 from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.asgi import create_http_app
-from serve_app.ingress.services import AnyServed, Services
+from serve_app.ingress.services import AnyServed, ModelClient, Services
 from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
+from serve_app.tasks import ModelCard
 
 T = TypeVar("T")
 
@@ -223,3 +224,33 @@ def running(serving: Serving) -> Iterator[Running]:
 async def client(running: Running) -> Any:
     async with running.client() as one:
         yield one
+
+
+class Held:
+    """A video client whose replica is busy until `release`: what is handed to it waits, as in Serve's queue."""
+
+    def __init__(self, inner: ModelClient, loop: Loop) -> None:
+        self._inner = inner
+        self._loop = loop
+        self._free = asyncio.Event()
+        self.runs = 0
+
+    async def describe(self) -> ModelCard:
+        return await self._inner.describe()
+
+    async def run(self, owner: str, job_id: str) -> None:
+        self.runs += 1
+        await self._free.wait()
+        await self._inner.run(owner, job_id)
+
+    def release(self) -> None:
+        self._loop.loop.call_soon_threadsafe(self._free.set)
+
+
+@pytest.fixture
+def held(serving: Serving, services: Services, server_loop: Loop) -> Iterator[tuple[Held, Running]]:
+    """An application whose one video replica is busy, with room for two waiting jobs."""
+    client = Held(client_of(services, "video"), server_loop)
+    with serving(lambda own: with_client(own, "video", client), video={"max_queued": 2}) as running:
+        yield client, running
+        client.release()

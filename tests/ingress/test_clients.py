@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.ingress.conftest import Running, Serving
-from tests.ingress.test_images import EDITS, FOX, IMAGES, data_url, opened, png
+from tests.ingress.images import EDITS, FOX, IMAGES, data_url, opened, png
 from tests.ingress.test_requests import error_of
 
 CHAT = "/v1/chat/completions"

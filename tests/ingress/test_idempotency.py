@@ -21,11 +21,10 @@ from serve_app.protocol.videos import RemixRequest
 from serve_app.settings import JobSettings
 from serve_app.storage.names import is_made_here
 from serve_app.tasks import ImageEvent, ImageResult, ImageTask, ModelCard, StoredObject
-from tests.ingress.conftest import Running, Serving, client_of, with_client
-from tests.ingress.test_videos import BODY, FORM, Held, ended, held, picture
+from tests.ingress.conftest import Held, Running, Serving, client_of, with_client
+from tests.ingress.images import png
+from tests.ingress.videos import BODY, FORM, ended
 from tests.jobs.conftest import claim_key
-
-__all__ = ["held"]
 
 IMAGE = {"prompt": "a", "size": "64x64", "nvext": {"num_inference_steps": 1}}
 CHAT = {"messages": [{"role": "user", "content": "Tell me a story about a fox."}], "max_tokens": 32, "temperature": 1.0}
@@ -43,11 +42,11 @@ def key(request: pytest.FixtureRequest) -> dict[str, str]:
 async def test_a_key_stands_for_one_job(held: tuple[Held, Running], key: dict[str, str]) -> None:
     replica, running = held
     form: dict[str, Any] = {name: (None, value) for name, value in FORM.items()}
-    form["input_reference"] = ("a.png", picture(), "image/png")
+    form["input_reference"] = ("a.png", png(), "image/png")
     async with running.client() as client:
         first, again = [(await client.post("/v1/videos", files=form, headers=key)).json() for _ in range(2)]
         assert first["id"] == again["id"]  # httpx draws a new boundary for each form
-        for change in ({"prompt": (None, "another")}, {"input_reference": ("a.png", picture(size=(32, 32)))}):
+        for change in ({"prompt": (None, "another")}, {"input_reference": ("a.png", png(32, 32))}):
             answer = await client.post("/v1/videos", files={**form, **change}, headers=key)
             assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Idempotency-Key")
         replica.release()
@@ -339,7 +338,7 @@ async def test_a_key_has_a_length(client: httpx.AsyncClient, value: str) -> None
 async def test_all_that_is_written_has_a_name_of_ours(running: Running, key: dict[str, str]) -> None:
     """Or what expiry leaves alone as a stranger's would stay for ever."""
     form: dict[str, Any] = {name: (None, value) for name, value in FORM.items()}
-    form["input_reference"] = ("a.png", picture(), "image/png")
+    form["input_reference"] = ("a.png", png(), "image/png")
     store = running.services.store
     before = {info.key for info in await store.list("")}  # other tests name what they like
     async with running.client() as client:

@@ -1,16 +1,18 @@
-"""Several models of a kind behind one endpoint: how a request finds its own, and what is told of each."""
+"""The models that are served: how a request finds its own among several of a kind, and what is told of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from serve_app.errors import QueueFull
 from serve_app.tasks import ImageTask, ModelCard
 from tests.ingress.conftest import Running, Serving, client_of, with_client
+from tests.ingress.images import MODEL
 
 IMAGES, VIDEOS, CHAT = "/v1/images/generations", "/v1/videos", "/v1/chat/completions"
 FOX = {"prompt": "a fox", "size": "64x64", "nvext": {"num_inference_steps": 1, "seed": 1}}
@@ -153,3 +155,25 @@ async def test_the_description_lists_every_model_and_the_widest_limits(several: 
     assert schemas["GenerationRequest"]["properties"]["model"]["default"] == "demo/flux-tiny"
     assert "64 to 256 pixels" in schemas["GenerationRequest"]["properties"]["size"]["description"]
     assert schemas["ModelId"]["enum"][-2:] == ["poster", "frames"]
+
+
+async def test_models_are_listed_and_retrieved(client: httpx.AsyncClient, running: Running) -> None:
+    listed = (await client.get("/v1/models")).json()
+    assert listed["object"] == "list"
+    assert [model["id"] for model in listed["data"]] == ["demo/llada2-tiny", MODEL, "demo/wan-tiny"]
+    for path in (f"/v1/models/{MODEL}", "/v1/models/demo%2Fflux-tiny"):
+        one = (await client.get(path)).json()
+        assert (one["id"], one["object"]) == (MODEL, "model")
+    missing = await client.get("/v1/models/nope/nope")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none") as official:
+        assert (await official.models.retrieve(MODEL)).id == MODEL
+
+
+async def test_a_kind_that_is_off_serves_no_model(serving: Serving) -> None:
+    with serving(image=None) as running:
+        async with running.client() as client:
+            answer = await client.post(IMAGES, json=FOX | {"model": MODEL})
+            assert answer.status_code == 404
+            assert "none" in answer.json()["error"]["message"]
+            assert len((await client.get("/v1/models")).json()["data"]) == 2

@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.settings import AccessSettings
 from tests.ingress.conftest import Running, Serving
-from tests.ingress.test_images import FOX, IMAGES, opened
+from tests.ingress.images import FOX, IMAGES, opened
 from tests.ingress.test_requests import error_of
 
 CHAT = "/v1/chat/completions"

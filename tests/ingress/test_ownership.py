@@ -11,9 +11,9 @@ import pytest
 
 from serve_app.ingress.auth import owner_of
 from tests.ingress.conftest import Running, Serving
+from tests.ingress.images import FOX, IMAGES
 from tests.ingress.test_auth import bearer
-from tests.ingress.test_images import FOX, IMAGES
-from tests.ingress.test_videos import BODY
+from tests.ingress.videos import BODY
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from serve_app.ingress.quotas import Quotas
 from serve_app.settings import AccessSettings
 from tests.ingress.conftest import Running, Serving
 from tests.ingress.test_auth import bearer
-from tests.ingress.test_videos import BODY
+from tests.ingress.videos import BODY
 
 
 class Clock:

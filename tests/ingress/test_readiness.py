@@ -1,14 +1,18 @@
-"""The latest answer to a question that may hang: who wants it gets what is known."""
+"""What /health and /ready tell, and the latest answer to a question that may hang: who wants it gets what is known."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
 
 from serve_app.ingress.readiness import Latest
+from serve_app.ingress.services import ModelState
+from tests.ingress.conftest import Serving
 
 
 class Oracle:
@@ -64,3 +68,32 @@ async def test_a_failure_is_raised_and_asked_again(oracle: Oracle) -> None:
         await latest()
     oracle.answers.put(3)
     assert await latest() == 3
+
+
+async def test_health_and_readiness(client: httpx.AsyncClient, serving: Serving) -> None:
+    assert (await client.get("/health")).json() == {"status": "ok", "instance": "tests"}
+    ready = await client.get("/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+
+    async def half() -> Any:
+        return {"text": ModelState("ready", 1), "image": ModelState("starting", 0)}
+
+    def starting(services: Any) -> Any:
+        services.readiness = half
+        return services
+
+    def draining(services: Any) -> Any:
+        services.gate.shut = True
+        return services
+
+    for change, said in ((starting, "image"), (draining, "draining")):
+        with serving(change) as running:
+            async with running.client() as other:
+                answer = await other.get("/ready")
+                assert answer.status_code == 503
+                assert said in answer.json()["error"]["message"]
+                assert int(answer.headers["retry-after"]) >= 1
+                if change is starting:  # who waits sees what it waits for
+                    states = {name: row["state"] for name, row in answer.json()["models"].items()}
+                    assert states == {"text": "ready", "image": "starting", "video": "ready"}
+                assert (await other.get("/health")).status_code == 200

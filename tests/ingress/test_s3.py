@@ -16,9 +16,9 @@ from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.services import Services
 from serve_app.settings import Settings
 from tests.ingress.conftest import Configure, Loop, Serving, with_client
-from tests.ingress.test_images import FOX, IMAGES, opened
+from tests.ingress.images import FOX, IMAGES, opened
 from tests.ingress.test_requests import error_of
-from tests.ingress.test_videos import BODY
+from tests.ingress.videos import BODY
 from tests.probing import probe
 from tests.s3_server import S3Server
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from serve_app.ingress.services import Services
-from tests.ingress.conftest import Loop, Running, Serving, client_of, with_client
+from tests.ingress.conftest import Held, Loop, Running, Serving, client_of, with_client
 from tests.ingress.page.conftest import PHONE, SHOTS, Page, complaints
 from tests.ingress.page.test_images import hand_over
 from tests.ingress.page.webdriver import Browser
-from tests.ingress.test_videos import Held
 
 ENTER = "\ue007"
 
