@@ -33,6 +33,10 @@ class Loaded:
     expected: Checkpoint
     needs_image: bool
 
+    @property
+    def edits(self) -> bool:
+        return "edit" in self.expected.can
+
     def task(self, **changes: Any) -> ImageTask:
         values: dict[str, Any] = {
             "id": "i",
@@ -74,7 +78,8 @@ async def test_the_card_says_what_it_can(loaded: Loaded) -> None:
     card, expected = loaded.engine.card, loaded.expected
     assert card.capabilities == expected.can | {"previews", "progress", "cancel"}
     strength = {"strength"} if "mask" in expected.can else set[str]()
-    assert (card.input_images, card.parameters) == (expected.input_images, expected.parameters | strength)
+    assert card.input_images == (expected.input_images if loaded.edits else 0)
+    assert card.parameters == expected.parameters | strength
     assert "torchvision" not in sys.modules
 
 
@@ -103,6 +108,11 @@ async def test_guidance_is_the_family_s_own_unless_asked_for(loaded: Loaded) -> 
 
 
 async def test_it_edits_as_many_images_as_it_says(loaded: Loaded) -> None:
+    if not loaded.edits:
+        with pytest.raises(UnsupportedParameter) as caught:
+            await loaded.draw(input_images=(png("navy"),))
+        assert caught.value.param == "image"
+        return
     images = tuple(png(color) for color in ("navy", "olive", "maroon")[: loaded.expected.input_images])
     weak: dict[str, Any] = (
         {"num_inference_steps": 4, "parameters": {"strength": 0.25}} if "mask" in loaded.expected.can else {}
@@ -114,6 +124,8 @@ async def test_it_edits_as_many_images_as_it_says(loaded: Loaded) -> None:
 
 
 async def test_more_images_are_refused(loaded: Loaded) -> None:
+    if not loaded.edits:
+        pytest.skip("draws from text alone")
     most = loaded.expected.input_images
     with pytest.raises(InvalidRequest, match=f"takes {most}\\.") as caught:
         await loaded.draw(input_images=(png("navy"),) * (most + 1))
@@ -130,6 +142,8 @@ async def test_more_images_are_refused(loaded: Loaded) -> None:
 async def test_what_it_cannot_do_is_refused_by_name(
     loaded: Loaded, ability: str, changes: dict[str, Any], param: str
 ) -> None:
+    if not loaded.edits:
+        changes = changes | {"input_images": ()}  # else the image is refused before the mask
     if ability in loaded.expected.can:
         assert (await loaded.draw(**changes)).pixels[0].shape == (50, 70, 3)
         return
