@@ -29,7 +29,7 @@ from ray.serve.config import (
 )
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app import machine
+from serve_app import files, machine
 from serve_app.engines import parallel, presets
 from serve_app.model_settings import AnyModel, Strict, models_in
 from serve_app.settings import RESERVED, Settings, resolve
@@ -104,12 +104,10 @@ def run(args: argparse.Namespace) -> int:
 def check_file(path: Path, *, here: bool = False) -> Report:
     """The report on a deployments file; a file that cannot be read or parsed is a problem too. `here`: see below."""
     try:
-        text = path.read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-    except OSError as error:
-        return Report((Problem((), f"cannot read {path}: {error.strerror}"),))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return Report((Problem((), f"{path} is not YAML: {error}"),))
+        text = files.read(path)
+        config = files.parse(text, path)
+    except files.FileProblem as error:
+        return Report((Problem((), str(error)),))
     return check_config(config, text, here=here)
 
 

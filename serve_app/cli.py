@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from serve_app.files import FileProblem
+
 # the subcommands' modules have add_arguments(parser) and run(args) -> exit status
 MODULES = {
     "check": ("serve_app.check", "validate a deployments file strictly"),
@@ -22,7 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; the exit status is 0, 1 where it found or met a problem, 2 for wrong arguments."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = _parser(arguments).parse_args(arguments)
-    return args.run(args)
+    try:
+        return args.run(args)
+    except FileProblem as error:
+        print(f"diffusion-serve {arguments[0]}: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

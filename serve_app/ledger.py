@@ -22,9 +22,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
+from pydantic import ValidationError
 
 from serve_app.errors import StorageFailed
+from serve_app.files import FileProblem, read_yaml
 from serve_app.settings import LedgerSettings, Settings, resolve
 from serve_app.storage import open_store
 from serve_app.storage.base import ObjectStore, gather
@@ -34,6 +35,7 @@ from serve_app.tasks import Kind
 logger = logging.getLogger(__name__)
 
 FOLDER = "ledger"
+DEPLOYMENTS = Path("deployments.yaml")
 KEPT_BATCHES = 100
 """How many batches are kept while the store fails. Beyond that the oldest is dropped."""
 SUMMED = ("gpu_s", "engine_s", "queue_s", "bytes")
@@ -187,7 +189,7 @@ async def _read(store: ObjectStore, key: str) -> pa.Table | None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `diffusion-serve usage`."""
     today = dt.datetime.now(dt.UTC).date()
-    parser.add_argument("config", type=Path, nargs="?", default=Path("deployments.yaml"), help="deployments file")
+    parser.add_argument("config", type=Path, nargs="?", help="deployments file; deployments.yaml where there is one")
     parser.add_argument("--since", type=dt.date.fromisoformat, default=today - dt.timedelta(days=30), metavar="DAY")
     parser.add_argument("--until", type=dt.date.fromisoformat, default=today, metavar="DAY")
     parser.add_argument("--media-root", default="", metavar="URL", help="instead of the one in the deployments file")
@@ -195,8 +197,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """`diffusion-serve usage`: prints what each caller used of each model on each day."""
-    rows = asyncio.run(usage(open_store(_settings(args)), args.since, args.until))
+    """`diffusion-serve usage`: prints what each caller used of each model on each day. Raises FileProblem."""
+    settings = _settings(args)
+    try:
+        rows = asyncio.run(usage(open_store(settings), args.since, args.until))
+    except StorageFailed as error:
+        raise FileProblem(f"{settings.media.root}: {error.message}") from error
     lines = "".join(f"{orjson.dumps(row).decode()}\n" for row in rows)
     sys.stdout.write(lines if args.json else _table(rows))
     return 0
@@ -204,12 +210,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> Settings:
     written: dict[str, Any] = {}
-    if args.config.exists():
-        applications = (yaml.safe_load(args.config.read_text()) or {}).get("applications") or [{}]
-        written = applications[0].get("args") or {}
-    if args.media_root:
-        written = {**written, "media": {**written.get("media", {}), "root": args.media_root}}
-    settings = Settings.model_validate(written)
+    path = args.config or DEPLOYMENTS
+    try:
+        if args.config is not None or path.exists():
+            applications = read_yaml(path).get("applications") or [{}]
+            written = applications[0].get("args") or {}
+        if args.media_root:
+            written = {**written, "media": {**written.get("media", {}), "root": args.media_root}}
+        settings = Settings.model_validate(written)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise FileProblem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (AttributeError, LookupError, TypeError) as error:
+        raise FileProblem(f"{path} is no deployments file: `diffusion-serve check {path}` says why") from error
     # only media.root matters here, and no profile sets it
     return resolve(settings, "demo" if settings.profile == "auto" else settings.profile)
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from serve_app.check import check_config
+from serve_app.files import read_yaml, write
 from serve_app.profiles import laid_over
 
 
@@ -33,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints or writes the rendered config; 1 where it has problems, which go to standard error."""
-    config = merged([read(path) for path in args.files])
+    config = merged([read_yaml(path) for path in args.files])
     if not check_config(config).tell():
         return 1
     text = made_by(args) + _rendered(args, config)
     if args.output is None:
         sys.stdout.write(text)
     else:
-        args.output.write_text(text, encoding="utf-8")
+        write(args.output, text)
     return 0
 
 
@@ -67,13 +68,7 @@ def _rendered(args: argparse.Namespace, config: dict[str, Any]) -> str:
     filled = {"spec": {"serveConfigV2": dump(config)}}
     if args.patch:  # a RayService that holds nothing but the config, to be merged into the whole one
         return dump({"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": {"name": args.patch}, **filled})
-    return dump(laid_over(read(args.rayservice), filled) if args.rayservice else config)
-
-
-def read(path: Path) -> Any:
-    """What a YAML file holds; an empty one holds an empty mapping. Raises OSError or YAMLError, which name the file."""
-    with path.open(encoding="utf-8") as file:
-        return yaml.safe_load(file) or {}
+    return dump(laid_over(read_yaml(args.rayservice), filled) if args.rayservice else config)
 
 
 class _Dumper(yaml.SafeDumper):

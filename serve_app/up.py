@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from serve_app.check import check_config
-from serve_app.render import dump, merged, read
+from serve_app.files import read, read_yaml
+from serve_app.render import dump, merged
 from serve_app.server import application_name, serve_until_told, starts_ray
 from serve_app.tasks import KINDS
 
@@ -89,9 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serves the deployments file, printed where options changed it, until a signal. Returns 1 if that cannot be."""
     try:
-        written = "" if args.config is None else args.config.read_text(encoding="utf-8")
+        written = "" if args.config is None else read(args.config)
         config = deployments_file(args, os.environ)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
         print(f"diffusion-serve up: {error}", file=sys.stderr)
         return 1
     report = check_config(config, written, here=starts_ray() and not args.print)
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 def deployments_file(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
     """The deployments file for these options and this environment. Raises ValueError on contradictions."""
-    base = BASE if args.config is None else read(args.config)
+    base = BASE if args.config is None else read_yaml(args.config)
     http = _given(args, "http")
     variable = next((name for name in ("DYN_HTTP_PORT", "HTTP_PORT") if environ.get(name)), None)
     if variable and "port" not in http:
@@ -155,7 +156,7 @@ def _text(args: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any
     if algorithm := _given(args, "kind").get("text") or environ.get("DLLM_ALGORITHM"):
         text["algorithm"] = algorithm
     if path := args.dllm_algorithm_config or environ.get("DLLM_ALGORITHM_CONFIG"):
-        text["algorithm_config"] = read(Path(path))
+        text["algorithm_config"] = read_yaml(Path(path))
     if not args.tp_size and environ.get("TP_SIZE"):
         text |= _parallel(_integer(environ, "TP_SIZE"))
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,57 @@ def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys: 
         main(arguments)
     assert ended.value.code == 2
     assert "usage: diffusion-serve" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files that cannot be used, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("broken.yaml").write_text("a: [1")
+    Path("binary.yaml").write_bytes(b"\xff\xfe")
+    Path("list.yaml").write_text("[1]")
+    Path("wrong.yaml").write_text("applications: [{args: {media: {root: 5}}}]")
+    return tmp_path
+
+
+UNFIT = {
+    "absent.yaml": "cannot read absent.yaml: No such file",
+    "binary.yaml": "binary.yaml is not YAML",
+    "broken.yaml": "broken.yaml is not YAML",
+    ".": "cannot read .: Is a directory",
+}
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("file", "words"), UNFIT.items())
+@pytest.mark.parametrize(
+    "command", ["check", "usage", "render", "up --config", "up --dllm-algorithm LowConfidence --dllm-algorithm-config"]
+)
+def test_a_file_that_cannot_be_read_is_named(
+    command: str, file: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), file]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert words in shown.err.splitlines()[0]
+
+
+@pytest.mark.usefixtures("folder", "s3_server")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("usage list.yaml", "list.yaml is no deployments file"),
+        ("usage wrong.yaml", "media.root: Input should be a valid string"),
+        ("usage --media-root nonsense://x", "media.root: .*must begin with file:/// or s3://"),
+        ("usage --media-root s3://no-such-bucket/x", "s3://no-such-bucket/x: "),
+        (f"render {SHIPPED} --output absent/x", "cannot write absent/x: No such file"),
+        (f"render {SHIPPED} --rayservice absent/x", "cannot read absent/x: No such file"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(arguments: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(f"diffusion-serve {arguments.split()[0]}: .*{words}.*", last), last
 
 
 @pytest.mark.parametrize("name", ["check", "usage", "render", "settings", "up"])

@@ -64,7 +64,7 @@ def choose(model: AnyModel) -> Chosen:
 
 
 def sglang_arguments(model: AnyModel) -> dict[str, Any]:
-    """The keyword arguments of `sgl.Engine` (text) or `DiffGenerator` (image, video)."""
+    """The keyword arguments of `sgl.Engine` (text) or of SGLang's diffusion ServerArgs (image, video)."""
     count, chosen = _whole_gpus(model.gpus), choose(model)
     if model.kind == "text":
         return {"tp_size": count}
