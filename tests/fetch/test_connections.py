@@ -22,6 +22,8 @@ async def test_fetches_over_tls(server: Server) -> None:
 async def test_proxies_of_the_environment_are_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     assert (await fetch_image(f"{server.base}/x.png", LOCAL, LIMITS)).data == PNG
 
 
