@@ -78,6 +78,21 @@ class Counting(LocalStore):
         return await super().list_names(prefix)
 
 
+class Meanwhile(LocalStore):
+    """A store in which something else happens, once: right before an object is put whose key holds `word`."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.word = ""
+        self.happens: Callable[[], Awaitable[Any]] | None = None
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        if self.happens is not None and self.word in key:
+            happens, self.happens = self.happens, None
+            await happens()
+        return await super().put(key, data, if_absent=if_absent)
+
+
 class VideoClient:
     """A video model's client for tests that give it a `run` of their own."""
 

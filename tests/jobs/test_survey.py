@@ -31,6 +31,15 @@ class Away(LocalStore):
         raise StorageFailed(f"{key} cannot be read.")
 
 
+class Overtaken(LocalStore):
+    """A store in which another sweeper removes each job right after its record was read."""
+
+    async def get(self, key: str) -> bytes:
+        data = await super().get(key)
+        await self.delete(key)
+        return data
+
+
 class TestScan:
     async def test_waiting_makes_no_orphan_while_the_dispatcher_lives(
         self, settings: Settings, jobs: JobStore, create: Create
@@ -119,6 +128,13 @@ class TestExpiry:
         assert 1 <= sum(counts) <= 2
         assert await store.list("") == []
         assert await Survey(jobs).expire(job.expires_at + 1) == 0
+
+    async def test_a_job_that_another_sweeper_removes_stops_nothing(self, short: Settings, store: LocalStore) -> None:
+        jobs = JobStore(store, short)
+        _, job = [await jobs.create(make_task(), dispatcher="d1") for _ in range(2)]
+        await claim_key(jobs, "public", "key", "print", job.id)
+        assert await Survey(JobStore(Overtaken(store.root), short)).expire(job.expires_at + 1) == 0
+        assert await store.list("") == []
 
     async def test_a_job_keeps_the_time_it_was_told(
         self, settings: Settings, short: Settings, store: ObjectStore
