@@ -4,6 +4,7 @@ import importlib.util
 from typing import Any, Literal
 
 from serve_app.engines import parallel, presets
+from serve_app.engines.imports import uncollected
 from serve_app.model_settings import AnyModel, ModelSettings
 from serve_app.tasks import Kind
 
@@ -21,14 +22,20 @@ def load(model: AnyModel) -> Any:
     parallel.check(model, engine)
     for key, why in presets.find_problems(model, engine):
         raise ValueError(f"{key}: {why}")
-    if engine == "sglang":
-        from serve_app.engines.sglang.diffusion import SGLangImageEngine, SGLangVideoEngine
-        from serve_app.engines.sglang.text import SGLangTextEngine
-
-        engines: dict[Kind, Any] = {"text": SGLangTextEngine, "image": SGLangImageEngine, "video": SGLangVideoEngine}
-    else:
-        from serve_app.engines.diffusers.diffusion import DiffusersImageEngine, DiffusersVideoEngine
-        from serve_app.engines.diffusers.text import DiffusersTextEngine
-
-        engines = {"text": DiffusersTextEngine, "image": DiffusersImageEngine, "video": DiffusersVideoEngine}
+    with uncollected():
+        engines = _sglang() if engine == "sglang" else _diffusers()
     return engines[model.kind](model)
+
+
+def _sglang() -> dict[Kind, Any]:
+    from serve_app.engines.sglang.diffusion import SGLangImageEngine, SGLangVideoEngine
+    from serve_app.engines.sglang.text import SGLangTextEngine
+
+    return {"text": SGLangTextEngine, "image": SGLangImageEngine, "video": SGLangVideoEngine}
+
+
+def _diffusers() -> dict[Kind, Any]:
+    from serve_app.engines.diffusers.diffusion import DiffusersImageEngine, DiffusersVideoEngine
+    from serve_app.engines.diffusers.text import DiffusersTextEngine
+
+    return {"text": DiffusersTextEngine, "image": DiffusersImageEngine, "video": DiffusersVideoEngine}

@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from serve_app.engines.imports import uncollected
 from serve_app.engines.sglang import stopping
-from serve_app.engines.sglang.imports import uncollected
 from serve_app.engines.sglang.processes import free_ports
 from serve_app.engines.sglang.workers import Workers
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest

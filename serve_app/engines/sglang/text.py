@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from serve_app.engines.families import algorithms_of
+from serve_app.engines.imports import uncollected
 from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.prompts import fitted, name_ignored, read_prompt
 from serve_app.engines.sglang import algorithms
 from serve_app.engines.sglang.blocks import Blocks, first_end
-from serve_app.engines.sglang.imports import uncollected
 from serve_app.engines.sglang.processes import WATCH_S, Processes, free_ports
 from serve_app.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest
 from serve_app.model_settings import TextSettings

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
 
-from serve_app.engines.sglang.imports import uncollected
+from serve_app.engines.imports import uncollected
 
 
 class LateArguments:
