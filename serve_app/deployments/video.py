@@ -124,7 +124,7 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
         model = self._slot.engine.card.model
         facts = provenance.of_video(task, *frames, model=model) if self._settings.media.provenance else None
         began = time.monotonic()
-        files = await _encoded(task, output, facts)
+        files = await encode_files(task, output, facts)
         encoded = time.monotonic()
         # an outage of the store costs time, not the result
         named = zip(result_keys(task.caller, task.id), files, strict=True)
@@ -153,7 +153,9 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
         return await read(task.input_key, "input_reference"), await read(task.last_frame_key, "last_frame")
 
 
-async def _encoded(task: VideoTask, output: VideoOutput, facts: dict[str, str] | None) -> tuple[bytes, bytes, bytes]:
+async def encode_files(
+    task: VideoTask, output: VideoOutput, facts: dict[str, str] | None
+) -> tuple[bytes, bytes, bytes]:
     """The files of the video, its thumbnail and its spritesheet; an MP4 that the engine left on disk is removed."""
     made = output.frames if output.path is None else output.path
     assert made is not None, "an engine gives frames or a path"

@@ -6,16 +6,20 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from serve_app.deployments.video import VideoDeployment
-from serve_app.errors import JobNotFound, Unavailable
+from serve_app.deployments.video import VideoDeployment, encode_files
+from serve_app.engines.base import VideoOutput
+from serve_app.errors import GenerationFailed, JobNotFound, Unavailable
 from serve_app.jobs.attempt import start
 from serve_app.jobs.records import Job
 from serve_app.jobs.store import JobStore
+from serve_app.media.videos import encode_video
 from serve_app.settings import Settings
 from serve_app.storage import open_store
 from serve_app.storage.base import ObjectStore
@@ -126,6 +130,18 @@ async def test_what_no_attempt_can_mend_is_final(
     assert [row["outcome"] for row in ledger_rows(settings)] == [code]
 
 
+async def test_a_file_that_the_engine_left_is_removed(tmp_path: Path) -> None:
+    path, task = tmp_path / "left.mp4", make_task()
+    output = VideoOutput(num_inference_steps=1, guidance_scale=1.0, path=path)
+    path.write_bytes(encode_video(np.zeros((5, 64, 64, 3), np.uint8), task.fps))
+    assert all(await encode_files(task, output, None))
+    assert not path.exists()
+    path.write_bytes(b"no video")
+    with pytest.raises(GenerationFailed):
+        await encode_files(task, output, None)
+    assert not path.exists()
+
+
 async def test_progress_rises_and_a_heartbeat_goes_on(video: VideoDeployment, jobs: JobStore) -> None:
     job = await create(jobs, **{**LONG, "num_inference_steps": 12})
     run = asyncio.create_task(video.run("public", job.id))
@@ -156,6 +172,7 @@ class TestCancel:
         rows = ledger_rows(settings)
         assert [row["outcome"] for row in rows] == ["cancelled", "completed"]
         assert rows[0]["engine_s"] > 0, "it held the engine, though for nothing"
+        assert (rows[0]["steps"], rows[0]["bytes"]) == (0, 0), "it was stopped before the video was made"
 
     async def test_a_queued_one_never_starts(self, video: VideoDeployment, jobs: JobStore) -> None:
         job = await create(jobs, **LONG)
