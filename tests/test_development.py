@@ -38,6 +38,6 @@ def test_the_table_of_families_is_the_code_s() -> None:
     native = {family.name for family in FAMILIES}
     assert native <= set(families)
     extras = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    [sglang] = re.findall(r"^sglang\S+>=(\S+)$", extras["sglang"][0])
+    [sglang] = re.findall(r"^sglang\S+>=(\S+)$", "\n".join(extras["sglang"]), re.MULTILINE)
     expected = [(name, since, sglang if name in native else "no") for name, since in families.items()]
     assert rows_under("Families") == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from serve_app.engines.sglang.generator import Generator
 from serve_app.errors import EngineDied, GenerationFailed
 from tests.engines.sglang.played import install, write_worker
 
+Below = Callable[[], list[psutil.Process]]
 RUNTIME = "sglang.multimodal_gen.runtime"
 
 
@@ -70,7 +72,7 @@ async def workers() -> Workers:
 
 
 @pytest.fixture
-async def generator(workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+async def generator(workers: Workers, below: Below, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     modules = {
         "server_args": {"ServerArgs": workers},
         "platforms.plugins": {"apply_plugin_hooks": lambda: None},
@@ -150,10 +152,10 @@ async def test_after_a_broken_device_nobody_is_asked_again(generator: Generator,
     assert len(workers.asked) == 1
 
 
-async def test_a_worker_that_ends_fails_its_request(generator: Generator, workers: Workers) -> None:
+async def test_a_worker_that_ends_fails_its_request(generator: Generator, workers: Workers, below: Below) -> None:
     asking = asyncio.create_task(generator.ask(request(), lambda _: None))
     await until(lambda: workers.asked)
-    [process] = psutil.Process().children()
+    [process] = below()
     process.kill()
     with pytest.raises(EngineDied, match="worker process diffusion-0 ended"):
         await asking
