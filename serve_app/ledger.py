@@ -209,20 +209,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    written: dict[str, Any] = {}
-    path = args.config or DEPLOYMENTS
+    path, written = args.config or DEPLOYMENTS, dict[str, Any]()
     try:
         if args.config is not None or path.exists():
             applications = read_yaml(path).get("applications") or [{}]
             written = applications[0].get("args") or {}
         if args.media_root:
             written = {**written, "media": {**written.get("media", {}), "root": args.media_root}}
+    except (AttributeError, LookupError, TypeError) as error:
+        raise FileProblem(f"{path} is no deployments file: `diffusion-serve check {path}` says why") from error
+    try:
         settings = Settings.model_validate(written)
     except ValidationError as error:
         first = error.errors()[0]
         raise FileProblem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (AttributeError, LookupError, TypeError) as error:
-        raise FileProblem(f"{path} is no deployments file: `diffusion-serve check {path}` says why") from error
     # only media.root matters here, and no profile sets it
     return resolve(settings, "demo" if settings.profile == "auto" else settings.profile)
 

@@ -155,9 +155,7 @@ class BareText:
     def run(self, shape: Shape) -> Answer:
         """Tokens per second of what is `asked`, and the median time to the first block; clients as in text_speed."""
         started = time.monotonic()
-        made = self._loop.run_until_complete(
-            self._all(shape["asked"], shape["clients"], bool(shape.get("stream")), shape.get("spread_s", SPREAD_S))
-        )
+        made = self._loop.run_until_complete(self._all(shape["asked"], shape["clients"], bool(shape.get("stream"))))
         tokens = sum(count for count, _ in made)
         first = statistics.median(seconds for _, seconds in made)
         return {"tokens_per_s": tokens / (time.monotonic() - started), "first_s": first}
@@ -165,7 +163,7 @@ class BareText:
     def close(self) -> None:
         self._engine.shutdown()
 
-    async def _all(self, asked: Asked, clients: int, stream: bool, spread_s: float) -> list[tuple[int, float]]:
+    async def _all(self, asked: Asked, clients: int, stream: bool) -> list[tuple[int, float]]:
         parameters: dict[str, Any] = {"ignore_eos": True, "temperature": 0.0}
         if stream:
             parameters["stream_interval"] = self._interval  # as ours: else it tells of every step
@@ -182,7 +180,7 @@ class BareText:
             return answer["meta_info"]["completion_tokens"], first or time.monotonic() - started
 
         async def several(i: int) -> list[tuple[int, float]]:
-            await asyncio.sleep(i * spread_s / clients)
+            await asyncio.sleep(i * SPREAD_S / clients)
             return [await one(prompt, tokens) for prompt, tokens in asked[i::clients]]
 
         shares = await asyncio.gather(*(several(i) for i in range(clients)))

@@ -6,12 +6,18 @@ import importlib.util
 import os
 import subprocess
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from benchmarks.gpu.app import App
 from serve_app.engines.sglang.processes import descendants
+from tests.s3_server import free_port
 
 ROOT = Path(__file__).parents[2]
 collect_ignore_glob = [] if importlib.util.find_spec("sglang") else ["test_*.py"]
@@ -43,6 +49,29 @@ class Checkpoints(dict[str, Path]):
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@contextmanager
+def serving(folder: Path, models: dict[str, dict[str, Any] | None], *, wait_s: float) -> Generator[App]:
+    """cluster/one-gpu.yaml with these keys of its models, ready and with quick jobs; it ends with the block."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "cluster" / "one-gpu.yaml").read_text())
+    config["http_options"]["port"] = free_port()
+    args = config["applications"][0]["args"]
+    args |= {"home": str(folder), "media": {"root": (folder / "media").as_uri()}}
+    args["jobs"] = {"heartbeat_s": 1.0, "stale_s": 10.0, "sweep_s": 2.0}
+    for kind, keys in models.items():
+        args["models"][kind] = keys if keys is None else args["models"][kind] | keys
+    begun, log = time.monotonic(), folder / "app.log"
+    app = App(config, folder / "app", log)
+    try:
+        waiting = app.wait_ready(wait_s)
+        print(f"ready after {time.monotonic() - begun:.1f} s")
+        if waiting:
+            print(log.read_text()[-8000:])
+        assert not waiting
+        yield app
+    finally:
+        app.stop()
 
 
 def workers(pid: int | None = None) -> list[int]:

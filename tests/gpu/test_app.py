@@ -14,12 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 from PIL import Image
 
 from benchmarks.gpu.app import App
-from tests.gpu.conftest import ROOT, workers
-from tests.s3_server import free_port
+from tests.gpu.conftest import serving, workers
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1500), pytest.mark.filterwarnings("ignore")]
@@ -31,26 +29,15 @@ LONG = 3000
 
 @pytest.fixture(scope="module")
 def app(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    folder = tmp_path_factory.mktemp("app")
-    config: dict[str, Any] = yaml.safe_load((ROOT / "cluster" / "one-gpu.yaml").read_text())
-    config["http_options"]["port"] = free_port()
-    args = config["applications"][0]["args"]
-    args |= {"home": str(folder), "media": {"root": (folder / "media").as_uri()}}
-    args["jobs"] = {"heartbeat_s": 1.0, "stale_s": 10.0, "sweep_s": 2.0}
-    models = args["models"]
-    for kind, checkpoint in NAMES.items():
-        models[kind] |= {"model": str(checkpoints[checkpoint]), "served_name": checkpoint}
+    models: dict[str, Any] = {
+        kind: {"model": str(checkpoints[name]), "served_name": name} for kind, name in NAMES.items()
+    }
     models["text"] |= {"engine_args": {"load_format": "dummy"}, "max_total_tokens": 32768, "trust_remote_code": True}
     models["image"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96]]}
     models["video"] |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96, 5]]}
     models |= dict.fromkeys(set(NAMES) - set(KINDS))
-    started = App(config, folder / "app", folder / "app.log")
-    waiting = started.wait_ready(900)
-    if waiting:
-        print((folder / "app.log").read_text()[-8000:])
-    assert not waiting
-    yield started
-    started.stop()
+    with serving(tmp_path_factory.mktemp("app"), models, wait_s=900) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from benchmarks.gpu.app import App
 from serve_app.engines.sglang.diffusion import INPUT_IMAGES
-from tests.gpu.conftest import ROOT
-from tests.s3_server import free_port
+from tests.gpu.conftest import serving
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 MOST = INPUT_IMAGES["Flux2KleinPipelineConfig"]
@@ -35,22 +33,10 @@ FIELDS = {
 
 @pytest.fixture(scope="module")
 def app(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    folder = tmp_path_factory.mktemp("edit")
-    config: dict[str, Any] = yaml.safe_load((ROOT / "cluster" / "one-gpu.yaml").read_text())
-    config["http_options"]["port"] = free_port()
-    args = config["applications"][0]["args"]
-    args |= {"home": str(folder), "media": {"root": (folder / "media").as_uri()}}
-    args["models"] |= {"text": None, "video": None}
-    args["models"]["image"] |= {"model": str(checkpoints["flux2-klein"]), "served_name": "klein"}
-    args["models"]["image"] |= {"warm_up_sizes": [list(SIZE)]}
-    started = App(config, folder / "app", folder / "app.log")
-    waiting = started.wait_ready(600)
-    if waiting:
-        print((folder / "app.log").read_text()[-8000:])
-        started.stop()
-    assert not waiting
-    yield started
-    started.stop()
+    image = {"model": str(checkpoints["flux2-klein"]), "served_name": "klein", "warm_up_sizes": [list(SIZE)]}
+    models = {"text": None, "image": image, "video": None}
+    with serving(tmp_path_factory.mktemp("edit"), models, wait_s=600) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from serve_app.errors import InvalidRequest
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import Message, TextBlock, TextEnd, TextEvent, TextTask
 from tests.gpu.conftest import workers
+from tests.gpu.test_text import events
 
 torch = pytest.importorskip("torch")
 pytestmark = [
@@ -63,10 +64,6 @@ async def engine(kind: Kind, checkpoints: dict[str, Path]) -> AsyncIterator[SGLa
     yield made
     made.close()
     assert workers() == []
-
-
-async def events(engine: SGLangTextEngine, task: TextTask) -> list[TextEvent]:
-    return [event async for event in engine.generate(task)]
 
 
 def text_of(found: list[TextEvent]) -> str:

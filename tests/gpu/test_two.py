@@ -12,11 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from benchmarks.gpu.app import App, lives
-from tests.gpu.conftest import ROOT, workers
-from tests.s3_server import free_port
+from tests.gpu.conftest import serving, workers
 
 torch = pytest.importorskip("torch")
 pytestmark = [
@@ -37,25 +35,12 @@ LONG = 1500
 @pytest.fixture(scope="module")
 def app(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("two")
-    config: dict[str, Any] = yaml.safe_load((ROOT / "cluster" / "one-gpu.yaml").read_text())
-    config["http_options"]["port"] = free_port()
-    args = config["applications"][0]["args"]
-    args |= {"home": str(folder), "media": {"root": (folder / "media").as_uri()}}
-    args["jobs"] = {"heartbeat_s": 1.0, "stale_s": 10.0, "sweep_s": 2.0}
     video = {"model": str(checkpoints["wan-1.3b"]), "served_name": "wan", "gpus": 2, "parallel": "tensor"}
     # no preset with step caching, which would be tried at each start
     video |= {"limits": {"steps": 9999}, "warm_up_sizes": [[128, 96, 5]], "quality": {"low": None, "medium": None}}
-    args["models"] = {"text": None, "image": None, "video": video}
-    started = App(config, folder / "app", folder / "app.log")
-    begun = time.monotonic()
-    waiting = started.wait_ready(400)
-    print(f"ready after {time.monotonic() - begun:.1f} s")
-    if waiting:
-        print((folder / "app.log").read_text()[-8000:])
-    assert not waiting
-    yield started
-    print((folder / "app.log").read_text()[-3000:])
-    started.stop()
+    with serving(folder, {"text": None, "image": None, "video": video}, wait_s=400) as started:
+        yield started
+        print((folder / "app.log").read_text()[-3000:])
 
 
 @pytest.fixture(scope="module")
