@@ -262,18 +262,25 @@ EXACT = "flux-exact.png"
 
 
 def measure_starts(lane: Lane) -> None:
-    """FLUX alone: the first start of a new home compiles, the second does not."""
+    """FLUX, then Wan 1.3B, each alone: the first start of a new home compiles, the second does not."""
     side, steps = (128, 4) if lane.tiny else (1024, 28)
+    shape, count = ((128, 96, 5), 8) if lane.tiny else ((832, 480, 17), 50)
+    image: Body = {"gpus": 1, "quality": presets("image"), "warm_up_sizes": [[side, side]]}
+    video: Body = {"gpus": 1, "quality": presets("video"), "warm_up_sizes": [list(shape)]}
     for name in ("cold", "warm"):
         row = Row(f"flux start to ready, {name}")
-        models = {"image": {"gpus": 1, "quality": presets("image"), "warm_up_sizes": [[side, side]]}}
-        with lane.app(f"image-{name}", models, row=row) as app, lane.client(app) as client:
+        with lane.app(f"image-{name}", {"image": image}, row=row) as app, lane.client(app) as client:
             body = image_body(side, steps, response_format="url")
             first = post(client, PATHS["image"], body)[0]
             lane.write(Row(f"flux {side}x{side} {steps} steps, first after a {name} start", ours=[first]))
             body = image_body(side, 2 * steps if lane.tiny else 50, response_format="b64_json")
             drawn = post(client, PATHS["image"], body)[1]["data"][0]["b64_json"]
             (lane.folder / EXACT).write_bytes(base64.b64decode(drawn))
+    for name in ("cold", "warm"):
+        row = Row(f"wan-1.3b start to ready, {name}")
+        with lane.app(f"video-{name}", {"video": video}, row=row) as app, lane.client(app) as client:
+            work = f"wan-1.3b {shape[0]}x{shape[1]}, {shape[2]} frames, {count} steps, first after a {name} start"
+            lane.write(Row(work, ours=[make_video(client, video_body(WAN, shape, count))]))
 
 
 def measure_adapters(lane: Lane) -> None:
@@ -394,7 +401,7 @@ def measure_videos(lane: Lane) -> None:
 
 # --- text -------------------------------------------------------------------------------------------------------------
 
-CLIENTS = ((1, 3), (8, 2), (32, 2), (64, 1), (128, 1))
+CLIENTS = ((1, 3), (8, 3), (32, 2), (64, 2), (128, 1))
 """Clients at once, and the rounds in which both sides take turns."""
 EACH = 4
 """Requests of each client in a round, one after another; 2 from 32 clients on."""

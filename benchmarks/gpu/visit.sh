@@ -57,7 +57,8 @@ prepare)
   background compile nice python3 -m compileall -q -j 16 "$(PYTHONPATH= python3 -c 'import numpy; print(numpy.__path__[0][:-6])')"
   mkdir -p /tmp/site/diffusion_serve-0.1.0.dist-info; cd /tmp/site/diffusion_serve-0.1.0.dist-info
   printf 'Metadata-Version: 2.1\nName: diffusion-serve\nVersion: 0.1.0\n' > METADATA
-  printf '[sglang.multimodal_gen.plugins]\ndiffusion-serve-stopping = serve_app.engines.sglang.stopping:register\n' > entry_points.txt
+  printf '[%s]\n%s = %s:register\n' sglang.multimodal_gen.plugins diffusion-serve-stopping serve_app.engines.sglang.stopping \
+    sglang.srt.plugins diffusion-serve-mixed-batches serve_app.engines.sglang.mixed_batches > entry_points.txt
   cd "$root"
   # the bundle lacks the dashboard's pages, without which `serve run` does not start Ray
   mkdir -p /tmp/site/ray/dashboard/client/build/static; echo "<html></html>" > /tmp/site/ray/dashboard/client/build/index.html
@@ -96,17 +97,17 @@ plan)
   case $2 in
   1)  # to about 350 s: LLaDA's kernels compile for five minutes; meanwhile the checkpoints, and tests that compile for two GPUs
     bash "$mine" prepare; bash "$mine" lane 1 text
-    (compiled video; bash "$mine" tests 0,1 parallel two)
+    (compiled starts; bash "$mine" tests 0,1 parallel two)
     bash "$mine" await models 150; bash "$mine" await tests-parallel 250; bash "$mine" await tests-two 120; bash "$mine" watch 1 8 ;;
-  2)  # to about 900 s: texts on one GPU, videos and starts on the other
-    bash "$mine" lane 0 video; bash "$mine" await lane-video 350
-    bash "$mine" lane 0 starts; bash "$mine" await lane-starts 215; bash "$mine" watch 1 8 ;;
+  2)  # to about 900 s: texts on one GPU, starts on the other, each side with its own cores
+    bash "$mine" lane 0 starts; bash "$mine" await lane-starts 330
+    (export STATE=starts; bash "$mine" lane 0 fp8 adapters demo batches); bash "$mine" await lane-fp8 220; bash "$mine" watch 1 12 ;;
   3)  # to about 1,450 s: both GPUs
-    bash "$mine" await lane-text 120
-    (export STATE=video WAYS="tensor sequence"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 440; bash "$mine" watch 1 8 ;;
+    bash "$mine" await lane-text 120; bash "$mine" await lane-fp8 120
+    (export STATE=starts WAYS="tensor sequence"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 440; bash "$mine" watch 1 12 ;;
   4)  # what time is left for
-    (compiled text; bash "$mine" tests 1 app text_models text); (export STATE=starts; bash "$mine" lane 0 fp8 adapters demo batches)
-    bash "$mine" watch "${3:-300}" 8 ;;
+    (compiled text; bash "$mine" tests 1 text app text_models); (export STATE=text; bash "$mine" lane 0 text-settings)
+    bash "$mine" watch "${3:-300}" 12 ;;
   esac ;;
 stop)
   pkill -INT -f "benchmarks[.]gpu|pytest"; sleep 5; pkill -9 -f "benchmarks[.]gpu|pytest|sgl|ray"; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; collect ;;

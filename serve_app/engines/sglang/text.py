@@ -25,7 +25,7 @@ from serve_app.engines.families import algorithms_of
 from serve_app.engines.imports import uncollected
 from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.prompts import fitted, name_ignored, read_prompt
-from serve_app.engines.sglang import algorithms
+from serve_app.engines.sglang import algorithms, mixed_batches
 from serve_app.engines.sglang.blocks import Blocks, first_end
 from serve_app.engines.sglang.processes import WATCH_S, Processes, free_ports
 from serve_app.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest
@@ -57,6 +57,7 @@ class SGLangTextEngine:
         ctypes.CDLL(None).signal(int(signal.SIGQUIT), int(signal.SIG_IGN))
         # a leak is a warning to us, not a reason to end every request there is
         os.environ.setdefault("SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE", "0")
+        os.environ.setdefault(mixed_batches.SWITCH, "1")
         self._scratch = Scratch()
         try:
             self._engine = Engine(**engine_arguments(settings, self._scratch.path))
