@@ -69,7 +69,7 @@ class ModelSettings(Strict):
     served_name: str | None = None
     """what callers ask for; null: as `model`"""
     model_id: str | None = None
-    """for a local folder: the hub id whose native SGLang pipeline fits it"""
+    """for a local folder: the hub id of a model like it, by which SGLang knows it; FLUX is known by its files"""
     revision: str | None = None
     """commit, tag or branch of a hub id"""
     trust_remote_code: bool = False

@@ -26,6 +26,7 @@ class Family:
 
     `guided`: each step runs the model twice, with and without the prompt; other families take guidance as an input.
     `distilled` is what the ids of those checkpoints have that need no guidance although their family is guided.
+    `sglang` is the member of the family by which SGLang knows all of them, where one pipeline of its fits them all.
     `algorithms` are those that both engines have for a text model, the default first.
     """
 
@@ -34,12 +35,13 @@ class Family:
     id: str
     guided: bool = True
     distilled: str = ""
+    sglang: str = ""
     algorithms: tuple[str, ...] = ()
 
 
 FAMILIES = (
-    Family("FLUX.1", ("FluxPipeline",), "black-forest-labs/FLUX.1-", guided=False),
-    Family("FLUX.2", ("Flux2Pipeline",), "black-forest-labs/FLUX.2-dev", guided=False),
+    Family("FLUX.1", ("FluxPipeline",), "black-forest-labs/FLUX.1-", guided=False, sglang="FLUX.1-dev"),
+    Family("FLUX.2", ("Flux2Pipeline",), "black-forest-labs/FLUX.2-dev", guided=False, sglang="FLUX.2-dev"),
     Family("FLUX.2 klein", ("Flux2KleinPipeline",), "black-forest-labs/FLUX.2-klein-", distilled=r"klein-(?!base)"),
     Family("Qwen-Image-Edit", ("QwenImageEditPipeline", "QwenImageEditPlusPipeline"), "Qwen/Qwen-Image-Edit"),
     Family("Qwen-Image", ("QwenImagePipeline",), "Qwen/Qwen-Image"),

@@ -20,6 +20,7 @@ from serve_app.engines.parallel import sglang_arguments
 from serve_app.engines.presets import find_step_caching
 from serve_app.engines.prompts import PromptCounter
 from serve_app.engines.sglang.adapters import Adapters
+from serve_app.engines.sglang.checkpoint import known_as
 from serve_app.engines.sglang.generator import Generator
 from serve_app.engines.sglang.progress import Progress
 from serve_app.engines.sglang.requests import image_arguments, video_arguments, without_none
@@ -59,7 +60,7 @@ class SGLangDiffusion:
             "model_path": settings.model,
             "trust_remote_code": settings.trust_remote_code,
             "revision": settings.revision,
-            "model_id": settings.model_id,
+            "model_id": known_as(settings),
         }
         self._generator = Generator(
             without_none(model) | sglang_arguments(settings) | without_none(arguments) | settings.engine_args,

@@ -9,10 +9,12 @@ import asyncio
 import os
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from serve_app.engines.imports import uncollected
 from serve_app.engines.sglang import stopping
+from serve_app.engines.sglang.checkpoint import check_known, fit_prompts
 from serve_app.engines.sglang.processes import free_ports
 from serve_app.engines.sglang.workers import Workers
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
@@ -174,7 +176,17 @@ def _server_args(arguments: dict[str, Any]) -> Any:
     from sglang.multimodal_gen.runtime.server_args import ServerArgs
 
     apply_plugin_hooks()  # before: what a platform changes in the arguments is such a hook
-    return ServerArgs.from_kwargs(**arguments)
+    if name := arguments.get("model_id"):
+        check_known(name)
+    try:
+        args = ServerArgs.from_kwargs(**arguments)
+    except ValueError as error:
+        if "Could not get model info" not in str(error):
+            raise
+        unknown = f"model_id: SGLang cannot tell what '{arguments['model_path']}' is"
+        raise ValueError(f"{unknown}: name the hub id of a model like it") from error
+    fit_prompts(args.pipeline_config, Path(args.model_path))
+    return args
 
 
 def _run_own_warm_up(server_args: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from serve_app import demo
 from serve_app.engines.sglang import stopping
 from serve_app.engines.sglang.generator import Generator
 from serve_app.errors import EngineDied, GenerationFailed
@@ -18,6 +19,7 @@ from tests.engines.sglang.played import install, write_worker
 
 Below = Callable[[], list[psutil.Process]]
 RUNTIME = "sglang.multimodal_gen.runtime"
+FLUX = {"model_path": str(demo.find("demo/flux-tiny")), "model_id": "FLUX.1-dev"}
 
 
 class Workers:
@@ -30,9 +32,12 @@ class Workers:
         self.answer: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
         self.folder = Path()
 
-    def from_kwargs(self, *, output_path: str, **_: object) -> Any:
+    def from_kwargs(self, *, output_path: str, model_path: str, model_id: str | None = None, **_: object) -> Any:
+        if model_id is None:
+            raise ValueError(f"Could not get model info for '{model_path}'. If using a safetensors file, please ...")
         self.folder = Path(output_path)
-        return SimpleNamespace(pipeline_config=None, progress_endpoint="ipc://reports")
+        config = SimpleNamespace(text_encoder_extra_args=[{"max_length": 77}, {"max_length": 512}])
+        return SimpleNamespace(pipeline_config=config, model_path=model_path, progress_endpoint="ipc://reports")
 
     def initialize(self, args: object) -> None: ...
 
@@ -72,7 +77,7 @@ async def workers() -> Workers:
 
 
 @pytest.fixture
-async def generator(workers: Workers, below: Below, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+async def sglang(workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     modules = {
         "server_args": {"ServerArgs": workers},
         "platforms.plugins": {"apply_plugin_hooks": lambda: None},
@@ -80,10 +85,15 @@ async def generator(workers: Workers, below: Below, monkeypatch: pytest.MonkeyPa
         "scheduler_client": {"AsyncSchedulerClient": lambda: workers, "sync_scheduler_client": None},
     }
     zmq = {"PULL": 0, "Context": SimpleNamespace(instance=lambda: workers)}
-    install(monkeypatch, {f"{RUNTIME}.{name}": values for name, values in modules.items()} | {"zmq": zmq})
+    known = {"sglang.multimodal_gen.registry": {"_MODEL_HF_PATH_TO_NAME": {"black-forest-labs/FLUX.1-dev": "1"}}}
+    install(monkeypatch, {f"{RUNTIME}.{name}": values for name, values in modules.items()} | known | {"zmq": zmq})
     write_worker(monkeypatch, tmp_path)
     monkeypatch.setenv(stopping.FOLDER, "")  # is set anew, and put back
-    generator = Generator({}, allow_fallback=True)
+
+
+@pytest.fixture
+async def generator(sglang: None, below: Below) -> Any:
+    generator = Generator(FLUX, allow_fallback=True)
     yield generator
     generator.close()
 
@@ -96,6 +106,18 @@ async def until(check: Any) -> None:
     async with asyncio.timeout(10):
         while not check():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_a_model_that_sglang_does_not_know_names_the_setting(sglang: None, below: Below) -> None:
+    with pytest.raises(ValueError, match=r"model_id: SGLang knows no model 'FLUX.1-typo'.*FLUX.1-dev"):
+        Generator(FLUX | {"model_id": "FLUX.1-typo"}, allow_fallback=True)
+    with pytest.raises(ValueError, match="model_id: SGLang cannot tell what '/models/mine' is"):
+        Generator({"model_path": "/models/mine"}, allow_fallback=True)
+    assert below() == []
+
+
+async def test_prompts_are_padded_to_what_the_checkpoint_takes(generator: Generator) -> None:
+    assert [given["max_length"] for given in generator.config.text_encoder_extra_args] == [24, 40]
 
 
 async def test_an_answer_and_the_fractions_before_it(generator: Generator, workers: Workers) -> None:
