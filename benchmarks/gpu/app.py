@@ -61,7 +61,7 @@ class App:
         self._log = log
 
     def wait_ready(self, wait_s: float) -> set[str]:
-        """The kinds that are not ready when all are, or the time is up, or the process has ended.
+        """The kinds that are not ready when all are, or one failed, or the time is up, or the process has ended.
 
         Raises RuntimeError where another application answers at our port.
         """
@@ -73,6 +73,8 @@ class App:
                 if answer.status_code == 200:
                     return set()
                 waiting = set(re.findall(r"text|image|video", answer.text)) or waiting
+                if re.search(r'"state":\s*"failed"', answer.text):
+                    break  # Serve has started it three times
             time.sleep(1)
         return waiting
 

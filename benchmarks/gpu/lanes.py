@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -233,7 +234,7 @@ def compare_presets(lane: Lane, client: httpx.Client, work: str, side: int, step
     folder = lane.state / "pictures"
     folder.mkdir(exist_ok=True)
     for name, data in pictures.items():
-        (folder / f"{lane.name}-{work.split(',')[-1].strip().replace(' ', '-')}-{name}.png").write_bytes(data)
+        (folder / f"{lane.name}-{re.sub('[ ,]+', '-', work)}-{name}.png").write_bytes(data)
 
 
 def cancel_images(lane: Lane, client: httpx.Client, work: str, ours: Any, side: int) -> None:
@@ -249,12 +250,20 @@ def cancel_images(lane: Lane, client: httpx.Client, work: str, ours: Any, side: 
 
 
 def measure_demo(lane: Lane, checkpoint: Path) -> None:
-    """The presets on a model that was trained: the project's small FLUX."""
-    model = {"gpus": 0.1, "model": str(checkpoint), "model_id": FLUX, "quality": presets("image")}
-    model |= {"defaults": {"width": 256, "height": 256, "num_inference_steps": 28, "guidance_scale": 2.0}}
-    with lane.app("demo", {"image": model | {"warm_up_sizes": [[256, 256]]}}) as app, lane.client(app) as client:
-        for prompt in ("a sunset over the ocean", "a red castle"):
-            compare_presets(lane, client, f"trained demo model 256x256 28 steps, {prompt}", 256, 28, prompt=prompt)
+    """The presets on a model that was trained: the project's small FLUX, whose pictures can be looked at."""
+    model: Body = {"gpus": 0.1, "model": str(checkpoint), "quality": presets("image"), "warm_up_sizes": [[256, 256]]}
+    model |= {"defaults": {"width": 256, "height": 256, "guidance_scale": 2.0}}
+    prompts = (
+        "a sunset over the ocean",
+        "a red castle",
+        "an apple and a banana on a table",
+        "a rocket in space at night",
+    )
+    with lane.app("demo", {"image": model}) as app, lane.client(app) as client:
+        for steps in (28, 50):
+            for prompt in prompts:
+                work = f"trained demo model 256x256 {steps} steps, {prompt}"
+                compare_presets(lane, client, work, 256, steps, prompt=prompt)
 
 
 EXACT = "flux-exact.png"
