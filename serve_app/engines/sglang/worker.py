@@ -30,8 +30,7 @@ class LateArguments:
             environment, server_args = self._asked.recv()
         except EOFError:
             sys.exit(0)  # the replica has given up, and says why
-        # what is the same stays in its place: setproctitle writes over it
-        os.environ.update(environment.items() - os.environ.items())
+        os.environ.update(environment)
         return pickle.loads(server_args)  # noqa: S301 - of our own replica
 
 
@@ -39,6 +38,9 @@ def work(rank: int, asked: int, told: int) -> None:
     """Works until it is ended. What to load comes by the pipe `asked`, and `told` takes how that went."""
     importing = ExitStack()
     importing.enter_context(uncollected())
+    # SGLang names its workers by it. It looks for the environment's place behind the command line once, and names
+    # nothing where a variable has been changed before.
+    importlib.import_module("setproctitle").getproctitle()
     from sglang.multimodal_gen.runtime.managers.worker_bootstrap import (
         SchedulerProcessSpec,
         bootstrap_scheduler_process,

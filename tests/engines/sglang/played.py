@@ -23,25 +23,34 @@ def install(monkeypatch: pytest.MonkeyPatch, modules: Mapping[str, dict[str, Any
 
 
 BOOTSTRAP = """
-import ctypes, itertools, os, sys, time
+import os, setproctitle, sys, time
 from collections import namedtuple
 
 SchedulerProcessSpec = namedtuple("SchedulerProcessSpec", "local_rank rank server_args pipe_writer")
 
-def places():
-    environ = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
-    return set(itertools.takewhile(bool, (environ[i] for i in itertools.count())))
-
 def bootstrap_scheduler_process(spec):
-    before = places()
     arguments = spec.server_args.materialize()
-    if moved := before - places():  # setproctitle looks for them behind the command line, and else names nothing
-        os.write(1, f"{len(moved)} variables moved\\n".encode())
+    setproctitle.setproctitle(f"scheduler {spec.rank}")
     os.write(1, f"loads {spec.rank} {arguments} {os.environ.get('PLAYED')}\\n".encode())
     if arguments == "breaks" and spec.rank == 1:
         sys.exit(3)
     spec.pipe_writer.send({"status": "fails" if arguments == "fails" else "ready"})
     time.sleep(600)
+"""
+TITLES = """
+import ctypes, functools, os
+
+@functools.cache
+def find():  # as setproctitle, which names nothing where it does not find the environment behind the command line
+    begin = int(open("/proc/self/stat").read().rpartition(")")[2].split()[47])
+    return begin == ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")[0]
+
+def getproctitle():
+    find()
+
+def setproctitle(title):
+    if not find():
+        os.write(1, f"{title} has no name\\n".encode())
 """
 
 
@@ -52,6 +61,7 @@ def write_worker(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         "runtime/managers/scheduler": "",
         "registry": "get_registered_pipeline_names = list",
     }
+    (folder / "setproctitle.py").write_text(TITLES)
     for name, text in files.items():
         path = folder / "sglang/multimodal_gen" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -35,8 +36,11 @@ def workers(count: int) -> Generator[Workers]:
 def test_each_loads_what_it_is_told_with_the_environment_of_then(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], below: Callable[[], list[psutil.Process]]
 ) -> None:
+    first = next(iter(os.environ))
     with workers(2) as started:
         monkeypatch.setenv("PLAYED", "set while the arguments were made")
+        # to change the first one takes it from its place, where setproctitle looks for it
+        monkeypatch.setenv(first, f"{os.environ[first]} ")
         started.load({"model": "flux"})
         started.wait_ready()
         assert len(below()) == 2
