@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.engines.sglang import mixed_batches
 from serve_app.engines.sglang.text import SGLangTextEngine
 from serve_app.errors import EngineDied, InvalidRequest
 from serve_app.model_settings import TextSettings
@@ -165,44 +164,6 @@ async def test_aborts_at_random_leak_nothing(checkpoints: dict[str, Path], monke
         assert texts(await events(engine, TASK)) == texts(before)
     finally:
         engine.close()
-
-
-async def test_more_than_the_memory_holds_waits(checkpoints: dict[str, Path]) -> None:
-    """Eight may run and come at once, but there is memory for two: SGLang itself takes them all, and ends."""
-    engine = SGLangTextEngine(settings(checkpoints["llada"], max_total_tokens=4096))
-    try:
-        tasks = [replace(TASK, prompt=f"{'boats ' * i} {i}", max_tokens=1500) for i in range(8)]
-        found = await asyncio.gather(*(events(engine, task) for task in tasks))
-        assert all(isinstance(each[-1], TextEnd) and each[-1].completion_tokens == 1500 for each in found)
-        await engine.check_health()
-    finally:
-        engine.close()
-
-
-async def test_prompts_that_join_change_no_text(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """They come while others run, with long prompts and short ones. The weights are random, so that the batch's size
-    alone turns some tokens: no more of them may turn than where SGLang halts the others for each prompt.
-    """
-    agreed: dict[str, float] = {}
-    for mixed in ("0", "1"):
-        monkeypatch.setenv(mixed_batches.SWITCH, mixed)
-        engine = SGLangTextEngine(settings(checkpoints["llada"], algorithm_config={"threshold": 0.9}))
-        try:
-            await engine.warm_up()
-            tasks = [replace(TASK, prompt=f"{i}{' A tale of boats.' * (i * i)}", max_tokens=96) for i in range(8)]
-            alone = [texts(await events(engine, task)) for task in tasks]
-
-            async def late(i: int, engine: SGLangTextEngine = engine, tasks: list[TextTask] = tasks) -> list[str]:
-                await asyncio.sleep(0.03 * i)
-                return texts(await events(engine, tasks[i]))
-
-            amid = await asyncio.gather(*(late(i) for i in range(8)))
-            same = [a == b for one, other in zip(alone, amid, strict=True) for a, b in zip(one, other, strict=False)]
-            agreed[mixed] = sum(same) / len(same)
-        finally:
-            engine.close()
-    print(f"blocks that stay the same amid others: {agreed['0']:.2f} halted, {agreed['1']:.2f} mixed")
-    assert agreed["1"] >= agreed["0"] - 0.1
 
 
 async def test_a_killed_worker_fails_its_requests(engine: SGLangTextEngine) -> None:
