@@ -142,8 +142,8 @@ class TextSettings(ModelSettings):
     """LowConfidence or JointThreshold of LLaDA2, Gemma4Renoise of DiffusionGemma, another of SGLang; null: the first"""
     algorithm_config: dict[str, float | int | bool | str] = {}
     """its parameters, such as {threshold: 0.95}"""
-    max_running_requests: Positive = 32
-    """requests that a replica generates at once"""
+    max_running_requests: Positive = 64
+    """requests that a replica generates at once; with more of them it makes more tokens a second, and fewer of each"""
     max_total_tokens: Positive | None = None
     """size of the KV cache in tokens; set it if models share a GPU"""
     limits: TextLimits = TextLimits()

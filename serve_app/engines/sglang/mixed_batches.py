@@ -3,7 +3,7 @@
 SGLang (0.5.23) denoises nothing while the blocks of a prompt are read: each request that arrives halts every text for a
 step, and for one more with each block of its prompt. Callers who come one after another thus cost a busy server more
 steps than their texts do. Both are batches of whole blocks in one forward mode, whose requests are judged one by one,
-so that they can be one batch. Models that read their prompts in another mode (DiffusionGemma) keep SGLang's order.
+so that they can be one batch. Models that read their prompts in another mode (DiffusionGemma) keep SGLang's batches.
 
 It also lets texts in without counting what those that run still need, and ends with "Prefill out of memory" when they
 have grown into more than there is. Here a text waits until the memory for all of it is free.
@@ -31,19 +31,23 @@ def register() -> None:
 
 def choose(original: Any, scheduler: Any, adder: Any, running_batch: Any) -> Any:
     """Fills `adder` with the next step's requests and returns its forward mode."""
-    config = scheduler.dllm_config
-    if config.requires_separate_context_encoding or not config.first_done_first_out_mode:
-        return original(scheduler, adder, running_batch=running_batch)
     from sglang.srt.dllm.mixin.req import DllmReqPhase
     from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
+    config, manager = scheduler.dllm_config, scheduler.dllm_manager
     running: list[Any] = []
     arrived: list[Any] = []
-    for req in scheduler.dllm_manager.waiting_queue:
+    for req in manager.waiting_queue:
         new = req.dllm_phase in (DllmReqPhase.INCOMING_PREFILL, DllmReqPhase.INCOMING_DECODE)
         (arrived if new else running).append(req)
-    # first, since SGLang looks here at what it has put into the batch
     joining = those_that_fit(arrived, running, adder.rem_total_tokens, config.block_size)
+    if config.requires_separate_context_encoding or not config.first_done_first_out_mode:
+        manager.waiting_queue, everybody = running + joining, manager.waiting_queue
+        try:
+            return original(scheduler, adder, running_batch=running_batch)
+        finally:
+            manager.waiting_queue = everybody
+    # first, since SGLang looks here at what it has put into the batch
     scheduler.process_dllm_incoming_reqs(adder, joining, running_batch=running_batch)
     scheduler.process_dllm_staging_reqs(adder, running)
     return ForwardMode.DLLM_EXTEND

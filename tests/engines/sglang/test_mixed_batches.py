@@ -54,6 +54,7 @@ class Scheduler:
             requires_separate_context_encoding=separate, first_done_first_out_mode=first_done, block_size=BLOCK
         )
         self.dllm_manager = SimpleNamespace(waiting_queue=list(waiting))
+        self.seen: list[Any] = []
         self.incoming: list[Any] = []
         self.staging: list[Any] = []
 
@@ -67,6 +68,7 @@ class Scheduler:
     def choose(self, free: int = 100_000) -> Any:
         def original(scheduler: object, adder: object, *, running_batch: object) -> str:
             assert scheduler is self
+            self.seen = list(self.dllm_manager.waiting_queue)
             return "as SGLang does"
 
         return mixed_batches.choose(original, self, SimpleNamespace(rem_total_tokens=free), running_batch=object())
@@ -106,9 +108,15 @@ def test_prompts_that_arrive_join_those_that_run() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"separate": True}, {"first_done": False}])
-def test_models_that_read_prompts_otherwise_keep_the_order_of_sglang(changes: dict[str, bool]) -> None:
-    scheduler = Scheduler(*(req(phase) for phase in Phase), **changes)
-    assert scheduler.choose() == "as SGLang does"
+@pytest.mark.parametrize(("free", "joined"), [(1000, 2), (164, 1)])
+def test_models_that_read_prompts_otherwise_keep_the_batches_of_sglang(
+    changes: dict[str, bool], free: int, joined: int
+) -> None:
+    running, arrived = req(RUNNING[1], held=164), [req(phase) for phase in ARRIVED]
+    scheduler = Scheduler(running, *arrived, **changes)
+    assert scheduler.choose(free) == "as SGLang does"
+    assert scheduler.seen == [running, *arrived[:joined]]
+    assert scheduler.dllm_manager.waiting_queue == [running, *arrived]
     assert scheduler.incoming == scheduler.staging == []
 
 
