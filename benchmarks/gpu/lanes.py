@@ -410,7 +410,7 @@ def measure_videos(lane: Lane) -> None:
 
 # --- text -------------------------------------------------------------------------------------------------------------
 
-CLIENTS = ((1, 3), (8, 3), (32, 2), (64, 2), (128, 1))
+CLIENTS = ((1, 5), (8, 4), (32, 2), (64, 2), (128, 2))
 """Clients at once, and the rounds in which both sides take turns."""
 EACH = 4
 """Requests of each client in a round, one after another; 2 from 32 clients on."""

@@ -95,18 +95,17 @@ keep) tar -C "$shm/$2/home" -cz compiled | split -b 15m -d -a 1 - "$OUT/compiled
 plan)
   mine=$0; compiled() { export SGLANG_CACHE_DIR=$shm/$1/home/compiled SGLANG_JIT_CACHE_DIR=$shm/$1/home/compiled/jit; }
   case $2 in
-  1)  # to about 350 s: LLaDA's kernels compile for five minutes; meanwhile the checkpoints, and tests that compile for two GPUs
-    bash "$mine" prepare; bash "$mine" lane 1 text
-    (compiled starts; bash "$mine" tests 0,1 parallel two)
-    bash "$mine" await models 150; bash "$mine" await tests-parallel 250; bash "$mine" await tests-two 120; bash "$mine" watch 1 8 ;;
-  2)  # to about 900 s: texts on one GPU, starts on the other, each side with its own cores
-    bash "$mine" lane 0 starts; bash "$mine" await lane-starts 330
-    (export STATE=starts; bash "$mine" lane 0 fp8 adapters demo batches); bash "$mine" await lane-fp8 220; bash "$mine" watch 1 12 ;;
-  3)  # to about 1,450 s: both GPUs
-    bash "$mine" await lane-text 120; bash "$mine" await lane-fp8 120
-    (export STATE=starts WAYS="tensor sequence"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 440; bash "$mine" watch 1 12 ;;
+  1)  # to about 480 s: LLaDA's kernels compile for five minutes, then texts are measured; starts on the other GPU
+    bash "$mine" prepare; bash "$mine" lane 1 text; bash "$mine" await models 150
+    bash "$mine" lane 0 starts; bash "$mine" await lane-starts 420; bash "$mine" watch 1 8 ;;
+  2)  # to about 1,000 s
+    (export STATE=starts; bash "$mine" lane 0 fp8 batches demo); bash "$mine" await lane-fp8 330
+    (compiled text; bash "$mine" tests 0 text); bash "$mine" await tests-text 200; bash "$mine" watch 1 12 ;;
+  3)  # to about 1,550 s: both GPUs; what is alone there is measured alone
+    bash "$mine" await lane-text 250; bash "$mine" await lane-fp8 60
+    (export STATE=starts WAYS="sequence tensor"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 440; bash "$mine" watch 1 12 ;;
   4)  # what time is left for
-    (compiled text; bash "$mine" tests 1 text app text_models); (export STATE=text; bash "$mine" lane 0 text-settings)
+    (compiled starts; bash "$mine" tests 0,1 two); (compiled text; bash "$mine" tests 1 app text_models)
     bash "$mine" watch "${3:-300}" 12 ;;
   esac ;;
 stop)
