@@ -23,8 +23,8 @@ def forever() -> Receive:
     return receive
 
 
-async def run(stream: EventStream, receive: Receive | None = None) -> Sent:
-    sent: Sent = []
+async def run(stream: EventStream, receive: Receive | None = None, sent: Sent | None = None) -> Sent:
+    sent = [] if sent is None else sent
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -50,6 +50,9 @@ async def test_events_go_out_as_they_come() -> None:
 
     sent = await run(EventStream(events()))
     assert sent[0]["status"] == 200
+    headers = dict(sent[0]["headers"])  # proxies hold nothing back
+    assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert (headers[b"cache-control"], headers[b"x-accel-buffering"]) == (b"no-cache", b"no")
     assert text(sent) == "data: 1\n\ndata: 2\n\n"
     assert sent[-1]["more_body"] is False
 
@@ -93,6 +96,26 @@ async def test_silence_is_filled_with_comments() -> None:
     assert text(sent).endswith("data: 1\n\n")
 
 
+async def test_an_error_after_a_comment_is_an_event() -> None:
+    sent: Sent = []
+
+    async def events() -> AsyncGenerator[bytes]:
+        while not sent:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        raise QueueFull("full")
+        yield b""
+
+    await run(EventStream(events(), keep_alive_s=0), sent=sent)
+    assert [message["type"] for message in sent].count("http.response.start") == 1
+    assert text(sent).startswith(": keep-alive\n\n")
+    assert '\n\nevent: error\ndata: {"error":{"message":"full"' in text(sent)
+
+
+async def ended(response: asyncio.Task[Sent]) -> None:
+    """Returns when the response has ended by itself; a timeout would cancel it, and that would close its events."""
+    assert (await asyncio.wait({response}, timeout=30))[0]
+
+
 @pytest.mark.parametrize("silent", [True, False])
 async def test_a_client_that_goes_away_closes_the_events(silent: bool) -> None:
     closed = asyncio.Event()
@@ -101,7 +124,8 @@ async def test_a_client_that_goes_away_closes_the_events(silent: bool) -> None:
         try:
             while True:
                 yield event(1)
-                await asyncio.sleep(60 if silent else 0)
+                if silent:
+                    await asyncio.Event().wait()
         finally:
             closed.set()
 
@@ -109,24 +133,25 @@ async def test_a_client_that_goes_away_closes_the_events(silent: bool) -> None:
         await asyncio.sleep(0.02)
         return {"type": "http.disconnect"}
 
-    async with asyncio.timeout(2):
-        await run(EventStream(events()), receive)
-        await closed.wait()
+    made = events()  # held, or it would be closed as garbage
+    await ended(asyncio.create_task(run(EventStream(made), receive)))
+    assert closed.is_set()
 
 
 async def test_cancelling_the_response_closes_the_events() -> None:
-    closed = asyncio.Event()
+    began, closed = asyncio.Event(), asyncio.Event()
 
     async def events() -> AsyncGenerator[bytes]:
         try:
             yield event(1)
-            await asyncio.sleep(60)
+            began.set()
+            await asyncio.Event().wait()
         finally:
             closed.set()
 
     response = asyncio.create_task(run(EventStream(events())))
-    await asyncio.sleep(0.02)
+    await began.wait()
     response.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await response
+    await ended(response)
+    assert response.cancelled()
     assert closed.is_set()

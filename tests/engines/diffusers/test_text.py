@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -188,17 +187,6 @@ async def test_too_long_names_the_field(engine: DiffusersTextEngine) -> None:
     assert caught.value.param == "messages"
 
 
-async def test_closing_the_generator_stops_within_a_step(engine: DiffusersTextEngine) -> None:
-    seen = 0
-    async with aclosing(_generator(engine, task(max_tokens=960, ignore_eos=True, show_steps=True))) as stream:
-        async for _ in stream:
-            seen += 1
-            if seen == 3:
-                break
-    # the engine is free at once: nothing of the long text is still being made
-    assert text(await events(engine, task(max_tokens=1))) == "1"
-
-
 async def test_joint_threshold_edits_and_streams(editing: DiffusersTextEngine) -> None:
     got = await events(editing, task(messages=STORY, show_steps=True))
     assert end(got).algorithm == "JointThreshold"
@@ -222,7 +210,3 @@ async def test_joint_threshold_edits_and_streams(editing: DiffusersTextEngine) -
 async def test_a_wrong_algorithm_is_said_before_loading(folder: Path) -> None:
     with pytest.raises(ValueError, match="LowConfidence, JointThreshold"):
         load_small(folder, algorithm="Greedy")
-
-
-def _generator(engine: DiffusersTextEngine, task: TextTask) -> AsyncGenerator[TextEvent]:
-    return engine.generate(task)

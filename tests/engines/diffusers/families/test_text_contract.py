@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from serve_app.model_settings import TextSettings
 from serve_app.tasks import Message, TextBlock, TextEnd, TextEvent, TextStep, TextTask
 from tests.engines.diffusers.families.checkpoints import checkpoints_of
 from tests.engines.diffusers.families.parts import TextCheckpoint
+from tests.engines.diffusers.families.pausing import close_in_a_step
 
 # the pipeline of DiffusionGemma has torch import its compiler
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
@@ -105,9 +105,7 @@ async def test_a_stop_string_ends_the_text_before_it(loaded: Loaded) -> None:
 
 
 async def test_closing_stops_within_a_step(loaded: Loaded) -> None:
-    async with aclosing(loaded.engine.generate(loaded.task(max_tokens=200, show_steps=True))) as events:  # pyright: ignore[reportArgumentType]
-        async for _ in events:
-            break
+    assert await close_in_a_step(loaded.engine.generate(loaded.task(max_tokens=200, show_steps=True))) == 3  # pyright: ignore[reportArgumentType]
     assert end_of(await loaded.write(max_tokens=1)).completion_tokens == 1
 
 
