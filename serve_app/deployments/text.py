@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import cast
 
 from serve_app.deployments.generation import COMPLETED, Record, generation
 from serve_app.deployments.replica import ModelDeployment
@@ -19,8 +18,7 @@ class TextDeployment(ModelDeployment[TextEngine]):
 
     async def generate(self, task: TextTask) -> TextResult:
         """The whole completion. Cancelling it stops the engine within a denoising step."""
-        async with aclosing(self.stream(replace(task, in_blocks=False))) as stream:
-            *events, end = [event async for event in stream]
+        *events, end = [event async for event in self.stream(replace(task, in_blocks=False))]
         assert isinstance(end, TextEnd)
         return TextResult(text="".join(event.text for event in events if isinstance(event, TextBlock)), end=end)
 
@@ -41,10 +39,8 @@ class TextDeployment(ModelDeployment[TextEngine]):
             yield replace(end, timing=record.timing)
 
     async def _run(self, task: TextTask, record: Record, emit: Callable[[TextEvent], None]) -> None:
-        # the Protocol says AsyncIterator, its docstring that it is a generator which aclose() cancels
-        generator = cast("AsyncGenerator[TextEvent]", self._slot.engine.generate(task))
-        async with self._slot.turn() as turn, aclosing(generator) as events:
+        async with self._slot.turn() as turn:
             record.turn = turn
             async with turn.work():
-                async for event in events:
+                async for event in self._slot.engine.generate(task):
                     emit(event)

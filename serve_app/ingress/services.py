@@ -87,11 +87,10 @@ class ServedModel(Generic[S]):
         """The events of all tasks as they come, each with the number of its task; closing it cancels them all."""
 
         async def run(index: int, emit: Callable[[tuple[int, Any]], None]) -> None:
-            async with aclosing(self.client.stream(tasks[index])) as events:
-                async for made in events:
-                    if isinstance(made, TextEnd | ImageResult):
-                        self.load.costs.observe(work_of(tasks[index]), made.timing.engine_s)
-                    emit((index, made))
+            async for made in self.client.stream(tasks[index]):
+                if isinstance(made, TextEnd | ImageResult):
+                    self.load.costs.observe(work_of(tasks[index]), made.timing.engine_s)
+                emit((index, made))
 
         async def run_all(emit: Callable[[tuple[int, Any]], None]) -> None:
             await run_together(run(index, emit) for index in range(len(tasks)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from serve_app.deployments.replica import Served
 from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
 from serve_app.model_settings import VideoSettings
 from serve_app.tasks import ModelCard
+from tests.test_scratch import left_behind
 
 MODEL = VideoSettings(gpus=2, time_limit_s=0.1)
 
@@ -96,6 +99,26 @@ async def test_the_next_turn_begins_when_the_one_before_ends() -> None:
 
     await asyncio.gather(one("a"), one("b"))
     assert order == ["a begins", "a ends", "b begins", "b ends"]
+
+
+async def test_a_turn_that_ends_early_gives_its_place_back_once() -> None:
+    slot = Slot(Mortal(), MODEL)
+    async with slot.turn() as turn:
+        turn.end()
+    async with slot.turn():
+        waiting = asyncio.create_task(die(slot))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+    with pytest.raises(EngineDied):
+        await waiting
+
+
+def test_a_replica_removes_what_one_before_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = left_behind(tmp_path)
+    Slot(Mortal(), MODEL)
+    assert not folder.exists()
 
 
 async def test_a_turn_tells_its_time_and_its_gpus() -> None:

@@ -326,6 +326,17 @@ async def test_a_full_queue_is_429_with_a_time_to_come_back(serving: Serving) ->
                 assert int(answer.headers["retry-after"]) >= 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_request_took_is_known_to_the_next(serving: Serving, stream: bool) -> None:
+    with serving() as running:
+        async with running.client() as client:
+            for path, body in ((CHAT, HELLO), (IMAGES, {"prompt": "a", "nvext": {"num_inference_steps": 1}})):
+                assert (await client.post(path, json=body | {"stream": stream})).status_code == 200
+        measured = {model.name: model.load.costs.mean for model in running.services.models.values()}
+        assert measured["text"]
+        assert measured["image"]
+
+
 async def test_a_mistake_of_ours_is_500_without_internals(serving: Serving) -> None:
     class Broken:
         async def describe(self) -> Any:
