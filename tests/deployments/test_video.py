@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
 from serve_app.deployments.video import VideoDeployment, encode_files
@@ -229,6 +230,13 @@ class TestCallers:
 
 
 class TestLeaving:
+    async def test_an_idle_replica_waits_for_no_end(self, video: VideoDeployment, jobs: JobStore) -> None:
+        for _ in range(2):
+            await video.run("public", (await create(jobs)).id)
+        await asyncio.sleep(0)
+        left = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+        assert [name for name in left if name.startswith("VideoDeployment")] == []
+
     async def test_hands_back_what_runs_and_refuses_what_waits(self, settings: Settings, jobs: JobStore) -> None:
         leaving = VideoDeployment(settings)
         runs, waits = await create(jobs, **LONG), await create(jobs)
@@ -260,6 +268,22 @@ class TestLeaving:
         assert result is not None
         assert (row["id"], row["kind"], row["outcome"], row["key"]) == (job.id, "video", "completed", result.video.key)
         assert row["bytes"] == result.video.size + result.thumbnail.size + result.spritesheet.size
+
+
+async def test_the_next_begins_while_one_is_encoded(
+    video: VideoDeployment, jobs: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, go_on = tmp_path / "ffmpeg", tmp_path / "go-on"
+    slow.write_text(f'#!/bin/sh\nuntil [ -e {go_on} ]; do sleep 0.05; done\nexec {get_ffmpeg_exe()} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(slow))
+    first, second = await create(jobs), await create(jobs)
+    runs = [asyncio.create_task(video.run("public", job.id)) for job in (first, second)]
+    for job in (first, second):
+        await running(jobs, job)
+    go_on.touch()
+    await asyncio.gather(*runs)
+    assert [(await jobs.get("public", job.id)).status for job in (first, second)] == ["completed"] * 2
 
 
 async def test_an_outage_of_the_store_at_the_end_costs_time_only(configure: Configure, s3_server: S3Server) -> None:
