@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 from collections.abc import Generator
@@ -132,4 +133,27 @@ async def test_a_text_waits_until_the_memory_for_all_of_it_is_free(sdar: Path) -
     with engine(sdar, at_once=4, memory=256) as running:
         found = await asyncio.gather(*(events(running, replace(TASK, prompt=str(i), max_tokens=100)) for i in range(4)))
         assert all(isinstance(each[-1], TextEnd) and each[-1].completion_tokens == 100 for each in found)
+        await running.check_health()
+
+
+async def test_texts_given_up_at_random_leak_no_memory(sdar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some while they wait for memory, some while their prompt is read, some amid their text."""
+    # SGLang's own check ends the scheduler at a leaked block
+    monkeypatch.setenv("SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE", "1")
+    chance = random.Random(3)
+    with engine(sdar, at_once=4, memory=512) as running:
+        before = text(await events(running, TASK))
+
+        async def give_up(i: int) -> None:
+            prompt = f"{'A tale of boats. ' * chance.randrange(8)}{i}"
+            task = replace(TASK, prompt=prompt, max_tokens=100, in_blocks=bool(chance.randrange(2)))
+            work = asyncio.create_task(events(running, task))
+            await asyncio.sleep(chance.uniform(0, 2))
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+        for _ in range(4):
+            await asyncio.gather(*(give_up(i) for i in range(8)))
+            assert text(await events(running, TASK)) == before
+        await asyncio.sleep(3)  # it checks when it is idle
         await running.check_health()
