@@ -88,7 +88,7 @@ class ModelSettings(Strict):
     time_limit_s: Seconds = 600.0
     """of one generation"""
     engine_args: dict[str, Any] = {}
-    """passed to the engine unchanged"""
+    """passed to the engine unchanged, such as SGLang's {quantization: fp8}"""
     resources: dict[str, float] = {}
     """custom Ray resources that each replica takes"""
     labels: dict[str, str] = {}

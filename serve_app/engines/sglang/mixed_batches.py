@@ -11,14 +11,20 @@ have grown into more than there is. Here a text waits until the memory for all o
 SGLang calls plugins: its processes run `register` (pyproject.toml, entry points).
 """
 
+import logging
 import os
 import sys
+import time
 from typing import Any
+
+logger = logging.getLogger("serve_app.engines")
 
 SWITCH = "DIFFUSION_SERVE_MIXED_BATCHES"
 """The environment variable that has them, where it is 1: the text engine sets it unless it is set already."""
 SCHEDULER = "sglang.srt.dllm.mixin.scheduler"
 CHOICE = f"{SCHEDULER}.SchedulerDllmMixin._process_dllm_batches"
+TELL_S = 60.0
+"""How often the log says that texts wait."""
 
 
 def register() -> None:
@@ -27,6 +33,21 @@ def register() -> None:
         from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
         HookRegistry.register(CHOICE, choose, HookType.AROUND)
+
+
+class Waiting:
+    """Tells the log that texts wait, at the first call and then every TELL_S."""
+
+    def __init__(self) -> None:
+        self.next_s = 0.0
+
+    def tell(self, waiting: int, running: int) -> None:
+        if time.monotonic() >= self.next_s:
+            self.next_s = time.monotonic() + TELL_S
+            logger.warning("%d texts wait until %d others leave them memory: see max_total_tokens", waiting, running)
+
+
+waiting = Waiting()
 
 
 def choose(original: Any, scheduler: Any, adder: Any, running_batch: Any) -> Any:
@@ -41,6 +62,8 @@ def choose(original: Any, scheduler: Any, adder: Any, running_batch: Any) -> Any
         new = req.dllm_phase in (DllmReqPhase.INCOMING_PREFILL, DllmReqPhase.INCOMING_DECODE)
         (arrived if new else running).append(req)
     joining = those_that_fit(arrived, running, adder.rem_total_tokens, config.block_size)
+    if len(joining) < len(arrived):
+        waiting.tell(len(arrived) - len(joining), len(running) + len(joining))
     if config.requires_separate_context_encoding or not config.first_done_first_out_mode:
         manager.waiting_queue, everybody = running + joining, manager.waiting_queue
         try:

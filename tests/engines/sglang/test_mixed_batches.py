@@ -132,6 +132,18 @@ def test_a_text_waits_until_all_of_it_fits_beside_the_others(free: int, joined: 
     assert (scheduler.incoming, scheduler.staging) == (arrived[:joined], [running])
 
 
+def test_the_log_tells_once_in_a_while_that_texts_wait(caplog: pytest.LogCaptureFixture) -> None:
+    waiting = [req(RUNNING[1], held=164), req(ARRIVED[0]), req(ARRIVED[1])]
+    for _ in range(2):
+        mixed_batches.waiting.next_s = 0.0  # as after a while
+        Scheduler(*waiting).choose(500)
+        assert caplog.messages == []
+        for _ in range(2):
+            Scheduler(*waiting).choose(200)
+        assert caplog.messages == ["1 texts wait until 2 others leave them memory: see max_total_tokens"]
+        caplog.clear()
+
+
 def test_what_a_running_text_still_needs_is_kept_for_it() -> None:
     """164 tokens in all, of which 64 are there."""
     for free, joined in ((264, 1), (263, 0)):
