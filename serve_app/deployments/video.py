@@ -148,7 +148,7 @@ class VideoDeployment(ModelDeployment[VideoEngine]):
             try:
                 return await patiently(lambda: self._store.get(key)) if key else None
             except ObjectNotFound as error:
-                raise InvalidRequest("The input image is gone.", param=field) from error
+                raise InvalidRequest(f"The image of '{field}' is gone.", param=field) from error
 
         return await read(task.input_key, "input_reference"), await read(task.last_frame_key, "last_frame")
 

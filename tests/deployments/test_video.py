@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from serve_app.deployments.video import VideoDeployment, encode_files
 from serve_app.engines.base import VideoOutput
 from serve_app.errors import GenerationFailed, JobNotFound, Unavailable
 from serve_app.jobs.attempt import start
-from serve_app.jobs.records import Job
+from serve_app.jobs.records import Job, JobError
 from serve_app.jobs.store import JobStore
 from serve_app.media.videos import encode_video
 from serve_app.settings import Settings
@@ -27,7 +29,6 @@ from serve_app.storage.base import ObjectStore
 from tests.deployments.conftest import Configure, eventually, ledger_rows, open_jobs
 from tests.jobs.conftest import lease, make_task, orphans
 from tests.probing import probe
-from tests.s3_server import S3Server
 
 LONG: dict[str, Any] = {"width": 256, "height": 256, "num_frames": 17, "num_inference_steps": 100}
 """A video that would take minutes: whoever stops it stops it in the middle."""
@@ -111,14 +112,15 @@ async def test_begins_with_the_input_image(video: VideoDeployment, jobs: JobStor
 
 
 @pytest.mark.parametrize(
-    ("wrong", "code"),
+    ("wrong", "code", "said"),
     [
-        ({"input_key": "jobs/public/nowhere/input.png"}, "invalid_value"),
-        ({"boundary_ratio": 0.5}, "unsupported_parameter"),
+        ({"input_key": "jobs/public/nowhere/input.png"}, "invalid_value", "'input_reference' is gone"),
+        ({"last_frame_key": "jobs/public/nowhere/last.png"}, "invalid_value", "'last_frame' is gone"),
+        ({"boundary_ratio": 0.5}, "unsupported_parameter", "boundary_ratio"),
     ],
 )
 async def test_what_no_attempt_can_mend_is_final(
-    video: VideoDeployment, jobs: JobStore, settings: Settings, wrong: dict[str, Any], code: str
+    video: VideoDeployment, jobs: JobStore, settings: Settings, wrong: dict[str, Any], code: str, said: str
 ) -> None:
     job = await create(jobs, **wrong)
     await video.run("public", job.id)
@@ -126,9 +128,24 @@ async def test_what_no_attempt_can_mend_is_final(
     assert (failed.status, failed.attempts) == ("failed", 1)
     assert failed.error is not None
     assert failed.error.code == code
+    assert said in failed.error.message
     assert await start(jobs, "public", job.id) is None
     await video.close()
     assert [row["outcome"] for row in ledger_rows(settings)] == [code]
+
+
+class Breaking(VideoDeployment):
+    async def _generate(self, *_: object) -> VideoOutput:
+        raise RuntimeError("secret")
+
+
+async def test_a_mistake_of_ours_ends_the_job_without_internals(settings: Settings, jobs: JobStore) -> None:
+    deployment, job = Breaking(settings), await create(jobs)
+    await deployment.run("public", job.id)
+    await deployment.close()
+    failed = await jobs.get("public", job.id)
+    assert (failed.status, failed.error) == ("failed", JobError(code="internal_error", message="The server failed."))
+    assert [row["outcome"] for row in ledger_rows(settings)] == ["internal_error"]
 
 
 async def test_a_file_that_the_engine_left_is_removed(tmp_path: Path) -> None:
@@ -270,32 +287,58 @@ class TestLeaving:
         assert row["bytes"] == result.video.size + result.thumbnail.size + result.spritesheet.size
 
 
-async def test_the_next_begins_while_one_is_encoded(
-    video: VideoDeployment, jobs: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slow, go_on = tmp_path / "ffmpeg", tmp_path / "go-on"
-    slow.write_text(f'#!/bin/sh\nuntil [ -e {go_on} ]; do sleep 0.05; done\nexec {get_ffmpeg_exe()} "$@"\n')
-    slow.chmod(0o755)
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(slow))
-    first, second = await create(jobs), await create(jobs)
-    runs = [asyncio.create_task(video.run("public", job.id)) for job in (first, second)]
-    for job in (first, second):
+@dataclass
+class Encoder:
+    """An ffmpeg that waits: `begun` is there when it has been started, and it goes on when `go_on` is."""
+
+    begun: Path
+    go_on: Path
+
+
+@pytest.fixture
+def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Encoder:
+    made, program = Encoder(tmp_path / "begun", tmp_path / "go-on"), tmp_path / "ffmpeg"
+    waits = f"touch {made.begun}; until [ -e {made.go_on} ]; do sleep 0.05; done"
+    program.write_text(f'#!/bin/sh\n{waits}\nexec {get_ffmpeg_exe()} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    return made
+
+
+async def test_the_next_begins_while_one_is_encoded(settings: Settings, jobs: JobStore, encoder: Encoder) -> None:
+    deployment, made = VideoDeployment(settings), [await create(jobs) for _ in range(2)]
+    runs = [asyncio.create_task(deployment.run("public", job.id)) for job in made]
+    for job in made:
         await running(jobs, job)
-    go_on.touch()
+    encoder.go_on.touch()
     await asyncio.gather(*runs)
-    assert [(await jobs.get("public", job.id)).status for job in (first, second)] == ["completed"] * 2
+    await deployment.close()
+    assert [(await jobs.get("public", job.id)).status for job in made] == ["completed"] * 2
 
 
-async def test_an_outage_of_the_store_at_the_end_costs_time_only(configure: Configure, s3_server: S3Server) -> None:
-    settings = configure(media={"root": f"s3://{s3_server.bucket}/outage"}, jobs={"stale_s": 60})
-    jobs, deployment = open_jobs(settings), VideoDeployment(settings)
-    job = await create(jobs, num_inference_steps=30)
+async def test_an_outage_of_the_store_at_the_end_costs_time_only(
+    settings: Settings, jobs: JobStore, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deployment, job = VideoDeployment(settings), await create(jobs)
+    logging.getLogger("serve_app.jobs.attempt").addHandler(caplog.handler)
     run = asyncio.create_task(deployment.run("public", job.id))
-    await running(jobs, job)
-    await asyncio.to_thread(s3_server.stop)
-    await asyncio.sleep(3)
+
+    async def encoding() -> bool:
+        return encoder.begun.exists()
+
+    await eventually(encoding)
+    root = tmp_path / "media"
+    root.rename(tmp_path / "unmounted")
+    root.touch()
+    encoder.go_on.touch()
+
+    async def refused() -> bool:
+        return "trying again" in caplog.text
+
+    await eventually(refused)
     assert not run.done()
-    await asyncio.to_thread(s3_server.start)
+    root.unlink()
+    (tmp_path / "unmounted").rename(root)
     async with asyncio.timeout(60):
         await run
     await deployment.close()
