@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from serve_app.errors import StorageFailed
 from serve_app.ingress.dispatch import Dispatcher
 from serve_app.ingress.services import AnyServed
 from serve_app.jobs.attempt import start
@@ -121,4 +122,59 @@ async def test_the_lease_is_kept_however_long_the_store_takes_over_the_first_job
     ingress = Dispatcher(store, jobs, {model.id: model}, settings.jobs)
     job = await ingress.create(model, make_task(), {})
     assert (await ingress.wait(job, DEADLINE_S)).status == "completed"
+    await ingress.close()
+
+
+class HeldStore(LocalStore):
+    """Takes a job's record when it is told to."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        if key.endswith("request.json"):
+            self.begun.set()
+            await self.go_on.wait()
+        return await super().put(key, data, if_absent=if_absent)
+
+
+async def test_a_job_that_is_being_stored_is_run_though_its_caller_leaves(settings: Settings, tmp_path: Path) -> None:
+    store = HeldStore(tmp_path / "media")
+    jobs = JobStore(store, settings)
+    replicas = Replicas(jobs)
+    model = AnyServed("video", settings.served["video"], replicas)
+    ingress = Dispatcher(store, jobs, {model.id: model}, settings.jobs)
+    creating = asyncio.create_task(ingress.create(model, make_task(), {}))
+    await store.begun.wait()
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
+    store.go_on.set()
+    await until_calls(replicas, 1)
+    await ingress.close()
+
+
+class LosingStore(LocalStore):
+    """Stores a job's record, but its answer is lost."""
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        stored = await super().put(key, data, if_absent=if_absent)
+        if key.endswith("request.json"):
+            raise StorageFailed("The store does not answer.")
+        return stored
+
+
+async def test_a_job_that_its_caller_was_refused_never_runs(settings: Settings, tmp_path: Path) -> None:
+    store = LosingStore(tmp_path / "media")
+    jobs = JobStore(store, settings)
+    replicas = Replicas(jobs)
+    model = AnyServed("video", settings.served["video"], replicas)
+    ingress = Dispatcher(store, jobs, {model.id: model}, settings.jobs)
+    with pytest.raises(StorageFailed):
+        await ingress.create(model, make_task(), {})
+    async with asyncio.timeout(DEADLINE_S):
+        while await store.list("jobs"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert (replicas.calls, model.load.under_way) == (0, [])
     await ingress.close()

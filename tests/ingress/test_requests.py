@@ -156,6 +156,32 @@ async def test_an_endless_body_ends(running: Running) -> None:
         assert (await client.get("/health")).status_code == 200
 
 
+async def test_no_more_than_twice_the_limit_is_read(running: Running) -> None:
+    """limits.body_bytes is 4 MiB here. What was read is held no longer than until it is too much."""
+    chunk, read = b" " * 65536, 0
+    sent: list[Any] = []
+    held: set[int] = set()
+
+    async def receive() -> Any:
+        nonlocal read
+        read += len(chunk)
+        if read > 5 * 1024 * 1024:
+            held.add(scope["state"]["bodies"].bytes)
+        if read > 2**25:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": chunk, "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": CHAT, "headers": headers, "query_string": b""}
+    await create_http_app(running.services)(scope, receive, send)
+    assert (sent[0]["status"], read) == (413, 8 * 1024 * 1024 + len(chunk))
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert held == {0}
+
+
 async def test_a_slow_body_is_400_and_holds_nobody_up(running: Running) -> None:
     """limits.body_timeout_s is 2 s here; the body of this client never ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(running.url).port)
