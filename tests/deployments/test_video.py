@@ -6,7 +6,7 @@ import asyncio
 import io
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -296,13 +296,14 @@ class Encoder:
 
 
 @pytest.fixture
-def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Encoder:
+def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Encoder]:
     made, program = Encoder(tmp_path / "begun", tmp_path / "go-on"), tmp_path / "ffmpeg"
     waits = f"touch {made.begun}; until [ -e {made.go_on} ]; do sleep 0.05; done"
     program.write_text(f'#!/bin/sh\n{waits}\nexec {get_ffmpeg_exe()} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
-    return made
+    yield made
+    made.go_on.touch()
 
 
 async def test_the_next_begins_while_one_is_encoded(settings: Settings, jobs: JobStore, encoder: Encoder) -> None:
