@@ -135,7 +135,7 @@ async def test_what_no_attempt_can_mend_is_final(
 
 
 class Breaking(VideoDeployment):
-    async def _generate(self, *_: object) -> VideoOutput:
+    async def _generate(self, *_: object) -> VideoOutput:  # pyright: ignore[reportIncompatibleMethodOverride]
         raise RuntimeError("secret")
 
 

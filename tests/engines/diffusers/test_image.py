@@ -132,6 +132,8 @@ async def test_previews_come_closer_to_the_picture(engine: DiffusersImageEngine)
     distances = [distance(preview, output.pixels[0]) for preview in shown]
     assert distances == sorted(distances, reverse=True)
     assert np.array_equal(output.pixels[0], await pixels(engine, num_inference_steps=8, width=70))
+    left = vars(engine._family.pipeline.scheduler)  # pyright: ignore[reportPrivateUsage]
+    assert "step" not in left, "each picture would leave one more"
 
 
 async def test_an_edit_stays_near_its_input(engine: DiffusersImageEngine) -> None:
