@@ -13,6 +13,7 @@ import orjson
 from serve_app.errors import ObjectNotFound, StorageFailed
 from serve_app.settings import JobSettings
 from serve_app.storage.base import ObjectStore
+from serve_app.waiting import finish
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,9 @@ class Lease:
         self._cut_off_s = settings.stale_s - settings.heartbeat_s
 
     async def renew(self) -> None:
-        await self._store.put(_key(self.id), orjson.dumps({"beat_at": time.time()}))  # read by the release before
+        """Also one that is cancelled is written before it ends, or it could come after `resign` and undo it."""
+        written = self._store.put(_key(self.id), orjson.dumps({"beat_at": time.time()}))  # read by the release before
+        await finish(asyncio.ensure_future(written), lambda: None)
         now = time.monotonic()
         if self._renewed_at is not None and now - self._renewed_at > self._cut_off_s:
             # the store was away: others could not renew theirs either, so they get the usual time again

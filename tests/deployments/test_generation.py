@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.deployments.generation import Slot
+from serve_app.deployments.generation import Slot, generation
 from serve_app.deployments.replica import Served
-from serve_app.errors import EngineDied, ReplicaLeaving, TimedOut
+from serve_app.errors import EngineDied, GenerationFailed, ReplicaLeaving, TimedOut
+from serve_app.ledger import Ledger
 from serve_app.model_settings import VideoSettings
+from serve_app.settings import LedgerSettings
+from serve_app.storage.local import LocalStore
 from serve_app.tasks import ModelCard
+from serve_app.telemetry import logs
+from tests.jobs.conftest import make_task
 from tests.test_scratch import left_behind
 
 MODEL = VideoSettings(gpus=2, time_limit_s=0.1)
@@ -49,6 +54,17 @@ async def test_the_first_health_check_warms_up_once() -> None:
     assert engine.warmed_up == 0
     await asyncio.gather(*(slot.check_health() for _ in range(5)))
     assert engine.warmed_up == 1
+
+
+async def test_a_replica_whose_warm_up_failed_is_not_healthy() -> None:
+    class Cold(Mortal):
+        async def warm_up(self) -> None:
+            raise GenerationFailed("out of memory")
+
+    slot = Slot(Cold(), MODEL)
+    for _ in range(2):
+        with pytest.raises(GenerationFailed):
+            await slot.check_health()
 
 
 async def test_an_engine_that_died_in_a_generation_is_never_asked_again() -> None:
@@ -131,6 +147,20 @@ async def test_a_turn_tells_its_time_and_its_gpus() -> None:
         assert timing.engine_s >= 0.01
         # a caller's clock that is ahead of ours
         assert turn.timing(turn.taken_at + 3).queue_s == 0
+
+
+async def test_only_the_replica_that_ran_it_records_a_generation(tmp_path: Path) -> None:
+    store, task = LocalStore(tmp_path), make_task(traceparent="00-1-2-01")
+    ledger = Ledger(store, LedgerSettings())
+    with pytest.raises(ReplicaLeaving), generation("video", task, ledger):
+        raise ReplicaLeaving("gone")
+    assert logs.current_traceparent.get() == task.traceparent, "the lines that it logged name its trace"
+    await ledger.flush()
+    assert await store.list("ledger") == []
+    with pytest.raises(EngineDied), generation("video", task, ledger):
+        raise EngineDied("gone")
+    await ledger.close()
+    assert len(await store.list("ledger")) == 1
 
 
 async def test_the_time_limit_is_told_from_other_time_outs() -> None:

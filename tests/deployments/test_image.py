@@ -86,12 +86,17 @@ async def test_without_provenance_nothing_is_told(configure: Configure) -> None:
     assert b"river" not in result.images[0].data
 
 
-async def test_returns_bytes_and_stores_nothing(image: ImageDeployment, store: ObjectStore) -> None:
+async def test_returns_bytes_and_stores_nothing(
+    image: ImageDeployment, store: ObjectStore, configure: Configure
+) -> None:
     result = await image.generate(make_task(return_bytes=True, output_format="jpeg", output_compression=50))
     data = result.images[0].data
     assert data is not None
     assert Image.open(io.BytesIO(data)).format == "JPEG"
     assert await store.list("media") == []
+    await image.close()
+    [row] = ledger_rows(configure())
+    assert (row["bytes"], row["key"]) == (len(data), None)
 
 
 async def test_streams_previews_and_then_the_result(image: ImageDeployment) -> None:

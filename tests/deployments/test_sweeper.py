@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.deployments.sweeper import DISPATCHED_AT_ONCE, Sweep
-from serve_app.errors import JobNotFound, QueueFull
+from serve_app.deployments.sweeper import DISPATCHED_AT_ONCE, Sweep, Sweeper
+from serve_app.errors import JobNotFound, QueueFull, StorageFailed
 from serve_app.jobs.attempt import start
 from serve_app.jobs.records import Job
 from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings
 from serve_app.storage import open_store
 from serve_app.storage.local import LocalStore
-from tests.deployments.conftest import settled, sweeping
+from tests.deployments.conftest import eventually, settled, sweeping
 from tests.jobs.conftest import JOBS, lease, make_result, make_task
 
 MODEL = "demo/wan-tiny"
@@ -84,6 +84,43 @@ async def test_jobs_of_a_dead_dispatcher_are_run_once_each(jobs: JobStore, setti
     assert sorted(runner.ran) == sorted(job.id for job in made)
     assert runner.most_at_once <= DISPATCHED_AT_ONCE
     assert all([(await jobs.get("public", job.id)).attempts == 1 for job in made])
+
+
+class Outage(LocalStore):
+    """A store that answers no listing, until it is over."""
+
+    refused = 0
+    over = False
+
+    async def list_names(self, prefix: str) -> list[str]:
+        if not self.over:
+            self.refused += 1
+            raise StorageFailed("The store is away.")
+        return await super().list_names(prefix)
+
+
+async def test_an_outage_of_the_store_ends_no_sweeping(jobs: JobStore, settings: Settings, tmp_path: Path) -> None:
+    made, store = await orphans(jobs, 2), Outage(tmp_path / "media")
+
+    async def refused() -> bool:
+        return store.refused > 2
+
+    async with sweeping(Sweep(JobStore(store, settings), {MODEL: Runner(jobs)}, settings)):
+        await eventually(refused)
+        store.over = True
+        await finished(jobs, made)
+
+
+async def test_a_sweeper_that_ends_resigns_and_is_healthy_no_more(settings: Settings) -> None:
+    sweeper = Sweeper(settings, {})
+    await sweeper.check_health()
+    await sweeper.sweep.lease.renew()
+    store = open_store(settings)
+    assert len(await store.list("dispatchers")) == 1
+    await sweeper.close()
+    assert await store.list("dispatchers") == []
+    with pytest.raises(asyncio.CancelledError):
+        await sweeper.check_health()
 
 
 async def test_jobs_of_a_living_dispatcher_are_left_to_it(jobs: JobStore, settings: Settings) -> None:

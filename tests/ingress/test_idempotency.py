@@ -288,7 +288,7 @@ def asking(key: dict[str, str]) -> Request:
 
 async def test_who_waits_takes_over_from_a_request_that_was_cancelled(services: Services, key: dict[str, str]) -> None:
     # Serve cancels a handler whose client goes away
-    once = Idempotency(services.store, services.jobs, services.settings.jobs)
+    once = Idempotency(services.store, services.jobs, JobSettings(stale_s=3600))
     body = RemixRequest(prompt="p")
     began = asyncio.Event()
 

@@ -105,6 +105,7 @@ async def test_a_cancel_ends_within_a_step_of_the_family_s_own_number(loaded: Lo
 async def test_guidance_is_the_family_s_own_unless_asked_for(loaded: Loaded) -> None:
     drawn = await loaded.draw(guidance_scale=None, width=32, height=32)
     assert (drawn.guidance_scale, drawn.num_inference_steps) == (loaded.expected.guidance_scale, 1)
+    assert (await loaded.draw(guidance_scale=0.0, width=32, height=32)).guidance_scale == 0
 
 
 async def test_it_edits_as_many_images_as_it_says(loaded: Loaded) -> None:
