@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -181,29 +180,6 @@ async def test_dynamos_hints_are_named_in_the_answer(client: httpx.AsyncClient) 
     events = await events_of(client, CHAT, HELLO | {"max_tokens": 1, "nvext": nvext})
     [end] = [data for _, data in events if data and data["choices"][0]["finish_reason"]]
     assert "agent_hints" in end["nvext"]["ignored"]
-
-
-async def test_a_disconnect_frees_the_engine(running: Running) -> None:
-    """A streamed completion of many blocks is dropped after the first; the next request need not wait for it."""
-    long = COUNT | {"max_tokens": 256, "stream": True}
-    async with running.client() as client:
-        began = time.monotonic()
-        whole = await client.post(CHAT, json=long)
-        whole_s = time.monotonic() - began
-        assert whole.status_code == 200
-        waits: list[float] = []
-        for _ in range(3):  # the least of them counts: a busy machine makes some slow, a busy engine all
-            async with client.stream("POST", CHAT, json=long) as answer:
-                async for line in answer.aiter_lines():
-                    if line:
-                        break
-            began = time.monotonic()
-            assert (await client.post(CHAT, json=HELLO | {"max_tokens": 1})).status_code == 200
-            waits.append(time.monotonic() - began)
-        assert min(waits) < max(0.5 * whole_s, 0.5)
-    async with asyncio.timeout(30):
-        while running.services.models[MODEL].load.under_way:  # noqa: ASYNC110 counted in another thread
-            await asyncio.sleep(0.01)
 
 
 async def test_completions(client: httpx.AsyncClient) -> None:
