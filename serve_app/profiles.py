@@ -42,7 +42,7 @@ DEMO: dict[str, Any] = {
         },
     },
 }
-# fixed patterns of computed steps, so that the gain does not hang on the picture: of 28 steps 11 and 15, of 50 20 and 29
+# fixed patterns of steps to compute, so that the gain does not hang on the picture: of 28 11 and 15, of 50 20 and 29
 FAST, BALANCED = (
     {"step_caching": {"method": "cache_dit", "scm_preset": pattern, "scm_policy": "static"}}
     for pattern in ("fast", "medium")

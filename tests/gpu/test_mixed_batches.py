@@ -136,6 +136,23 @@ async def test_a_text_waits_until_the_memory_for_all_of_it_is_free(sdar: Path) -
         await running.check_health()
 
 
+async def test_texts_of_any_length_end_where_memory_is_short(sdar: Path) -> None:
+    """SGLang reckons each running text at its full length again, and where that comes near to what is left it cuts a
+    block short, at which its scheduler ends.
+    """
+    with engine(sdar, at_once=6, memory=400) as running:
+        tasks = [replace(TASK, prompt="b" * (3 + 5 * i % 17), max_tokens=41 + 7 * (i % 9)) for i in range(40)]
+        found = await asyncio.gather(*(events(running, task) for task in tasks))
+        ends = [each[-1] for each in found]
+        assert [end.completion_tokens for end in ends if isinstance(end, TextEnd)] == [
+            each.max_tokens for each in tasks
+        ]
+        whole = replace(TASK, prompt="b", max_tokens=380)  # nearly all there is
+        end = (await events(running, whole))[-1]
+        assert isinstance(end, TextEnd)
+        assert end.completion_tokens == 380
+
+
 async def test_texts_given_up_at_random_leak_no_memory(sdar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some while they wait for memory, some while their prompt is read, some amid their text."""
     # SGLang's own check ends the scheduler at a leaked block

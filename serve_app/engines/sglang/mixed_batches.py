@@ -20,7 +20,7 @@ from typing import Any
 logger = logging.getLogger("serve_app.engines")
 
 SWITCH = "DIFFUSION_SERVE_MIXED_BATCHES"
-"""The environment variable that has them, where it is 1: the text engine sets it unless it is set already."""
+"""The environment variable: mixed batches are on where it is 1. The text engine sets it unless it is set already."""
 SCHEDULER = "sglang.srt.dllm.mixin.scheduler"
 CHOICE = f"{SCHEDULER}.SchedulerDllmMixin._process_dllm_batches"
 TELL_S = 60.0
@@ -41,10 +41,10 @@ class Waiting:
     def __init__(self) -> None:
         self.next_s = 0.0
 
-    def tell(self, waiting: int, running: int) -> None:
+    def tell(self, count: int, running: int) -> None:
         if time.monotonic() >= self.next_s:
             self.next_s = time.monotonic() + TELL_S
-            logger.warning("%d texts wait until %d others leave them memory: see max_total_tokens", waiting, running)
+            logger.warning("texts that wait for memory: %d; that run: %d (max_total_tokens sets it)", count, running)
 
 
 waiting = Waiting()
@@ -72,13 +72,16 @@ def choose(original: Any, scheduler: Any, adder: Any, running_batch: Any) -> Any
             manager.waiting_queue = everybody
     # first, since SGLang looks here at what it has put into the batch
     scheduler.process_dllm_incoming_reqs(adder, joining, running_batch=running_batch)
-    scheduler.process_dllm_staging_reqs(adder, running)
+    for req in running:
+        # SGLang would reckon each of them at its full length, and cut the block of the one for which that is too much
+        adder.memory_budget.total_offset = 0
+        adder.add_dllm_staging_req(req)
     return ForwardMode.DLLM_EXTEND
 
 
 def those_that_fit(arrived: list[Any], running: list[Any], free: float, block: int) -> list[Any]:
     """The first of `arrived` for whose whole texts there is memory beside what `running` still need; `free` in tokens.
-    One that is alone may always run.
+    One that is alone runs in any case: more memory will not come.
     """
     free -= sum(needed(req, block) for req in running)
     for i, req in enumerate(arrived):

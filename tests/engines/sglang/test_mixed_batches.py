@@ -62,16 +62,31 @@ class Scheduler:
         assert not self.staging  # it looks at what is in the batch
         self.incoming += reqs
 
-    def process_dllm_staging_reqs(self, adder: object, reqs: list[Any]) -> None:
-        self.staging += reqs
-
     def choose(self, free: int = 100_000) -> Any:
         def original(scheduler: object, adder: object, *, running_batch: object) -> str:
             assert scheduler is self
             self.seen = list(self.dllm_manager.waiting_queue)
             return "as SGLang does"
 
-        return mixed_batches.choose(original, self, SimpleNamespace(rem_total_tokens=free), running_batch=object())
+        return mixed_batches.choose(original, self, Adder(self, free), running_batch=object())
+
+
+class Adder:
+    """Holds a batch; as SGLang's own, it reckons each text that it takes at its full length."""
+
+    def __init__(self, scheduler: Scheduler, free: int) -> None:
+        self.memory_budget = SimpleNamespace(total_offset=0)
+        self._scheduler = scheduler
+        self._free = free
+
+    @property
+    def rem_total_tokens(self) -> int:
+        return self._free - self.memory_budget.total_offset
+
+    def add_dllm_staging_req(self, req: Any) -> None:
+        assert not self._free or self.rem_total_tokens >= BLOCK  # or SGLang cuts its block short
+        self.memory_budget.total_offset += 2 * BLOCK + req.sampling_params.max_new_tokens
+        self._scheduler.staging.append(req)
 
 
 def test_sglang_finds_the_plugin() -> None:
@@ -140,8 +155,15 @@ def test_the_log_tells_once_in_a_while_that_texts_wait(caplog: pytest.LogCapture
         assert caplog.messages == []
         for _ in range(2):
             Scheduler(*waiting).choose(200)
-        assert caplog.messages == ["1 texts wait until 2 others leave them memory: see max_total_tokens"]
+        assert caplog.messages == ["texts that wait for memory: 1; that run: 2 (max_total_tokens sets it)"]
         caplog.clear()
+
+
+def test_no_running_text_is_cut_short_by_what_the_others_have_asked_for() -> None:
+    running = [req(RUNNING[1], held=96) for _ in range(4)]
+    scheduler = Scheduler(*running)
+    scheduler.choose(4 * 68)  # what they still need
+    assert scheduler.staging == running
 
 
 def test_what_a_running_text_still_needs_is_kept_for_it() -> None:
