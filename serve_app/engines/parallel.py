@@ -35,8 +35,8 @@ def check(model: AnyModel, engine: Literal["diffusers", "sglang"]) -> None:
 def choose(model: AnyModel) -> Chosen:
     """What `auto` comes to; raises Impossible for what cannot work.
 
-    Where a step runs the model twice, each half on its own GPUs needs no exchange within a step, and was fastest: 8.1 s
-    for a video of Wan 14B on two, 10.6 by tensor (benchmarks/README.md). For the other families nothing is timed yet.
+    Where a step runs the model twice, each half on its own GPUs needs no exchange within a step, and was faster:
+    8.1 s for a video of Wan 14B on two, 10.6 by tensor (benchmarks/README.md). Other families are not timed yet.
     """
     count, parallel = _whole_gpus(model.gpus), model.parallel
     if count == 1:

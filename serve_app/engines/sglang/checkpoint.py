@@ -14,6 +14,8 @@ from serve_app.model_settings import ModelSettings
 
 def known_as(model: ModelSettings) -> str | None:
     """SGLang's `model_id`, a name on the hub without its owner; None where SGLang is to find it out by itself."""
+    if model.model_id is None and not Path(model.model).is_dir():
+        return None  # a hub id, which SGLang knows or tells by its files
     family = look_up(model)
     if family is not None and family.sglang:
         return family.sglang

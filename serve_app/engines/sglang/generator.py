@@ -177,6 +177,7 @@ def _server_args(arguments: dict[str, Any]) -> Any:
 
     apply_plugin_hooks()  # before: what a platform changes in the arguments is such a hook
     if name := arguments.get("model_id"):
+        name = arguments["model_id"] = name.rpartition("/")[2]  # one of engine_args may have its owner
         check_known(name)
     try:
         args = ServerArgs.from_kwargs(**arguments)

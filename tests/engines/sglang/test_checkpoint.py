@@ -42,6 +42,10 @@ def test_a_member_of_a_family_that_sglang_has_no_name_for() -> None:
     assert known_as(ImageSettings(model="/models/mine", model_id="black-forest-labs/FLUX.1-schnell")) == "FLUX.1-dev"
 
 
+def test_a_model_of_the_hub_is_left_to_sglang() -> None:
+    assert known_as(ImageSettings(model="black-forest-labs/FLUX.1-Fill-dev")) is None
+
+
 def test_a_wrong_hub_id_names_near_ones(registry: None) -> None:
     with pytest.raises(ValueError, match=r"model_id: SGLang knows no model 'Qwen-Picture'.*Qwen/Qwen-Image"):
         check_known("Qwen-Picture")

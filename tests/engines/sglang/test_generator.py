@@ -116,6 +116,11 @@ async def test_a_model_that_sglang_does_not_know_names_the_setting(sglang: None,
     assert below() == []
 
 
+async def test_a_model_id_of_engine_args_may_bear_its_owner(sglang: None) -> None:
+    started = Generator(FLUX | {"model_id": "black-forest-labs/FLUX.1-dev"}, allow_fallback=True)
+    started.close()
+
+
 async def test_prompts_are_padded_to_what_the_checkpoint_takes(generator: Generator) -> None:
     assert [given["max_length"] for given in generator.config.text_encoder_extra_args] == [24, 40]
 
