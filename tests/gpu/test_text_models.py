@@ -1,4 +1,4 @@
-"""The other language models of sgl.Engine, small, with random weights: DiffusionGemma and SDAR.
+"""The other language models of sgl.Engine, small, with random weights: DiffusionGemma, and SDAR also on a CPU.
 
 DiffusionGemma writes canvases of 256 tokens, encodes what stands before them in passes of their own and wants Triton's
 attention. SDAR writes blocks of 4 tokens, and brings its configuration as code.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from serve_app.engines.sglang.text import SGLangTextEngine
 from serve_app.errors import InvalidRequest
 from serve_app.model_settings import TextSettings
 from serve_app.tasks import Message, TextBlock, TextEnd, TextEvent, TextTask
+from tests.gpu import on_cpu
 from tests.gpu.conftest import workers
 from tests.gpu.test_text import events
 
@@ -28,7 +29,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.timeout(1200),
     pytest.mark.filterwarnings("ignore"),
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="SGLang's language models need a GPU"),
 ]
 TASK = TextTask(id="t", model="m", prompt="Tell me of boats.", max_tokens=300, ignore_eos=True)
 CONTEXT = 32768
@@ -46,16 +46,24 @@ class Kind:
 
 KINDS = (Kind("diffusion-gemma", GEMMA4_RENOISE, 256), Kind("sdar", LOW_CONFIDENCE, 4))
 AT_ONCE = 4
+HAS_GPU = torch.cuda.is_available()
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.checkpoint)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return request.param
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kind]:
+    if HAS_GPU:
+        yield request.param
+    elif request.param.algorithm == GEMMA4_RENOISE:
+        pytest.skip("its attention needs a GPU")
+    else:
+        with on_cpu.shims(tmp_path_factory.mktemp("shims")):
+            yield request.param
 
 
 @pytest.fixture(scope="module")
 async def engine(kind: Kind, checkpoints: dict[str, Path]) -> AsyncIterator[SGLangTextEngine]:
-    settings = {"model": str(checkpoints[kind.checkpoint]), "engine_args": {"load_format": "dummy"}}
+    arguments = {"load_format": "dummy"} | ({} if HAS_GPU else on_cpu.ARGUMENTS)
+    settings = {"model": str(checkpoints[kind.checkpoint]), "engine_args": arguments}
     settings |= {"max_running_requests": AT_ONCE, "max_total_tokens": CONTEXT, "gpus": 0.5, "trust_remote_code": True}
     made = SGLangTextEngine(TextSettings.model_validate(settings))
     started = time.monotonic()
