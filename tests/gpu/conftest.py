@@ -17,6 +17,7 @@ import yaml
 
 from benchmarks.gpu.app import App
 from serve_app.engines.sglang.processes import descendants
+from tests.gpu import on_cpu
 from tests.s3_server import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,12 @@ class Checkpoints(dict[str, Path]):
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def shims(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    with on_cpu.shims(tmp_path_factory.mktemp("shims")):
+        yield
 
 
 @contextmanager

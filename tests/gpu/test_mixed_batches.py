@@ -26,15 +26,9 @@ TASK = TextTask(id="t", model="sdar", prompt="boats", max_tokens=16, ignore_eos=
 
 
 @pytest.fixture(scope="module")
-def sdar(checkpoints: dict[str, Path]) -> Path:
+def sdar(checkpoints: dict[str, Path], shims: None) -> Path:
     on_cpu.write_weights(checkpoints["sdar"])
     return checkpoints["sdar"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shims(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
-    with on_cpu.shims(tmp_path_factory.mktemp("shims")):
-        yield
 
 
 @contextmanager

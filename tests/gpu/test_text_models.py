@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,14 +50,12 @@ HAS_GPU = torch.cuda.is_available()
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.checkpoint)
-def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kind]:
-    if HAS_GPU:
-        yield request.param
-    elif request.param.algorithm == GEMMA4_RENOISE:
+def kind(request: pytest.FixtureRequest) -> Kind:
+    if not HAS_GPU and request.param.algorithm == GEMMA4_RENOISE:
         pytest.skip("its attention needs a GPU")
-    else:
-        with on_cpu.shims(tmp_path_factory.mktemp("shims")):
-            yield request.param
+    if not HAS_GPU:
+        request.getfixturevalue("shims")
+    return request.param
 
 
 @pytest.fixture(scope="module")
