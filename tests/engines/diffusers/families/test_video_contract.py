@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diffusers import LTXConditionPipeline, WanImageToVideoPipeline
 from PIL import Image
 
 from serve_app.engines.base import VideoEngine, VideoOutput
@@ -108,6 +109,28 @@ async def test_frames_that_it_takes_change_the_video(loaded: Loaded, ability: st
     before = [png("navy")] * (images - 1)
     made, other = [await loaded.make([*before, png(color)], num_inference_steps=2) for color in ("maroon", "white")]
     assert not np.array_equal(made.frames, other.frames)  # pyright: ignore[reportArgumentType]
+
+
+async def test_the_first_frame_comes_first(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights make no film in which it could be seen: what diffusers is asked for tells."""
+    if "last_frame" not in loaded.expected.can:
+        pytest.skip("takes no last frame")
+    asked: list[dict[str, Any]] = []
+    for pipeline in (LTXConditionPipeline, WanImageToVideoPipeline):
+        monkeypatch.setattr(pipeline, "__call__", noting(pipeline.__call__, asked))
+    await loaded.make([png("navy"), png("white")])
+    (arguments,) = asked
+    places = {each.frame_index: each.image for each in arguments.get("conditions", ())}
+    frames = [places[place] for place in sorted(places)] or [arguments["image"], arguments["last_image"]]
+    assert [frame.getpixel((9, 9)) for frame in frames] == [(0, 0, 128), (255, 255, 255)]
+
+
+def noting(run: Any, asked: list[dict[str, Any]]) -> Any:
+    def note(pipeline: Any, **arguments: Any) -> Any:
+        asked.append(arguments)
+        return run(pipeline, **arguments)
+
+    return note
 
 
 async def test_one_without_an_image_where_it_needs_one_is_refused(loaded: Loaded) -> None:
