@@ -18,8 +18,9 @@ import pytest
 from serve_app.engines.sglang import mixed_batches
 from serve_app.engines.sglang.text import SGLangTextEngine
 from serve_app.model_settings import TextSettings
-from serve_app.tasks import TextBlock, TextEnd, TextEvent, TextTask
+from serve_app.tasks import TextEnd, TextTask
 from tests.gpu import on_cpu
+from tests.gpu.test_text import events, texts
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 TASK = TextTask(id="t", model="sdar", prompt="boats", max_tokens=16, ignore_eos=True, in_blocks=False)
@@ -42,31 +43,23 @@ def engine(folder: Path, *, at_once: int, memory: int) -> Generator[SGLangTextEn
         made.close()
 
 
-async def events(engine: SGLangTextEngine, task: TextTask) -> list[TextEvent]:
-    return [event async for event in engine.generate(task)]
-
-
-def text(found: list[TextEvent]) -> str:
-    return "".join(event.text for event in found if isinstance(event, TextBlock))
-
-
 async def test_prompts_that_join_change_no_text_and_save_steps(
     sdar: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tasks = [replace(TASK, prompt=f"{i}{' A tale of boats.' * (2 * i)}", max_tokens=28 - 4 * i) for i in range(4)]
     steps: dict[str, int] = {}
-    written: dict[str, list[str]] = {}
+    written: dict[str, list[list[str]]] = {}
     for mixed in ("0", "1"):
         monkeypatch.setenv(mixed_batches.SWITCH, mixed)
         with engine(sdar, at_once=4, memory=2048) as running:
             capfd.readouterr()
             amid = await asyncio.gather(*(events(running, task) for task in tasks))
             steps[mixed] = len(re.findall("Prefill batch", "".join(capfd.readouterr())))  # so SGLang calls each step
-            alone = [text(await events(running, task)) for task in tasks]
-        written[mixed] = [text(each) for each in amid]
+            alone = [texts(await events(running, task)) for task in tasks]
+        written[mixed] = [texts(each) for each in amid]
         assert written[mixed] == alone
     assert written["0"] == written["1"]
-    assert len(set(written["1"])) == len(tasks)
+    assert len({"".join(each) for each in written["1"]}) == len(tasks)
     print(f"{steps['0']} steps in SGLang's own order, {steps['1']} mixed")
     assert 0 < steps["1"] < steps["0"]
 
@@ -102,7 +95,7 @@ async def test_texts_given_up_at_random_leak_no_memory(sdar: Path, monkeypatch: 
     monkeypatch.setenv("SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE", "1")
     chance = random.Random(3)
     with engine(sdar, at_once=4, memory=512) as running:
-        before = text(await events(running, TASK))
+        before = texts(await events(running, TASK))
 
         async def give_up(i: int) -> None:
             prompt = f"{'A tale of boats. ' * chance.randrange(8)}{i}"
@@ -114,6 +107,6 @@ async def test_texts_given_up_at_random_leak_no_memory(sdar: Path, monkeypatch: 
 
         for _ in range(4):
             await asyncio.gather(*(give_up(i) for i in range(8)))
-            assert text(await events(running, TASK)) == before
+            assert texts(await events(running, TASK)) == before
         await asyncio.sleep(3)  # it checks when it is idle
         await running.check_health()

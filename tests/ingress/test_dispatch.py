@@ -103,6 +103,13 @@ async def test_a_job_keeps_its_place_where_the_next_replica_is_busy(
     assert (await ingress.wait(job, DEADLINE_S)).status == "completed"
 
 
+def dispatching(store: LocalStore, settings: Settings) -> tuple[Dispatcher, AnyServed, Replicas]:
+    jobs = JobStore(store, settings)
+    replicas = Replicas(jobs)
+    model = AnyServed("video", settings.served["video"], replicas)
+    return Dispatcher(store, jobs, {model.id: model}, settings.jobs), model, replicas
+
+
 class SlowStore(LocalStore):
     """Takes longer over a job's record than a heartbeat."""
 
@@ -116,11 +123,8 @@ async def test_the_lease_is_kept_however_long_the_store_takes_over_the_first_job
     settings: Settings, tmp_path: Path
 ) -> None:
     store = SlowStore(tmp_path / "media")
-    jobs = JobStore(store, settings)
-    replicas = Replicas(jobs)
+    ingress, model, replicas = dispatching(store, settings)
     replicas.free.set()
-    model = AnyServed("video", settings.served["video"], replicas)
-    ingress = Dispatcher(store, jobs, {model.id: model}, settings.jobs)
     job = await ingress.create(model, make_task(), {})
     assert (await ingress.wait(job, DEADLINE_S)).status == "completed"
     await ingress.close()
@@ -142,10 +146,7 @@ class HeldStore(LocalStore):
 
 async def test_a_job_that_is_being_stored_is_run_though_its_caller_leaves(settings: Settings, tmp_path: Path) -> None:
     store = HeldStore(tmp_path / "media")
-    jobs = JobStore(store, settings)
-    replicas = Replicas(jobs)
-    model = AnyServed("video", settings.served["video"], replicas)
-    ingress = Dispatcher(store, jobs, {model.id: model}, settings.jobs)
+    ingress, model, replicas = dispatching(store, settings)
     creating = asyncio.create_task(ingress.create(model, make_task(), {}))
     await store.begun.wait()
     creating.cancel()
@@ -168,10 +169,7 @@ class LosingStore(LocalStore):
 
 async def test_a_job_that_its_caller_was_refused_never_runs(settings: Settings, tmp_path: Path) -> None:
     store = LosingStore(tmp_path / "media")
-    jobs = JobStore(store, settings)
-    replicas = Replicas(jobs)
-    model = AnyServed("video", settings.served["video"], replicas)
-    ingress = Dispatcher(store, jobs, {model.id: model}, settings.jobs)
+    ingress, model, replicas = dispatching(store, settings)
     with pytest.raises(StorageFailed):
         await ingress.create(model, make_task(), {})
     async with asyncio.timeout(DEADLINE_S):

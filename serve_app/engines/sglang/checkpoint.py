@@ -13,24 +13,26 @@ from serve_app.model_settings import ModelSettings
 
 
 def known_as(model: ModelSettings) -> str | None:
-    """SGLang's `model_id`, a name on the hub without its owner; None where SGLang is to find it out by itself."""
+    """A model that SGLang knows and whose pipeline fits this one; None where SGLang is to find it out by itself."""
     if model.model_id is None and not Path(model.model).is_dir():
         return None  # a hub id, which SGLang knows or tells by its files
     family = look_up(model)
-    if family is not None and family.sglang:
-        return family.sglang
-    return model.model_id.rpartition("/")[2] if model.model_id else None
+    return (family.sglang if family else "") or model.model_id
 
 
-def check_known(model_id: str) -> None:
-    """Raises ValueError where SGLang has no such model: it would guess by the folder's name, with a line of log."""
+def own_name(model_id: str) -> str:
+    """The hub id without its owner, as SGLang compares it. Raises ValueError where it knows no such model: it
+    would guess by the folder's name, with a line of log.
+    """
     from sglang.multimodal_gen.registry import _MODEL_HF_PATH_TO_NAME as KNOWN
 
+    name = model_id.rpartition("/")[2]
     names: dict[str, str] = {str(id).rpartition("/")[2].lower(): id for id in KNOWN}
-    if model_id.lower() not in names:
-        close = difflib.get_close_matches(model_id.lower(), names, n=5, cutoff=0.3)
-        allowed = ", ".join(names[name] for name in close or sorted(names))
-        raise ValueError(f"model_id: SGLang knows no model '{model_id}'. Allowed: hub ids such as {allowed}")
+    if name.lower() not in names:
+        close = difflib.get_close_matches(name.lower(), names, n=5, cutoff=0.3)
+        allowed = ", ".join(names[known] for known in close or sorted(names))
+        raise ValueError(f"model_id: SGLang knows no model '{name}'. Allowed: hub ids such as {allowed}")
+    return name
 
 
 def fit_prompts(config: Any, folder: Path) -> None:

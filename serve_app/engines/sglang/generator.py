@@ -14,7 +14,7 @@ from typing import Any
 
 from serve_app.engines.imports import uncollected
 from serve_app.engines.sglang import stopping
-from serve_app.engines.sglang.checkpoint import check_known, fit_prompts
+from serve_app.engines.sglang.checkpoint import fit_prompts, own_name
 from serve_app.engines.sglang.processes import free_ports
 from serve_app.engines.sglang.workers import Workers
 from serve_app.errors import EngineDied, GenerationFailed, InvalidRequest
@@ -176,9 +176,8 @@ def _server_args(arguments: dict[str, Any]) -> Any:
     from sglang.multimodal_gen.runtime.server_args import ServerArgs
 
     apply_plugin_hooks()  # before: what a platform changes in the arguments is such a hook
-    if name := arguments.get("model_id"):
-        name = arguments["model_id"] = name.rpartition("/")[2]  # one of engine_args may have its owner
-        check_known(name)
+    if model_id := arguments.get("model_id"):
+        arguments["model_id"] = own_name(model_id)
     try:
         args = ServerArgs.from_kwargs(**arguments)
     except ValueError as error:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from serve_app import demo
-from serve_app.engines.sglang.checkpoint import check_known, fit_prompts, known_as
+from serve_app.engines.sglang.checkpoint import fit_prompts, known_as, own_name
 from serve_app.model_settings import ImageSettings, VideoSettings
 from tests.engines.sglang.played import install
 
@@ -25,9 +25,9 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_hub_id_is_told_by_its_own_name(registry: None) -> None:
     # SGLang compares it with names that have no owner, and takes no notice of any other
-    name = known_as(VideoSettings(model="/models/mine", model_id="Wan-AI/Wan2.1-T2V-14B-Diffusers"))
-    assert name == "Wan2.1-T2V-14B-Diffusers"
-    check_known(name)
+    model_id = known_as(VideoSettings(model="/models/mine", model_id="Wan-AI/Wan2.1-T2V-14B-Diffusers"))
+    assert model_id is not None
+    assert own_name(model_id) == "Wan2.1-T2V-14B-Diffusers"
     assert known_as(VideoSettings(model="/models/mine")) is None
 
 
@@ -35,7 +35,7 @@ def test_a_folder_of_any_name_is_known_by_what_lies_in_it(registry: None, tmp_pa
     shutil.copy(demo.find("demo/flux-tiny") / "model_index.json", tmp_path)
     name = known_as(ImageSettings(model=str(tmp_path)))
     assert name == "FLUX.1-dev"
-    check_known(name)
+    assert own_name(name) == name
 
 
 def test_a_member_of_a_family_that_sglang_has_no_name_for() -> None:
@@ -48,7 +48,7 @@ def test_a_model_of_the_hub_is_left_to_sglang() -> None:
 
 def test_a_wrong_hub_id_names_near_ones(registry: None) -> None:
     with pytest.raises(ValueError, match=r"model_id: SGLang knows no model 'Qwen-Picture'.*Qwen/Qwen-Image"):
-        check_known("Qwen-Picture")
+        own_name("Qwen-Picture")
 
 
 def test_prompts_are_as_long_as_the_tokenizers_allow(tmp_path: Path) -> None:
