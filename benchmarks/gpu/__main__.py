@@ -39,6 +39,7 @@ def make_models(folder: Path, *, tiny: bool, only: list[str]) -> None:
 def main() -> None:
     one = {
         "image": lanes.measure_images,
+        "presets": lanes.measure_presets,
         "starts": lanes.measure_starts,
         "adapters": lanes.measure_adapters,
         "fp8": lanes.measure_fp8,
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "gpu.jsonl")
     parser.add_argument("--gpus", default="0", help="as in CUDA_VISIBLE_DEVICES")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--lock", type=Path, help="a file that lanes on one GPU lock while they measure")
     parser.add_argument("--only", nargs="+", default=list(CHECKPOINTS), help="checkpoints to make")
     parser.add_argument("--parallel", nargs="+", default=["cfg", "tensor", "sequence"])
     parser.add_argument("--no-flux", action="store_true", help="`two` measures Wan 14B alone")
@@ -73,7 +75,15 @@ def main() -> None:
             make_models(args.folder, tiny=args.tiny, only=args.only)
             continue
         lane = Lane(
-            what, args.folder, args.state, args.results, args.gpus, args.port, tiny=args.tiny, rounds=args.rounds
+            what,
+            args.folder,
+            args.state,
+            args.results,
+            args.gpus,
+            args.port,
+            tiny=args.tiny,
+            rounds=args.rounds,
+            lock=args.lock,
         )
         more: dict[str, Callable[[Lane], None]] = {
             "demo": lambda lane: lanes.measure_demo(lane, args.demo),

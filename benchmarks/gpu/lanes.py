@@ -7,6 +7,7 @@ when it is there: what comes later may fail.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import re
@@ -71,6 +72,8 @@ class Lane:
     port: int
     tiny: bool = False
     rounds: int = 3
+    lock: Path | None = None
+    """Held while texts are measured, so that another lane on this GPU can run before or after: see `alone`."""
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -98,6 +101,18 @@ class Lane:
             set(NAMES) - set(models)
         )
         return config
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Waits until no other lane holds the lock, then holds it for the block."""
+        if self.lock is None:
+            yield
+            return
+        began = time.monotonic()
+        with self.lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            print(f"alone after {time.monotonic() - began:.0f} s", flush=True)
+            yield
 
     @contextmanager
     def app(self, name: str, models: dict[str, Body], *, row: Row | None = None) -> Generator[App]:
@@ -267,7 +282,25 @@ def measure_demo(lane: Lane, checkpoint: Path) -> None:
 
 
 EXACT = "flux-exact.png"
-"""What `fp8` is compared with: `starts` draws it."""
+"""What `fp8` is compared with: `starts` and `presets` draw it."""
+
+
+def measure_presets(lane: Lane) -> None:
+    """What `quality` saves, by our own application alone; the exact picture is kept for `fp8`."""
+    side, counts = (128, (4, 8)) if lane.tiny else (1024, (28, 50))
+    model: Body = {"gpus": 0.5, "quality": presets("image"), "warm_up_sizes": [[side, side]]}
+    with lane.app("image-presets", {"image": model}) as app, lane.client(app) as client:
+        for steps in counts:
+
+            def ours(quality: str | None = None, steps: int = steps) -> float:
+                chosen: Body = {"quality": quality} if quality else {}
+                return post(client, PATHS["image"], image_body(side, steps, response_format="url", **chosen))[0]
+
+            exact = [ours() for _ in range(lane.rounds)]
+            time_presets(lane, "image", f"flux {side}x{side} {steps} steps", ours, exact)
+        body = image_body(side, counts[-1], response_format="b64_json")
+        drawn = post(client, PATHS["image"], body)[1]["data"][0]["b64_json"]
+        (lane.folder / EXACT).write_bytes(base64.b64decode(drawn))
 
 
 def measure_starts(lane: Lane) -> None:
@@ -340,7 +373,7 @@ def measure_batches(lane: Lane) -> None:
     """The bare engine alone: 8 images by 1, 2 and 4 at once. Our own sends one at a time."""
     arguments = json.dumps({"batching_max_size": 4, "batching_delay_ms": 30.0})
     with lane.bare("bare-batches", "image", lane.folder / FLUX, "--arguments", arguments) as bare:
-        for side, steps in ((64, 4), (128, 4)) if lane.tiny else ((512, 28), (1024, 14)):
+        for side, steps in ((64, 4), (128, 4)) if lane.tiny else ((512, 28), (1024, 8)):
             shape = {"prompt": "A sunset over the ocean", "width": side, "height": side, "num_inference_steps": steps}
             for together in (1, 2, 4):
                 bare.run(shape | {"together": together, "count": together})
@@ -410,10 +443,10 @@ def measure_videos(lane: Lane) -> None:
 
 # --- text -------------------------------------------------------------------------------------------------------------
 
-CLIENTS = ((1, 5), (8, 4), (32, 2), (64, 2), (128, 2))
+CLIENTS = ((1, 5), (8, 5), (128, 2), (32, 2), (64, 2))
 """Clients at once, and the rounds in which both sides take turns."""
-EACH = 4
-"""Requests of each client in a round, one after another; 2 from 32 clients on."""
+EACH = 2
+"""Requests of each client in a round, one after another; 4 of one client alone."""
 
 
 def measure_texts(lane: Lane) -> None:
@@ -427,28 +460,30 @@ def measure_texts(lane: Lane) -> None:
         with lane.bare("bare-text", "text", lane.folder / LLADA, *more) as bare:
             for clients, _ in CLIENTS:  # as our own replica has warmed up its engine
                 bare.run({"asked": ask(clients, "warm", 64), "clients": clients})
-            for clients, rounds in CLIENTS:
-                time_clients(lane, app.base, bare, clients, rounds)
+            with lane.alone():
+                for clients, rounds in CLIENTS:
+                    time_clients(lane, app.base, bare, clients, rounds)
         share_a_prefix(lane, app.base)
     with lane.app("text-warm", {"text": settings}, row=Row("llada start to ready, warm")):
         pass
 
 
 def time_clients(lane: Lane, base: str, bare: Bare, clients: int, rounds: int) -> None:
-    count = clients * (EACH if clients < 32 else EACH // 2)
+    """In a round both are asked for the same texts: a text says which experts its steps read, and so their time."""
+    count = clients * (EACH if clients > 1 else 2 * EACH)
     for stream in (False, True):
         how = "streamed" if stream else "whole"
         row = Row(f"llada {clients} clients, {LENGTHS}, {how}", unit="tok_s", notes={"clients": clients})
         firsts: dict[str, list[float]] = {"ours": [], "bare": []}
 
-        def ours(*, stream: bool = stream, row: Row = row, firsts: Any = firsts) -> float:
-            asked = ask(count, f"ours {stream} {len(row.ours)}", TOKENS)
+        def ours(*, stream: bool = stream, how: str = how, row: Row = row, firsts: Any = firsts) -> float:
+            asked = ask(count, f"{clients} {how} {len(row.ours)}", TOKENS)
             speed = text_speed(base, LLADA, asked, clients=clients, stream=stream)
             firsts["ours"].append(speed.first_s)
             return speed.tokens_per_s
 
-        def theirs(*, stream: bool = stream, row: Row = row, firsts: Any = firsts) -> float:
-            asked = ask(count, f"bare {stream} {len(row.bare)}", TOKENS)
+        def theirs(*, stream: bool = stream, how: str = how, row: Row = row, firsts: Any = firsts) -> float:
+            asked = ask(count, f"{clients} {how} {len(row.bare)}", TOKENS)
             answer = bare.run({"asked": asked, "clients": clients, "stream": stream})
             firsts["bare"].append(answer["first_s"])
             return answer["tokens_per_s"]
@@ -485,7 +520,7 @@ def vary_texts(lane: Lane) -> None:
                     row.notes = {"clients": clients, "gpu_memory": memory(lane.gpus)}
                     row.notes["max_running_requests"] = 128 if name == "fp8" else int(name)
                     for i in range(2):
-                        asked = ask(EACH // 2 * clients, f"{name} {i}", TOKENS)
+                        asked = ask(EACH * clients, f"{name} {i}", TOKENS)
                         row.ours.append(text_speed(app.base, LLADA, asked, clients=clients).tokens_per_s)
                     lane.write(row)
         except RuntimeError as error:
@@ -505,9 +540,9 @@ def measure_dynamo(lane: Lane) -> None:
             row = Row(f"llada {clients} clients, {LENGTHS}, bare as Dynamo starts it", unit="tok_s")
             row.notes["clients"] = clients
             for i in range(2):
-                asked = ask(EACH // 2 * clients, f"again {i}", TOKENS)
+                asked = ask(EACH * clients, f"again {i}", TOKENS)
                 row.ours.append(text_speed(app.base, LLADA, asked, clients=clients).tokens_per_s)
-                asked = ask(EACH // 2 * clients, f"dynamo {i}", TOKENS)
+                asked = ask(EACH * clients, f"dynamo {i}", TOKENS)
                 row.bare.append(bare.run({"asked": asked, "clients": clients})["tokens_per_s"])
             lane.write(row)
 

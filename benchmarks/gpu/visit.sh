@@ -8,7 +8,7 @@
 #   watch [S]       tells for S seconds how these get on; ends when all of them have, or one failed
 #   keep LANE       brings back what a lane compiled, for a later visit (.gpu/, then unpack it below LANE/home)
 #   stop            ends everything and says what was left over
-#   plan N          the above for two GPUs in 30 minutes, N from 1 to 4, a call of its own each, one right after another
+#   plan N          the above in 30 minutes, N from 1 to 4 on two GPUs, to 3 on one, each a call of its own, back to back
 # What is started runs on between the calls, each GPU's with its share of the cores, so that one does not slow the other.
 # Logs and results come back under $OUT with every call.
 set -uo pipefail
@@ -37,9 +37,11 @@ tests() {  # tests GPU NAMES..., with more for pytest in $PICK
   done
 }
 lane() {  # lane GPU WHAT...: with caches of its own, so that its first start is cold, or with those of the lane $STATE
-  local own=$shm/${STATE:-$2}; mkdir -p "$own"
-  background "lane-$2-${1/,/-}-$began" timeout 1500 taskset -c "$(cores "$1")" python3 -W ignore -m benchmarks.gpu "${@:2}" --folder "$shm" \
-    --state "$own" --results "$state/results.jsonl" --gpus "$1" --port "$(( 8100 + 100 * ${1%%,*} ))" \
+  # on $CORES of the GPU's and on $PORT, if two share a GPU; with ALONE=1 texts on it are measured only when it has ended
+  local own=$shm/${STATE:-$2} lock=$state/measuring; mkdir -p "$own"
+  background "lane-$2-${1/,/-}-$began" ${ALONE:+flock -o "$lock"} timeout 1500 taskset -c "${CORES:-$(cores "$1")}" \
+    python3 -W ignore -m benchmarks.gpu "${@:2}" --folder "$shm" --state "$own" --results "$state/results.jsonl" --lock "$lock" \
+    --gpus "$1" --port "${PORT:-$(( 8100 + 100 * ${1%%,*} ))}" \
     ${DEMO:+--demo "$DEMO"} ${ROUNDS:+--rounds "$ROUNDS"} ${WAYS:+--parallel $WAYS}
 }
 collect() {
@@ -94,17 +96,26 @@ watch)
 keep) tar -C "$shm/$2/home" -cz compiled | split -b 15m -d -a 1 - "$OUT/compiled-$2.tgz." ;;
 plan)
   mine=$0; compiled() { export SGLANG_CACHE_DIR=$shm/$1/home/compiled SGLANG_JIT_CACHE_DIR=$shm/$1/home/compiled/jit; }
-  case $2 in
-  1)  # to about 480 s: LLaDA's kernels compile for five minutes, then texts are measured; starts on the other GPU
+  case $count-$2 in
+  1-1)  # to about 480 s: while LLaDA's kernels compile, FLUX is measured
+    MODELS=flux bash "$mine" prepare; (export CORES=6-15 PORT=8150; bash "$mine" lane 0 text); bash "$mine" await models 150
+    (export CORES=0-5 ALONE=1; bash "$mine" lane 0 presets fp8 batches); bash "$mine" await lane-presets 320; bash "$mine" watch 1 8 ;;
+  1-2)  # to about 1,050 s: texts alone
+    bash "$mine" await lane-text 560; bash "$mine" watch 1 12 ;;
+  1-3)  # what time is left for
+    [ -d /tmp/demo/flux-tiny ] && cp -rn /tmp/demo/flux-tiny serve_app/demo/
+    (compiled text; bash "$mine" tests 0 text app); (compiled presets; bash "$mine" tests 0 text_models demo)
+    bash "$mine" watch "${3:-480}" 12 ;;
+  2-1)  # to about 480 s: LLaDA's kernels compile for five minutes, then texts are measured; starts on the other GPU
     bash "$mine" prepare; bash "$mine" lane 1 text; bash "$mine" await models 150
     bash "$mine" lane 0 starts; bash "$mine" await lane-starts 420; bash "$mine" watch 1 8 ;;
-  2)  # to about 1,000 s
+  2-2)  # to about 1,000 s
     (export STATE=starts; bash "$mine" lane 0 fp8 batches demo); bash "$mine" await lane-fp8 330
     (compiled text; bash "$mine" tests 0 text); bash "$mine" await tests-text 200; bash "$mine" watch 1 12 ;;
-  3)  # to about 1,550 s: both GPUs; what is alone there is measured alone
+  2-3)  # to about 1,550 s: both GPUs; what is alone there is measured alone
     bash "$mine" await lane-text 250; bash "$mine" await lane-fp8 60
     (export STATE=starts WAYS="sequence tensor"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 440; bash "$mine" watch 1 12 ;;
-  4)  # what time is left for
+  2-4)  # what time is left for
     (compiled starts; bash "$mine" tests 0,1 two); (compiled text; bash "$mine" tests 1 app text_models)
     bash "$mine" watch "${3:-300}" 12 ;;
   esac ;;
