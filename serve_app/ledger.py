@@ -200,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
     """`diffusion-serve usage`: prints what each caller used of each model on each day. Raises FileProblem."""
     settings = _settings(args)
     try:
-        rows = asyncio.run(usage(open_store(settings), args.since, args.until))
+        rows = asyncio.run(usage(open_store(settings, read_only=True), args.since, args.until))
     except StorageFailed as error:
         raise FileProblem(f"{settings.media.root}: {error.message}") from error
     lines = "".join(f"{orjson.dumps(row).decode()}\n" for row in rows)

@@ -95,6 +95,36 @@ def test_what_cannot_be_done_is_said_in_a_line(arguments: str, words: str, capsy
     assert re.fullmatch(f"diffusion-serve {arguments.split()[0]}: .*{words}.*", last), last
 
 
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (f"check {SHIPPED}", 0),
+        (f"check {SHIPPED} --elsewhere", 0),
+        (f"render {SHIPPED}", 0),
+        ("settings", 0),
+        (f"up --config {SHIPPED} --print", 0),
+        (f"usage {SHIPPED}", 1),
+        ("usage --media-root file://{folder}/misspelt", 1),
+        ("usage --media-root file://{folder}/there", 0),
+        ("usage {folder}/keyed.yaml", 0),
+    ],
+)
+def test_a_command_that_only_reads_makes_nothing(
+    command: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DIFFUSION_SERVE_HOME", str(tmp_path / "home"))
+    (tmp_path / "there").mkdir()
+    args = f"media: {{root: 'file://{tmp_path}/there'}}, access: {{keys_env: KEYS}}"
+    (tmp_path / "keyed.yaml").write_text(f"applications: [{{args: {{{args}}}}}]")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(command.format(folder=tmp_path).split()) == status
+    assert sorted(tmp_path.rglob("*")) == before
+    shown = capsys.readouterr()
+    if status:
+        assert shown.out == ""
+        assert re.fullmatch(f"diffusion-serve usage: file://{tmp_path}/.*: There is no such folder.\n", shown.err)
+
+
 @pytest.mark.parametrize("name", ["check", "usage", "render", "settings", "up"])
 def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -10,8 +10,11 @@ from serve_app.storage.local import LocalStore
 from serve_app.storage.signer import URLSigner
 
 
-def open_store(settings: Settings) -> ObjectStore:
-    """The store that resolved settings name; URLs of local objects are signed where API keys are on."""
+def open_store(settings: Settings, *, read_only: bool = False) -> ObjectStore:
+    """The store that resolved settings name; URLs of local objects are signed where API keys are on.
+
+    With `read_only` it makes nothing and signs nothing. Raises StorageFailed.
+    """
     media = settings.media
     address = urlsplit(media.root)
     if address.scheme == "s3":
@@ -19,8 +22,8 @@ def open_store(settings: Settings) -> ObjectStore:
 
         return S3Store(address.netloc, address.path, s3_access(), public_url=media.public_url)
     root = Path(unquote(address.path))
-    store = LocalStore(root, public_url=media.public_url, mode=media.mode)
-    if settings.access.keys_env or settings.access.keys_file:
+    store = LocalStore(root, public_url=media.public_url, mode=media.mode, read_only=read_only)
+    if not read_only and (settings.access.keys_env or settings.access.keys_file):
         written = secret(media.signing_key_env)
         store.signer = URLSigner(written.encode() if written else store.own_secret())
     return store

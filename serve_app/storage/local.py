@@ -34,11 +34,13 @@ _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class LocalStore:
-    """Objects as files below `root`, which is made where it is missing."""
+    """Objects as files below `root`, which is made where it is missing; with `read_only` nothing is made."""
 
     local = True
 
-    def __init__(self, root: Path, *, public_url: str | None = None, mode: int = PRIVATE) -> None:
+    def __init__(
+        self, root: Path, *, public_url: str | None = None, mode: int = PRIVATE, read_only: bool = False
+    ) -> None:
         self.root = root
         self._mode = mode
         self.signer = URLSigner(None)
@@ -46,10 +48,13 @@ class LocalStore:
         self._temporary = root / ".tmp"
         with _writing(str(root)):
             if not root.is_dir():
+                if read_only:
+                    raise StorageFailed("There is no such folder.")
                 root.parent.mkdir(parents=True, exist_ok=True)
                 _make_folder(root, mode)
-            _make_folder(self._temporary, PRIVATE)
-        self._sweep()
+            if not read_only:
+                _make_folder(self._temporary, PRIVATE)
+                self._sweep()
 
     async def warm_up(self) -> None:
         await _FILES.run(self._sweep)
