@@ -18,9 +18,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.gpu import lanes
+from benchmarks.gpu import images, presets, starts, texts, two, videos
 from benchmarks.gpu.app import ROOT
-from benchmarks.gpu.lanes import CHECKPOINTS, Lane
+from benchmarks.gpu.lane import CHECKPOINTS, Lane
 from benchmarks.gpu.measure import gpu_count, table
 
 
@@ -38,16 +38,17 @@ def make_models(folder: Path, *, tiny: bool, only: list[str]) -> None:
 
 def main() -> None:
     one = {
-        "image": lanes.measure_images,
-        "presets": lanes.measure_presets,
-        "starts": lanes.measure_starts,
-        "adapters": lanes.measure_adapters,
-        "fp8": lanes.measure_fp8,
-        "batches": lanes.measure_batches,
-        "video": lanes.measure_videos,
-        "text": lanes.measure_texts,
-        "text-settings": lanes.vary_texts,
-        "dynamo": lanes.measure_dynamo,
+        "image": images.measure_images,
+        "presets": presets.measure_presets,
+        "starts": starts.measure_starts,
+        "adapters": images.measure_adapters,
+        "graphs": images.measure_graphs,
+        "fp8": images.measure_fp8,
+        "batches": images.measure_batches,
+        "video": videos.measure_videos,
+        "text": texts.measure_texts,
+        "text-settings": texts.vary_texts,
+        "dynamo": texts.measure_dynamo,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", choices=["models", "demo", "two", *one], help="one after another")
@@ -86,8 +87,8 @@ def main() -> None:
             lock=args.lock,
         )
         more: dict[str, Callable[[Lane], None]] = {
-            "demo": lambda lane: lanes.measure_demo(lane, args.demo),
-            "two": lambda lane: lanes.measure_two(lane, args.parallel, steps=args.steps, flux=not args.no_flux),
+            "demo": lambda lane: presets.measure_demo(lane, args.demo),
+            "two": lambda lane: two.measure_two(lane, args.parallel, steps=args.steps, flux=not args.no_flux),
         }
         try:
             (one | more)[what](lane)

@@ -97,27 +97,26 @@ keep) tar -C "$shm/$2/home" -cz compiled | split -b 15m -d -a 1 - "$OUT/compiled
 plan)
   mine=$0; compiled() { export SGLANG_CACHE_DIR=$shm/$1/home/compiled SGLANG_JIT_CACHE_DIR=$shm/$1/home/compiled/jit; }
   case $count-$2 in
-  1-1)  # to about 480 s: while LLaDA's kernels compile, FLUX is measured
-    MODELS=flux bash "$mine" prepare; (export CORES=6-15 PORT=8150; bash "$mine" lane 0 text); bash "$mine" await models 150
-    (export CORES=0-5 ALONE=1; bash "$mine" lane 0 presets fp8 batches); bash "$mine" await lane-presets 320; bash "$mine" watch 1 8 ;;
-  1-2)  # to about 1,050 s: texts alone
-    bash "$mine" await lane-text 560; bash "$mine" watch 1 12 ;;
-  1-3)  # what time is left for
-    [ -d /tmp/demo/flux-tiny ] && cp -rn /tmp/demo/flux-tiny serve_app/demo/
-    (compiled text; bash "$mine" tests 0 text app); (compiled presets; bash "$mine" tests 0 text_models demo)
+  1-1)  # to about 500 s: while LLaDA's kernels compile, FLUX is measured
+    MODELS=flux bash "$mine" prepare; (export CORES=6-15 PORT=8150; bash "$mine" lane 0 text-settings dynamo); bash "$mine" await models 150
+    (export CORES=0-5 ALONE=1; bash "$mine" lane 0 graphs fp8); bash "$mine" await lane-graphs 380; bash "$mine" watch 1 8 ;;
+  1-2)  # to about 1,100 s: texts alone
+    bash "$mine" await lane-text 580; bash "$mine" watch 1 12 ;;
+  1-3)  # what time is left for, images of a folder of our own among it
+    [ -d /tmp/demo/flux-tiny ] && cp -r --update=none /tmp/demo/flux-tiny serve_app/demo/
+    (compiled text-settings; bash "$mine" tests 0 text text_models app)
+    (compiled graphs; bash "$mine" tests 0 image video adapters edit demo)
     bash "$mine" watch "${3:-480}" 12 ;;
-  2-1)  # to about 480 s: LLaDA's kernels compile for five minutes, then texts are measured; starts on the other GPU
-    bash "$mine" prepare; bash "$mine" lane 1 text; bash "$mine" await models 150
-    bash "$mine" lane 0 starts; bash "$mine" await lane-starts 420; bash "$mine" watch 1 8 ;;
-  2-2)  # to about 1,000 s
-    (export STATE=starts; bash "$mine" lane 0 fp8 batches demo); bash "$mine" await lane-fp8 330
-    (compiled text; bash "$mine" tests 0 text); bash "$mine" await tests-text 200; bash "$mine" watch 1 12 ;;
-  2-3)  # to about 1,550 s: both GPUs; what is alone there is measured alone
-    bash "$mine" await lane-text 250; bash "$mine" await lane-fp8 60
-    (export STATE=starts WAYS="sequence tensor"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 440; bash "$mine" watch 1 12 ;;
-  2-4)  # what time is left for
-    (compiled starts; bash "$mine" tests 0,1 two); (compiled text; bash "$mine" tests 1 app text_models)
-    bash "$mine" watch "${3:-300}" 12 ;;
+  2-1)  # to about 570 s: both GPUs; what is alone there is measured alone
+    MODELS="flux wan-14b" bash "$mine" prepare; bash "$mine" await models 200
+    (export WAYS="sequence tensor"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 240; bash "$mine" watch 1 12 ;;
+  2-2)  # to about 1,100 s: texts on one, images on the other
+    bash "$mine" await lane-two 240; bash "$mine" lane 1 text-settings dynamo; bash "$mine" lane 0 graphs fp8
+    bash "$mine" await lane-graphs 320; bash "$mine" watch 1 12 ;;
+  2-3)  # what time is left for
+    (compiled graphs; bash "$mine" tests 0 image video adapters edit demo); bash "$mine" await lane-text 400
+    (compiled two; bash "$mine" tests 0,1 two); bash "$mine" watch 150 12 ;;
+  2-4) (compiled text-settings; bash "$mine" tests 1 text text_models app); bash "$mine" watch "${3:-300}" 12 ;;
   esac ;;
 stop)
   pkill -INT -f "benchmarks[.]gpu|pytest"; sleep 5; pkill -9 -f "benchmarks[.]gpu|pytest|sgl|ray"; sleep 1; pgrep -af "sgl|serve" | cut -c1-150; collect ;;
