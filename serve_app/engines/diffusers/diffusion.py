@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from serve_app.abilities import refuse_what_it_lacks
+from serve_app.capabilities import refuse_what_it_lacks
 from serve_app.engines import pictures
 from serve_app.engines.base import ImageOutput, OnStep, Step, VideoOutput
 from serve_app.engines.diffusers import loading

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from serve_app.abilities import refuse_what_it_lacks
+from serve_app.capabilities import refuse_what_it_lacks
 from serve_app.engines import pictures
 from serve_app.engines.base import ImageOutput, OnStep, VideoOutput
 from serve_app.engines.parallel import sglang_arguments

@@ -9,7 +9,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from serve_app.abilities import demands_of, refuse_images, refuse_what_it_lacks
+from serve_app.capabilities import refuse_images, refuse_what_it_lacks, requirements_of
 from serve_app.errors import InvalidRequest
 from serve_app.ingress.answers import json_answer, url_of
 from serve_app.ingress.body import origin_of, read_image, read_images, read_request
@@ -90,7 +90,7 @@ async def _answer(
     origin = origin_of(request, f"img_{uuid.uuid4().hex}")
     task = asked.to_task(model.settings, images=images, mask=mask, **origin)
     # asking the model wakes it from zero replicas, so only where its answer matters
-    if task.parameters or demands_of(task):
+    if task.parameters or requirements_of(task):
         refuse_what_it_lacks(task, await model.client.describe(), image_field=image_field)
 
     async def make() -> ImageResult:

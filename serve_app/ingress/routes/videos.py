@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serve_app.abilities import demands_of, refuse_what_it_lacks
+from serve_app.capabilities import refuse_what_it_lacks, requirements_of
 from serve_app.errors import InvalidRequest, NotFound, ObjectNotFound, TimedOut
 from serve_app.ingress.answers import json_answer, server_timing, url_of
 from serve_app.ingress.body import origin_of, read_image, read_query, read_request
@@ -199,7 +199,7 @@ class Videos:
         # asking wakes a model from zero replicas, so it is asked only if its answer matters for this request
         is_usual = task.negative_prompt == model.settings.defaults.negative_prompt
         unusual = replace(task, negative_prompt=None) if is_usual else task
-        if unusual.parameters or demands_of(unusual, images=len(frames)):
+        if unusual.parameters or requirements_of(unusual, images=len(frames)):
             refuse_what_it_lacks(unusual, await model.client.describe(), images=len(frames))
 
         async def make() -> Job:

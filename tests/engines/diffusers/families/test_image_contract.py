@@ -134,18 +134,18 @@ async def test_more_images_are_refused(loaded: Loaded) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ability", "changes", "param"),
+    ("capability", "changes", "param"),
     [
         ("mask", {"input_images": (png("navy"),), "mask": png("white")}, "mask"),
         ("negative_prompt", {"negative_prompt": "rain", "guidance_scale": 4.0}, "nvext.negative_prompt"),
     ],
 )
 async def test_what_it_cannot_do_is_refused_by_name(
-    loaded: Loaded, ability: str, changes: dict[str, Any], param: str
+    loaded: Loaded, capability: str, changes: dict[str, Any], param: str
 ) -> None:
     if not loaded.edits:
         changes = changes | {"input_images": ()}  # else the image is refused before the mask
-    if ability in loaded.expected.can:
+    if capability in loaded.expected.can:
         assert (await loaded.draw(**changes)).pixels[0].shape == (50, 70, 3)
         return
     with pytest.raises(UnsupportedParameter) as caught:

@@ -94,9 +94,9 @@ async def test_a_cancel_ends_within_a_step_of_the_family_s_own_number(loaded: Lo
     assert calls <= 4
 
 
-@pytest.mark.parametrize(("ability", "images"), [("image_to_video", 1), ("last_frame", 2)])
-async def test_frames_that_it_takes_change_the_video(loaded: Loaded, ability: str, images: int) -> None:
-    if ability not in loaded.expected.can:
+@pytest.mark.parametrize(("capability", "images"), [("image_to_video", 1), ("last_frame", 2)])
+async def test_frames_that_it_takes_change_the_video(loaded: Loaded, capability: str, images: int) -> None:
+    if capability not in loaded.expected.can:
         with pytest.raises(UnsupportedParameter) as caught:
             await loaded.make([png("navy")] * images)
         assert caught.value.param in ("input_reference", "last_frame")

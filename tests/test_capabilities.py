@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.abilities import demands_of, refuse_what_it_lacks
+from serve_app.capabilities import refuse_what_it_lacks, requirements_of
 from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.tasks import ImageTask, ModelCard, VideoTask
 
@@ -77,6 +77,6 @@ def test_a_parameter_of_another_family_names_those_of_this_one() -> None:
         refuse_what_it_lacks(image(parameters={"flow_shift": 3.0}), card)
 
 
-def test_what_every_model_can_demands_nothing() -> None:
-    assert demands_of(image(num_inference_steps=3, guidance_scale=2.0)) == []
-    assert demands_of(video()) == []
+def test_what_every_model_can_requires_nothing() -> None:
+    assert requirements_of(image(num_inference_steps=3, guidance_scale=2.0)) == []
+    assert requirements_of(video()) == []

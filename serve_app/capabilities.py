@@ -9,27 +9,29 @@ from serve_app.errors import InvalidRequest, UnsupportedParameter
 from serve_app.tasks import ImageTask, ModelCard, VideoTask
 
 
-class Demand(NamedTuple):
+class Requirement(NamedTuple):
     """One thing that not every model can do: its word in a card, the caller's field, and how a refusal ends."""
 
-    ability: str
+    capability: str
     param: str
     lacking: str
 
 
-def demands_of(task: ImageTask | VideoTask, *, images: int = 0) -> list[Demand]:
+def requirements_of(task: ImageTask | VideoTask, *, images: int = 0) -> list[Requirement]:
     """`images` is how many frames a video is made from: its task only holds their keys, and not yet at the ingress."""
-    asked = {Demand("negative_prompt", "nvext.negative_prompt", "takes no negative prompt"): bool(task.negative_prompt)}
+    asked = {
+        Requirement("negative_prompt", "nvext.negative_prompt", "takes no negative prompt"): bool(task.negative_prompt)
+    }
     if isinstance(task, ImageTask):
-        asked[Demand("edit", "image", "cannot edit images")] = bool(task.input_images)
-        asked[Demand("mask", "mask", "takes no mask")] = task.mask is not None
+        asked[Requirement("edit", "image", "cannot edit images")] = bool(task.input_images)
+        asked[Requirement("mask", "mask", "takes no mask")] = task.mask is not None
     else:
-        asked[Demand("image_to_video", "input_reference", "makes videos from text alone")] = images > 0
-        asked[Demand("last_frame", "last_frame", "takes no last frame")] = images > 1
+        asked[Requirement("image_to_video", "input_reference", "makes videos from text alone")] = images > 0
+        asked[Requirement("last_frame", "last_frame", "takes no last frame")] = images > 1
         for name in ("boundary_ratio", "guidance_scale_2"):
             lacking = f"has one expert; {name} is for models of two"
-            asked[Demand("two_experts", f"nvext.{name}", lacking)] = getattr(task, name) is not None
-    return [demand for demand, is_asked in asked.items() if is_asked]
+            asked[Requirement("two_experts", f"nvext.{name}", lacking)] = getattr(task, name) is not None
+    return [requirement for requirement, is_asked in asked.items() if is_asked]
 
 
 def refuse_what_it_lacks(
@@ -38,9 +40,9 @@ def refuse_what_it_lacks(
     """Raises UnsupportedParameter, or InvalidRequest for too many images, that names field and limit."""
     if isinstance(task, ImageTask):
         refuse_images(len(task.input_images), card, image_field)
-    for demand in demands_of(task, images=images):
-        if demand.ability not in card.capabilities:
-            raise UnsupportedParameter(f"The model '{card.model}' {demand.lacking}.", param=demand.param)
+    for requirement in requirements_of(task, images=images):
+        if requirement.capability not in card.capabilities:
+            raise UnsupportedParameter(f"The model '{card.model}' {requirement.lacking}.", param=requirement.param)
     for name in task.parameters:
         if name not in card.parameters:
             known = f"it has {', '.join(sorted(card.parameters))}" if card.parameters else "it has none of its own"
