@@ -1,4 +1,4 @@
-"""A good request for each endpoint, of which the tests beside this module spoil one thing."""
+"""A good request for each endpoint, of which the tests beside this module spoil one thing; what an error promises."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ GOOD: dict[str, dict[str, Any]] = {
     EDITS: {"prompt": "a", "size": "64x64", "nvext": STEPS, "image": data_url(png())},
     VIDEOS: {"prompt": "a", "size": "64x64", "nvext": {"num_frames": 1, **STEPS}},
 }
+HELLO = GOOD[CHAT]
+
+
+def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The error object, after checking that all that an error promises is there."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-request-id"]
+    assert int(answer.headers["openai-processing-ms"]) >= 0
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert "Traceback" not in answer.text
+    return error
 
 
 async def healthy(client: httpx.AsyncClient) -> None:

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from tests.ingress.conftest import Running, Serving
+from tests.ingress.endpoints import error_of
 from tests.ingress.images import EDITS, FOX, IMAGES, data_url, opened, png
-from tests.ingress.test_requests import error_of
 
 CHAT = "/v1/chat/completions"
 VIDEOS = "/v1/videos"

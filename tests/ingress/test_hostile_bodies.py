@@ -12,9 +12,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.ingress.endpoints import CHAT, GOOD, JSON, VIDEOS, healthy
+from tests.ingress.endpoints import CHAT, GOOD, JSON, VIDEOS, error_of, healthy
 from tests.ingress.images import EDITS, IMAGES, data_url, opened, png
-from tests.ingress.test_requests import error_of
 
 # --- bodies ---------------------------------------------------------------------------------------------------------
 

@@ -12,9 +12,8 @@ import httpx
 import pytest
 
 from tests.ingress.conftest import Running, Serving
-from tests.ingress.endpoints import CHAT, GOOD, JSON, VIDEOS, healthy
+from tests.ingress.endpoints import CHAT, GOOD, JSON, VIDEOS, error_of, healthy
 from tests.ingress.images import IMAGES
-from tests.ingress.test_requests import error_of
 
 # --- headers and paths ----------------------------------------------------------------------------------------------
 

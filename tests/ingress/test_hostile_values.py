@@ -13,9 +13,8 @@ from serve_app.protocol.completions import ChatRequest, CompletionRequest
 from serve_app.protocol.images import EditRequest, GenerationRequest, ImageExtension
 from serve_app.protocol.text import TextExtension
 from serve_app.protocol.videos import VideoNvExt, VideoRequest
-from tests.ingress.endpoints import CHAT, COMPLETIONS, GOOD, JSON, VIDEOS, healthy
+from tests.ingress.endpoints import CHAT, COMPLETIONS, GOOD, JSON, VIDEOS, error_of, healthy
 from tests.ingress.images import EDITS, IMAGES
-from tests.ingress.test_requests import error_of
 
 MODELS: dict[str, type[BaseModel]] = {
     CHAT: ChatRequest,

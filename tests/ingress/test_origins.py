@@ -10,8 +10,8 @@ import pytest
 
 from serve_app.settings import AccessSettings
 from tests.ingress.conftest import Running, Serving
+from tests.ingress.endpoints import error_of
 from tests.ingress.images import FOX, IMAGES, opened
-from tests.ingress.test_requests import error_of
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}

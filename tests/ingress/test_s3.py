@@ -16,8 +16,8 @@ from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.services import Services
 from serve_app.settings import Settings
 from tests.ingress.conftest import Configure, Loop, Serving, with_client
+from tests.ingress.endpoints import error_of
 from tests.ingress.images import FOX, IMAGES, opened
-from tests.ingress.test_requests import error_of
 from tests.ingress.videos import BODY
 from tests.probing import probe
 from tests.s3_server import S3Server
