@@ -40,6 +40,7 @@ def main() -> None:
     one = {
         "image": images.measure_images,
         "presets": presets.measure_presets,
+        "video-presets": presets.measure_video_presets,
         "starts": starts.measure_starts,
         "adapters": images.measure_adapters,
         "graphs": images.measure_graphs,

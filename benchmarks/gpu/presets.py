@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.gpu.asked import PATHS, image_body
-from benchmarks.gpu.lane import Lane
+from benchmarks.gpu.asked import PATHS, image_body, make_video, video_body
+from benchmarks.gpu.lane import WAN, Lane
 from benchmarks.gpu.measure import Body, Row, difference, post
 from serve_app.profiles import PROFILES
 
@@ -73,15 +73,28 @@ def measure_presets(lane: Lane) -> None:
     with lane.app("image-presets", {"image": model}) as app, lane.client(app) as client:
         for steps in counts:
 
-            def ours(quality: str | None = None, steps: int = steps) -> float:
-                chosen: Body = {"quality": quality} if quality else {}
-                return post(client, PATHS["image"], image_body(side, steps, response_format="url", **chosen))[0]
+            def ours(quality: str = "auto", steps: int = steps) -> float:
+                body = image_body(side, steps, response_format="url", quality=quality)
+                return post(client, PATHS["image"], body)[0]
 
             exact = [ours() for _ in range(lane.rounds)]
             time_presets(lane, "image", f"flux {side}x{side} {steps} steps", ours, exact)
         body = image_body(side, counts[-1], response_format="b64_json")
         drawn = post(client, PATHS["image"], body)[1]["data"][0]["b64_json"]
         (lane.folder / EXACT).write_bytes(base64.b64decode(drawn))
+
+
+def measure_video_presets(lane: Lane) -> None:
+    shape, steps = ((128, 96, 5), 8) if lane.tiny else ((832, 480, 17), 50)
+    model: Body = {"gpus": 0.5, "quality": presets("video"), "warm_up_sizes": [list(shape)]}
+    with lane.app("video-presets", {"video": model}) as app, lane.client(app) as client:
+
+        def ours(quality: str = "auto") -> float:
+            return make_video(client, video_body(WAN, shape, steps, quality=quality))
+
+        exact = [ours() for _ in range(lane.rounds)]
+        work = f"wan-1.3b {shape[0]}x{shape[1]}, {shape[2]} frames, {steps} steps"
+        time_presets(lane, "video", work, ours, exact)
 
 
 def measure_demo(lane: Lane, checkpoint: Path) -> None:

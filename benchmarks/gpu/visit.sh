@@ -98,7 +98,7 @@ plan)
   mine=$0; compiled() { export SGLANG_CACHE_DIR=$shm/$1/home/compiled SGLANG_JIT_CACHE_DIR=$shm/$1/home/compiled/jit; }
   case $count-$2 in
   1-1)  # to about 500 s: while LLaDA's kernels compile, FLUX is measured
-    MODELS=flux bash "$mine" prepare; (export CORES=6-15 PORT=8150; bash "$mine" lane 0 text-settings dynamo); bash "$mine" await models 150
+    MODELS="flux wan-1.3b" bash "$mine" prepare; (export CORES=6-15 PORT=8150; bash "$mine" lane 0 text-settings dynamo); bash "$mine" await models 150
     (export CORES=0-5 ALONE=1; bash "$mine" lane 0 graphs fp8); bash "$mine" await lane-graphs 380; bash "$mine" watch 1 8 ;;
   1-2)  # to about 1,100 s: texts alone
     bash "$mine" await lane-text 580; bash "$mine" watch 1 12 ;;
@@ -108,7 +108,7 @@ plan)
     (compiled graphs; bash "$mine" tests 0 image video adapters edit demo)
     bash "$mine" watch "${3:-480}" 12 ;;
   2-1)  # to about 570 s: both GPUs; what is alone there is measured alone
-    MODELS="flux wan-14b" bash "$mine" prepare; bash "$mine" await models 200
+    MODELS="flux wan-14b wan-1.3b" bash "$mine" prepare; bash "$mine" await models 200
     (export WAYS="sequence tensor"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 240; bash "$mine" watch 1 12 ;;
   2-2)  # to about 1,100 s: texts on one, images on the other
     bash "$mine" await lane-two 240; bash "$mine" lane 1 text-settings dynamo; bash "$mine" lane 0 graphs fp8
