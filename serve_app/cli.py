@@ -4,6 +4,7 @@ A subcommand's module is imported only when that subcommand runs, so that none o
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FileProblem as error:
         print(f"diffusion-serve {arguments[0]}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # Python would first wait for its threads, of which a silent S3 server holds one for half a minute
+        os._exit(130)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

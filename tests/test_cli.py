@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +126,22 @@ def test_a_command_that_only_reads_makes_nothing(
     if status:
         assert shown.out == ""
         assert re.fullmatch(f"diffusion-serve usage: file://{tmp_path}/.*: There is no such folder.\n", shown.err)
+
+
+def test_an_interrupt_ends_it_at_once_behind_a_silent_server() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        where = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+        command = [Path(sys.executable).parent / "diffusion-serve", "usage", "--media-root", "s3://bucket/x"]
+        with subprocess.Popen(command, env=os.environ | where | keys, stderr=subprocess.PIPE) as process:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)  # it has asked, and waits
+                process.send_signal(signal.SIGINT)
+                _, said = process.communicate(timeout=15)
+    assert (process.returncode, said) == (130, b"")
 
 
 @pytest.mark.parametrize("name", ["check", "usage", "render", "settings", "up"])

@@ -26,13 +26,16 @@ class StoreClock:
         self._ahead_s: float | None = None
         """The store's Unix time less our counter."""
         self._look_at = float("-inf")
-        self._looking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     async def now(self) -> float:
         """The store's Unix time, rather a little late than early. Raises StorageFailed if it was never learned."""
-        async with self._looking:
-            if _counter() >= self._look_at:
-                await self._look()
+        if _counter() >= self._look_at:
+            # one look for all callers: in turn, each would wait half a minute for a store that is silent
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._look())
+            if self._ahead_s is None:
+                await asyncio.shield(self._looking)
         assert self._ahead_s is not None, "a look gives it or raises"
         return _counter() + self._ahead_s
 

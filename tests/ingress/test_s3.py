@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from serve_app.deployments.video import VideoDeployment
 from serve_app.ingress.services import Services
 from serve_app.settings import Settings
 from tests.ingress.conftest import Configure, Loop, Serving, with_client
-from tests.ingress.endpoints import error_of
+from tests.ingress.endpoints import error_of, healthy
 from tests.ingress.images import FOX, IMAGES, opened
 from tests.ingress.videos import BODY
 from tests.probing import probe
@@ -129,3 +130,24 @@ async def test_while_storage_is_away_a_request_fails_with_a_true_status(
             assert (await client.get("/v1/models")).status_code == 200
             s3_server.start()
             assert (await client.get(f"/v1/videos/{video['id']}")).json() == video | {"data": ANY}
+
+
+async def test_a_store_that_is_silent_holds_up_nothing_else(
+    serving: Serving, engines: Engines, s3_server: S3Server
+) -> None:
+    """It takes connections and never answers: what needs no store is served, and what waits goes on afterwards."""
+    with serving(engines.use, media=engines.media) as running:
+        async with running.client() as client:
+            job = f"/v1/videos/{(await client.post('/v1/videos', json=BODY)).json()['id']}"
+            assert (await client.get(job)).status_code == 200
+            s3_server.stop()
+            with socket.create_server(("127.0.0.1", s3_server.port), backlog=128):
+                waiting = [asyncio.create_task(client.get(job)) for _ in range(80)]  # more than there are threads
+                for path in ("/health", "/v1/models", "/metrics"):
+                    assert (await client.get(path)).status_code == 200
+                await healthy(client)
+                image = await client.post(IMAGES, json=FOX | {"response_format": "b64_json"})
+                assert image.status_code == 200
+                assert not any(task.done() for task in waiting)
+            s3_server.start()
+            assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
