@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 
 from serve_app import demo
+from serve_app.engines.presets import find_step_caching
 from serve_app.engines.sglang.diffusion import SGLangImageEngine
 from serve_app.model_settings import ImageDefaults, ImageSettings
+from serve_app.profiles import GPU
 from serve_app.tasks import ImageTask, StepCaching
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
-FAST = StepCaching(method="cache_dit", parameters={"scm_preset": "fast", "scm_policy": "static"})
+PROFILE = ImageSettings.model_validate(GPU["models"]["image"])
+LOW = dict(find_step_caching(PROFILE))["quality.low.step_caching"]
+STEPS = PROFILE.defaults.num_inference_steps
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +25,14 @@ async def engine() -> AsyncIterator[SGLangImageEngine]:
     settings = ImageSettings(
         model=str(demo.find("demo/flux-tiny")),
         gpus=1,
-        defaults=ImageDefaults(width=256, height=256, num_inference_steps=28, guidance_scale=2.0),
+        defaults=ImageDefaults(width=256, height=256, num_inference_steps=STEPS, guidance_scale=2.0),
     )
     made = SGLangImageEngine(settings)
     yield made
     made.close()
 
 
-@pytest.mark.parametrize("caching", [None, FAST], ids=["exact", "fast"])
+@pytest.mark.parametrize("caching", [None, LOW], ids=["exact", "low"])
 async def test_it_draws_what_is_asked_for(engine: SGLangImageEngine, caching: StepCaching | None) -> None:
     task = ImageTask(
         id="i",
@@ -36,7 +40,7 @@ async def test_it_draws_what_is_asked_for(engine: SGLangImageEngine, caching: St
         prompt="a sunset over the ocean",
         width=256,
         height=256,
-        num_inference_steps=28,
+        num_inference_steps=STEPS,
         guidance_scale=2.0,
         seed=7,
         step_caching=caching,
