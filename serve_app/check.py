@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 from ray.runtime_env import RuntimeEnv
+from ray.serve._private.utils import validate_route_prefix
 from ray.serve.config import (
     AutoscalingConfig,
     AutoscalingPolicy,
@@ -27,7 +28,7 @@ from ray.serve.config import (
     GangSchedulingConfig,
     RequestRouterConfig,
 )
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import HTTPOptionsSchema, ServeDeploySchema
 
 from serve_app import files, machine
 from serve_app.engines import parallel, presets
@@ -38,13 +39,15 @@ from serve_app.tasks import KINDS
 BUILDER = "serve_app.app:build"
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 RUNTIME_ENV: dict[str, Any] = {key: (Any, None) for key in RuntimeEnv.known_fields if not key.startswith("_")}
-# Serve declares these as plain mappings and reads them later as the models named here.
+Port = Annotated[int, Field(ge=1, le=65535)]
+# Serve declares these as plain mappings and reads them later as the models named here; of a port it takes any number.
 MAPPINGS: dict[str, type[BaseModel]] = {
     "autoscaling_config": AutoscalingConfig,
     "autoscaling_policy": AutoscalingPolicy,
     "gang_scheduling_config": GangSchedulingConfig,
     "deployment_actors": DeploymentActorConfig,
     "request_router_config": RequestRouterConfig,
+    "http_options": create_model("HTTPOptionsSchema", __base__=HTTPOptionsSchema, port=(Port, 8000)),
     "runtime_env": create_model("RuntimeEnv", **RUNTIME_ENV),
 }
 Profiles = tuple[Literal["demo", "gpu"], ...]
@@ -124,7 +127,9 @@ def check_config(config: object, written: str = "", *, here: bool = False) -> Re
     problems = [*_repeated(yaml.compose(written)), *_invalid(ServeDeploySchema, config), *_in_mappings(config)]
     summaries: list[str] = []
     for i, application in _mappings(config.get("applications")):
-        found, summary = _check_application(application, ("applications", i), http, this)
+        place = ("applications", i)
+        problems += _check_prefix(application.get("route_prefix"), (*place, "route_prefix"))
+        found, summary = _check_application(application, place, http, this)
         problems += found
         summaries.append(summary)
     return Report(tuple(dict.fromkeys(problems)), "; ".join(summaries))
@@ -228,6 +233,14 @@ def _locate(loc: Place, value: Any, *, missing: bool = False) -> Place:
             break  # a tuple that is too short: the tuple is what is wrong
         place.append(part)
     return (*place, loc[-1]) if missing and isinstance(value, dict) else tuple(place)
+
+
+def _check_prefix(prefix: object, place: Place) -> Iterator[Problem]:
+    """What Serve says of a route only once it has started."""
+    try:
+        validate_route_prefix(prefix if isinstance(prefix, str) else None)
+    except ValueError as error:
+        yield Problem(place, str(error).removeprefix("Invalid route_prefix "))
 
 
 # --- our application ------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ PresetName = Literal["low", "medium", "high", "standard", "hd", "xhigh", "max"]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # a file of Serve's travels as JSON, which has no infinity, and no job can expire at one
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Strict)

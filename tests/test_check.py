@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,37 @@ def test_wrong_values_in_the_application(application: dict[str, Any], expected: 
 def test_wrong_values_in_serves_own_sections() -> None:
     config = {"proxy_location": "Everywhere", "http_options": {"port": "http"}, "applications": [APPLICATION]}
     assert [error.split(":")[0] for error in errors(check_config(config))] == ["proxy_location", "http_options.port"]
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, "70000"])
+def test_a_port_that_no_machine_has(port: object) -> None:
+    [error] = errors(check_config({"http_options": {"port": port}, "applications": [APPLICATION]}))
+    assert error.startswith("http_options.port: input should be ")
+
+
+@pytest.mark.parametrize("prefix", ["diffusion", "/diffusion/", "/{name}", ""])
+def test_a_route_that_serve_would_refuse_once_it_runs(prefix: str) -> None:
+    [error] = errors(report(route_prefix=prefix))
+    assert error.startswith(f"applications[0].route_prefix: '{prefix}', ")
+
+
+@pytest.mark.parametrize("route", [{}, {"route_prefix": None}, {"route_prefix": "/"}, {"route_prefix": "/diffusion"}])
+def test_a_route_that_serve_takes(route: dict[str, Any]) -> None:
+    assert report(**route).ok
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"media": {"ttl_s": math.inf}},
+        {"media": {"ttl_s": math.nan}},
+        {"limits": {"image_aspect": math.inf}},
+        {"models": {"text": {"replicas": {"downscale_delay_s": math.inf}}}},
+    ],
+)
+def test_numbers_are_finite(args: dict[str, Any]) -> None:
+    [error] = in_args(args)
+    assert error.endswith(": input should be a finite number")
 
 
 def test_all_problems_come_at_once() -> None:
