@@ -159,13 +159,17 @@ def last_words(message: str) -> str:
 
 
 def _taken(config: dict[str, Any], holding: ExitStack) -> str | None:
-    """Who has the port; None where it is ours until `holding` ends.
+    """Who has the port, or that no port can be had here; None where it is ours until `holding` ends.
 
     Serve itself would share it (SO_REUSEPORT): half of all requests would go to a stranger.
     """
-    http = config.get("http_options") or {}
-    host, port = http.get("host", "0.0.0.0"), http.get("port", 8000)  # noqa: S104 Serve's own default
-    if (listener := who_listens(host, port)) is None:
+    http = ServeDeploySchema.model_validate(config).http_options
+    host, port = http.host, http.port
+    try:
+        listener = who_listens(host, port)
+    except OSError as error:
+        return f"this machine cannot listen at {host}, port {port} (http_options): {error.strerror}"
+    if listener is None:
         if (claimed := claim(host, port)) is not None:
             holding.enter_context(claimed)
             return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,31 @@ def test_a_file_that_cannot_be_read_is_one_line(
         file.write_text(text)
     assert main(["up", "--config", str(file)]) == 1
     assert capsys.readouterr().err.startswith("diffusion-serve up: ")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_an_address_of_another_machine_is_one_line(
+    host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert main(["up", "--http-host", host]) == 1
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(f"diffusion-serve up: this machine cannot listen at {host}, port 8000 (http_options): ")
+    )
+
+
+def test_who_has_a_port_in_quotes_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config = tmp_path / "deployments.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        http = f"{{host: 127.0.0.1, port: '{listener.getsockname()[1]}'}}"
+        config.write_text(f"http_options: {http}\napplications: [{{import_path: 'serve_app.app:build'}}]\n")
+        assert main(["up", "--config", str(config)]) == 1
+    assert f"is taken by process {os.getpid()} (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
