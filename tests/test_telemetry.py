@@ -16,6 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from serve_app import telemetry
 from serve_app.errors import InvalidRequest, Unavailable
+from serve_app.ingress.forms import parse_form
+from serve_app.settings import RequestLimits
 from serve_app.telemetry import TelemetrySettings, logs, tracing
 from serve_app.telemetry.metrics import METRICS
 from serve_app.telemetry.tracing import make_traceparent, trace_id_of
@@ -128,6 +130,15 @@ def test_exceptions_stay_on_one_line(ours: logging.Logger, capsys: pytest.Captur
         ours.exception("it broke")
     [line] = lines(capsys)
     assert "ValueError: broken" in json.loads(line)["exception"]
+
+
+def test_the_parser_of_a_broken_form_writes_no_line_beside_ours(
+    ours: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    telemetry.setup("ingress", TelemetrySettings(log_format="json"))
+    with pytest.raises(InvalidRequest):
+        parse_form("multipart/form-data; boundary=XX", b"garbage", RequestLimits())
+    assert caplog.messages == []
 
 
 def test_an_engine_that_sets_up_the_root_logger_repeats_no_line_of_ours(

@@ -72,6 +72,8 @@ def set_up(level: str, form: Literal["text", "json"]) -> None:
     ours.setLevel(level)
     # SGLang sets up the root logger, which would print each of our lines again
     ours.propagate = False
+    # tells of each broken form, without time or request, what the caller is told
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     serves = logging.getLogger("ray.serve")
     if not any(isinstance(known, _Refusals) for known in serves.filters):
         serves.addFilter(_Refusals())
