@@ -83,7 +83,8 @@ async def read_request(request: Request, model: type[M], limits: RequestLimits) 
     Raises UnsupportedMediaType, TooLarge, RateLimited while too many bodies are under way, and InvalidRequest that
     names the field.
     """
-    if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+    encoding = request.headers.get("content-encoding", "")
+    if encoding.lower() not in ("", "identity"):  # without case: RFC 9110, section 8.4.1
         raise UnsupportedMediaType(f"The body must not be compressed: Content-Encoding is '{encoding[:64]}'.")
     content_type = request.headers.get("content-type", "")[:MAX_TYPE_CHARS]
     kind = content_type.split(";", 1)[0].strip().lower()

@@ -85,6 +85,12 @@ async def test_a_compressed_body_is_not_unpacked(client: httpx.AsyncClient) -> N
         assert encoding in error_of(answer, 415)["message"]
 
 
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+async def test_a_body_that_is_said_not_to_be_compressed_is_read(client: httpx.AsyncClient, encoding: str) -> None:
+    answer = await client.post(IMAGES, content=b"{}", headers={**JSON, "content-encoding": encoding})
+    assert error_of(answer, 400)["param"] == "prompt"
+
+
 # --- images ---------------------------------------------------------------------------------------------------------
 
 
