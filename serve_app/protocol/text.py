@@ -59,7 +59,7 @@ class TextExtension(create_model("DynamoHints", __base__=NvExt, **_ANYTHING)):
     """`nvext` of chat and completions."""
 
     annotations: Annotations | None = optional(
-        f"'{DENOISING}' adds an event for each block's start and each denoising step to a stream; others do nothing."
+        f"'{DENOISING}' adds to a stream events: each block's start, step 0, and each step; others do nothing."
     )
     ignore_eos: bool | None = optional("Go on to max_tokens over end-of-sequence tokens.")
     top_k: Annotated[int, Field(ge=-1, le=2**31 - 1), Whole] | None = optional("-1 or 0: no limit.")

@@ -201,7 +201,7 @@ class Video(BaseModel):
     object: Literal["video"] = "video"
     model: str
     status: Status
-    progress: int = Field(ge=0, le=100)
+    progress: int = Field(ge=0, le=100, description="Percent of its denoising steps: 0 before the first one has ended.")
     created_at: int
     completed_at: int | None
     expires_at: int | None

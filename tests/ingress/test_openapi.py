@@ -51,6 +51,13 @@ def test_every_reference_leads_somewhere(described: Described) -> None:
     assert made["openapi"] == "3.1.0"
 
 
+def test_what_openais_own_clients_do_not_know_is_described(described: Described) -> None:
+    schemas = described()["components"]["schemas"]
+    assert "How far an edit may go" in schemas["ImageExtension"]["properties"]["strength"]["description"]
+    assert "0 before the first" in schemas["Video"]["properties"]["progress"]["description"]
+    assert "each block's start, step 0" in schemas["TextExtension"]["properties"]["annotations"]["description"]
+
+
 def test_running_limits_and_models_are_bounds_and_enums(described: Described) -> None:
     made = described(
         {
