@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from serve_app.jobs.attempt import start
 from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings, resolve
 from serve_app.storage import open_store
+from serve_app.storage.base import ObjectInfo
 from serve_app.storage.local import LocalStore
-from serve_app.tasks import StoredObject
+from serve_app.tasks import StoredObject, Timing
 from tests.jobs.conftest import VideoClient, make_result, make_task
 
 STALE_S = 0.3
@@ -176,4 +179,87 @@ async def test_a_job_that_its_caller_was_refused_never_runs(settings: Settings, 
         while await store.list("jobs"):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert (replicas.calls, model.load.under_way) == (0, [])
+    await ingress.close()
+
+
+class Timed(VideoClient):
+    """A replica whose engine took 40 s for a video."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self._jobs = jobs
+
+    async def run(self, owner: str, job_id: str) -> None:
+        attempt = await start(self._jobs, owner, job_id)
+        assert attempt is not None
+        await attempt.complete(replace(make_result(attempt.task), timing=Timing(engine_s=40.0)))
+
+
+async def test_what_a_video_took_tells_when_to_ask_for_the_next(settings: Settings, jobs: JobStore) -> None:
+    model = AnyServed("video", settings.served["video"], Timed(jobs))
+    ingress = Dispatcher(open_store(settings), jobs, {model.id: model}, settings.jobs)
+    job = await ingress.create(model, make_task(), {})
+    assert ingress.poll_after_ms(job) < 2000
+    async with asyncio.timeout(DEADLINE_S):
+        while model.load.under_way:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert ingress.poll_after_ms(job) == 2000
+    await ingress.close()
+
+
+class Flaky(LocalStore):
+    """Refuses to read, or to renew a lease that was written once, while it is told to."""
+
+    refuses_reads = refuses_leases = False
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.refused, self.looks = Counter[str](), 0
+
+    async def get(self, key: str) -> bytes:
+        if self.refuses_reads:
+            self.refused["reads"] += 1
+            raise StorageFailed("The store does not answer.")
+        return await super().get(key)
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        if self.refuses_leases and key.startswith("dispatchers/") and await self.exists(key):
+            self.refused["leases"] += 1
+            raise StorageFailed("The store does not answer.")
+        return await super().put(key, data, if_absent=if_absent)
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        self.looks += prefix.startswith("jobs/")
+        return await super().list(prefix)
+
+
+async def test_who_waits_for_a_video_waits_on_while_the_store_is_away(settings: Settings, tmp_path: Path) -> None:
+    store = Flaky(tmp_path / "media")
+    ingress, model, replicas = dispatching(store, settings)
+    replicas.calls = 1  # the one that never answers
+    job = await ingress.create(model, make_task(), {})
+    store.refuses_reads = True
+    waiting = asyncio.create_task(ingress.wait(job, DEADLINE_S))
+    async with asyncio.timeout(DEADLINE_S):
+        while store.refused["reads"] < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    store.refuses_reads = False
+    replicas.free.set()
+    assert (await waiting).status == "completed"
+    await ingress.close()
+
+
+async def test_an_ingress_that_was_cut_off_itself_gives_up_no_replica(settings: Settings, tmp_path: Path) -> None:
+    store = Flaky(tmp_path / "media")
+    ingress, model, replicas = dispatching(store, settings)
+    store.refuses_leases = True
+    job = await ingress.create(model, make_task(), {})
+    async with asyncio.timeout(DEADLINE_S):
+        while store.looks < 4 or store.refused["leases"] < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert (replicas.calls, replicas.given_up) == (1, 0)
+    # and goes on when it is heard of again
+    store.refuses_leases = False
+    replicas.free.set()
+    assert (await ingress.wait(job, DEADLINE_S)).status == "completed"
+    assert replicas.given_up == 1
     await ingress.close()

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import threading
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,16 +14,19 @@ import orjson
 import pytest
 from starlette.requests import Request
 
-from serve_app.errors import GenerationFailed
+from serve_app.errors import GenerationFailed, StorageFailed
 from serve_app.ingress.body import Budget, Share
 from serve_app.ingress.idempotency import RETRY_WINDOW_S, Idempotency, fingerprint
 from serve_app.ingress.services import PUBLIC, ModelClient, Services
+from serve_app.jobs.store import JobStore
 from serve_app.protocol.videos import RemixRequest
 from serve_app.settings import JobSettings
+from serve_app.storage.local import LocalStore
 from serve_app.storage.names import is_made_here
 from serve_app.tasks import ImageEvent, ImageResult, ImageTask, ModelCard, StoredObject
 from tests.ingress.conftest import Held, Running, Serving, client_of, with_client
 from tests.ingress.images import png
+from tests.ingress.test_auth import bearer
 from tests.ingress.videos import BODY, FORM, ended
 from tests.jobs.conftest import claim_key
 
@@ -138,6 +142,25 @@ async def test_a_retry_after_more_than_ten_minutes_is_a_new_request(
     assert await send("1") == first
     await grow_older(31)
     assert await send("1") != first
+
+
+async def test_a_retry_finds_its_job_though_another_caller_asked_for_the_same(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API_KEYS", "carol:sk-carol,dave:sk-dave")
+
+    async def send(client: httpx.AsyncClient, count: str) -> str:
+        headers = {"x-stainless-retry-count": count, "Prefer": "respond-async"}
+        return (await client.post("/v1/videos", json=BODY, headers=headers)).json()["id"]
+
+    with serving(access={"keys_env": "API_KEYS"}) as running:
+        async with (
+            running.client(headers=bearer("sk-carol")) as carol,
+            running.client(headers=bearer("sk-dave")) as dave,
+        ):
+            hers, his = await send(carol, "0"), await send(dave, "0")
+            assert hers != his
+            assert (await send(carol, "1"), await send(dave, "1")) == (hers, his)
 
 
 async def test_a_remix_has_a_key_too(client: httpx.AsyncClient, key: dict[str, str]) -> None:
@@ -326,6 +349,36 @@ async def test_who_waits_takes_over_from_an_ingress_that_was_killed(services: Se
     first, second = await asyncio.wait_for(asyncio.gather(*send), 30)
     assert first == second
     assert first.id != "answer-of-the-dead"
+
+
+class Flaky(LocalStore):
+    """Refuses the first heartbeat of a request, and tells of the next."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.beats = 0
+        self.beaten = asyncio.Event()
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        if key.endswith("-beat.json"):
+            self.beats += 1
+            if self.beats == 1:
+                raise StorageFailed("The store does not answer.")
+            self.beaten.set()
+        return await super().put(key, data, if_absent=if_absent)
+
+
+async def test_a_heartbeat_that_was_refused_is_followed_by_another(
+    services: Services, tmp_path: Path, key: dict[str, str]
+) -> None:
+    store = Flaky(tmp_path)
+    once = Idempotency(store, JobStore(store, services.settings), JobSettings(heartbeat_s=0.05, stale_s=3600))
+
+    async def make() -> StoredObject:
+        await asyncio.wait_for(store.beaten.wait(), 30)
+        return StoredObject(key="k", content_type="c", size=1)
+
+    assert (await once.result(asking(key), RemixRequest(prompt="p"), StoredObject, "answer-1", make)).id == "answer-1"
 
 
 @pytest.mark.parametrize("value", ["", "x" * 256])
