@@ -365,4 +365,4 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_lease_must_outlast_a_few_heartbeats() -> None:
     with pytest.raises(ValueError, match="at least three times"):
-        Settings.model_validate({"jobs": {"heartbeat_s": 20, "stale_s": 30}})
+        Settings.model_validate({"jobs": {"heartbeat_s": 10.5, "stale_s": 30}})

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -111,7 +112,9 @@ def test_json_lines_carry_request_and_trace_and_no_prompt(
     request = logs.request_id.set("req_1")
     trace = logs.current_traceparent.set(HEADER)
     try:
-        logging.getLogger("serve_app.jobs").warning("job %s", "v1", extra={"job": "v1", "prompt": "a secret wish"})
+        private = ("prompt", "negative_prompt", "messages", "text", "authorization", "api_key")
+        extra = {"job": "v1", **dict.fromkeys(private, "a secret wish")}
+        logging.getLogger("serve_app.jobs").warning("job %s", "v1", extra=extra)
     finally:
         logs.request_id.reset(request)
         logs.current_traceparent.reset(trace)
@@ -120,6 +123,32 @@ def test_json_lines_carry_request_and_trace_and_no_prompt(
     assert "secret" not in line
     assert (parsed["message"], parsed["level"], parsed["logger"]) == ("job v1", "WARNING", "serve_app.jobs")
     assert (parsed["request_id"], parsed["trace_id"], parsed["job"]) == ("req_1", TRACE, "v1")
+
+
+def test_a_json_line_tells_the_time_to_the_millisecond_and_nothing_internal(
+    ours: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.setup("ingress", TelemetrySettings(log_format="json"))
+    about = {"name": "serve_app.jobs", "levelname": "INFO", "levelno": logging.INFO, "msg": "kept", "path": Path("a")}
+    # Ray gives each record a time of its own
+    ours.handle(logging.makeLogRecord({**about, "created": 1_700_000_000.007, "msecs": 7.0, "_ray_timestamp_ns": 1}))
+    [line] = lines(capsys)
+    assert json.loads(line) == {
+        "time": "2023-11-14T22:13:20.007Z", "level": "INFO", "logger": "serve_app.jobs", "message": "kept", "path": "a"
+    }  # fmt: skip
+
+
+def test_a_text_line_carries_its_request(ours: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.setup("ingress", TelemetrySettings())
+    request = logs.request_id.set("req_1")
+    try:
+        ours.warning("within")
+    finally:
+        logs.request_id.reset(request)
+    ours.warning("outside")
+    within, outside = lines(capsys)
+    assert within.endswith("WARNING serve_app: within [req_1]")
+    assert outside.endswith("WARNING serve_app: outside")
 
 
 def test_exceptions_stay_on_one_line(ours: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from serve_app.errors import QueueFull
 from serve_app.model_settings import ImageSettings, Replicas, TextSettings
-from serve_app.tasks import ImageTask, TextTask, VideoTask
+from serve_app.tasks import ImageTask, StepCaching, TextTask, VideoTask
 from serve_app.work import GUESSED, LONGEST_RETRY_S, SHAPES_KEPT, CostModel, Demand, Load, Work, work_of
 
 ONE = Work("image", "64x64x4", 2.0)
@@ -49,6 +50,14 @@ def test_n_images_of_a_seen_shape_cost_n_times() -> None:
     assert costs.seconds(work_of(image(n=4))) == pytest.approx(12.0)
 
 
+def test_reused_steps_have_a_cost_of_their_own() -> None:
+    costs = CostModel()
+    exact, reusing = work_of(image()), work_of(replace(image(), step_caching=StepCaching(method="teacache")))
+    costs.observe(exact, 10.0)
+    costs.observe(reusing, 4.0)
+    assert (costs.seconds(exact), costs.seconds(reusing)) == (10.0, 4.0)
+
+
 def test_average_leans_to_the_newest() -> None:
     costs = CostModel()
     work = work_of(image())
@@ -69,8 +78,10 @@ def test_shapes_end() -> None:
     costs = CostModel()
     for index in range(3 * SHAPES_KEPT):
         costs.observe(Work("image", f"{index}", 1.0), float(index + 1))
+        costs.observe(Work("image", "often", 1.0), 0.5)
     assert costs.seconds(Work("image", "0", 1.0)) != 1.0
     assert costs.seconds(Work("image", f"{3 * SHAPES_KEPT - 1}", 1.0)) == 3 * SHAPES_KEPT
+    assert costs.seconds(Work("image", "often", 1.0)) == 0.5
 
 
 def test_one_long_generation_alone_asks_for_no_second_replica() -> None:
@@ -90,6 +101,24 @@ def test_room_is_what_runs_and_what_may_wait() -> None:
     load = Load.of(ImageSettings(replicas=Replicas(max=2), max_queued=3))
     assert (load.limit, load.lanes) == (5, 2)
     assert Load.of(TextSettings(max_running_requests=8, max_queued=1)).limit == 9
+
+
+def test_a_shorter_promised_wait_asks_for_more_replicas() -> None:
+    def wanted(target_wait_s: float) -> float:
+        load = Load.of(ImageSettings(replicas=Replicas(target_wait_s=target_wait_s)))
+        load.costs.observe(ONE, 30.0)
+        with load.admit(ONE):
+            return load.demand().wanted
+
+    assert (wanted(30.0), wanted(10.0)) == (0.5, 0.75)
+
+
+def test_how_many_wait_and_how_long_is_told_by_the_replicas_that_run() -> None:
+    load = Load(limit=9, lanes=4, lanes_per_replica=2)
+    load.costs.observe(ONE, 20.0)
+    with load.admit(ONE), load.admit(ONE), load.admit(ONE):
+        assert [load.waiting(replicas) for replicas in (0, 1, 2)] == [3, 1, 0]
+        assert [load.expected_wait_s(replicas) for replicas in (0, 1, 2)] == [30.0, 30.0, 0.0]
 
 
 def test_a_full_queue_refuses_and_a_place_is_given_back_after_an_error() -> None:
@@ -141,3 +170,7 @@ def test_a_replicas_full_queue_learns_when_to_come_back() -> None:
     with pytest.raises(QueueFull), load.admit(ONE):
         raise full
     assert full.retry_after_s == 7.0
+    told = QueueFull("the replica's", retry_after_s=3.0)
+    with pytest.raises(QueueFull), load.admit(ONE):
+        raise told
+    assert told.retry_after_s == 3.0

@@ -21,8 +21,8 @@ FOREIGN = {"origin": "https://evil.example", "sec-fetch-site": "cross-site", "se
 
 @pytest.fixture(scope="module")
 def shared(serving: Serving) -> Iterator[Running]:
-    """With a page that may call, and a name of its own."""
-    with serving(access={"cors_origins": [PAGE], "hosts": ["gpu.lan"]}) as one:
+    """With a page that may call, and a name of its own, as an operator may spell them: browsers write small letters."""
+    with serving(access={"cors_origins": [PAGE.replace("chat", "Chat")], "hosts": ["Gpu.LAN"]}) as one:
         yield one
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.errors import AlreadyExists, ObjectNotFound
+from serve_app.errors import AlreadyExists, ObjectNotFound, StorageFailed
 from serve_app.storage import open_store
-from serve_app.storage.base import ObjectStore, check_key
+from serve_app.storage.base import AT_ONCE, ObjectStore, check_key, check_store, gather
+from serve_app.storage.local import LocalStore
 from tests.s3_server import S3Server
 from tests.storage.conftest import BIG, settings
 
@@ -166,6 +167,33 @@ async def test_many_at_once(store: ObjectStore) -> None:
 
     await asyncio.gather(*(come_and_go(i) for i in range(64)))
     assert await store.list("") == []
+
+
+async def test_no_more_are_looked_at_together_than_told() -> None:
+    together, most = 0, 0
+
+    async def look(item: int) -> int:
+        nonlocal together, most
+        together += 1
+        most = max(most, together)
+        await asyncio.sleep(0)
+        together -= 1
+        return item
+
+    assert list(await gather(range(100), look)) == list(range(100))
+    assert most == AT_ONCE
+
+
+class Forgetful(LocalStore):
+    """Gives back nothing of what was written."""
+
+    async def get(self, key: str) -> bytes:
+        return (await super().get(key))[:0]
+
+
+async def test_a_store_that_gives_back_other_bytes_does_not_work(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed, match=r"media.root 'file:///x' does not work: it gives back other bytes"):
+        await check_store(Forgetful(tmp_path), "file:///x")
 
 
 async def test_public_url(s3_server: S3Server, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -39,6 +41,18 @@ async def test_local_url_is_signed_only_with_keys_on(tmp_path: Path, monkeypatch
     assert isinstance(other, LocalStore)
     with pytest.raises(Forbidden):
         other.signer.verify("media/x.png", query)
+
+
+def test_replicas_that_start_at_once_sign_with_one_secret(tmp_path: Path) -> None:
+    stores = [LocalStore(tmp_path) for _ in range(16)]
+    together = threading.Barrier(len(stores))
+
+    def ask(store: LocalStore) -> bytes:
+        together.wait()
+        return store.own_secret()
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        assert len(set(pool.map(ask, stores))) == 1
 
 
 async def test_deleting_leaves_nothing_behind(tmp_path: Path) -> None:
