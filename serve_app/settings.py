@@ -63,7 +63,7 @@ class MediaSettings(Strict):
     def _known_scheme(cls, root: str) -> str:
         if root and not root.startswith(("file:///", "s3://")):
             raise ValueError(f"'{root}': must begin with file:/// or s3://")
-        return root.rstrip("/")
+        return root
 
 
 class RequestLimits(Strict):

@@ -78,10 +78,20 @@ def test_shapes_end() -> None:
     costs = CostModel()
     for index in range(3 * SHAPES_KEPT):
         costs.observe(Work("image", f"{index}", 1.0), float(index + 1))
-        costs.observe(Work("image", "often", 1.0), 0.5)
     assert costs.seconds(Work("image", "0", 1.0)) != 1.0
     assert costs.seconds(Work("image", f"{3 * SHAPES_KEPT - 1}", 1.0)) == 3 * SHAPES_KEPT
-    assert costs.seconds(Work("image", "often", 1.0)) == 0.5
+
+
+def test_a_shape_that_is_seen_again_is_not_the_next_to_go() -> None:
+    costs = CostModel()
+    often, once = Work("image", "often", 1.0), Work("image", "0", 1.0)
+    costs.observe(often, 0.5)
+    for index in range(SHAPES_KEPT - 1):
+        costs.observe(Work("image", f"{index}", 1.0), 7.0)
+    costs.observe(often, 0.5)
+    costs.observe(Work("image", "new", 1.0), 9.0)
+    assert costs.seconds(often) == 0.5
+    assert costs.seconds(once) == costs.mean
 
 
 def test_one_long_generation_alone_asks_for_no_second_replica() -> None:

@@ -42,7 +42,7 @@ class Attempt:
         """Tells that this replica is still at work. Do not cancel it half-way: a late write would undo the end."""
         async with self._writing:
             if self.record.status == "in_progress":
-                highest = max(self.record.progress, min(progress, 99))
+                highest = max(self.record.progress, progress)
                 await self._write(replace(self.record, beat_at=time.time(), progress=highest))
 
     async def complete(self, result: VideoResult) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serve_app.errors import EngineDied, GenerationFailed, Unavailable
+from serve_app.errors import EngineDied, GenerationFailed, StorageFailed, Unavailable
 from serve_app.jobs.attempt import MAX_MESSAGE_CHARS, start
 from serve_app.jobs.records import AttemptRecord, dumps
 from serve_app.jobs.store import JobStore
@@ -16,6 +17,8 @@ from serve_app.jobs.survey import Survey
 from serve_app.settings import Settings
 from serve_app.storage import open_store
 from serve_app.storage.base import ObjectStore
+from serve_app.storage.local import LocalStore
+from serve_app.tasks import StoredObject
 from tests.jobs.conftest import Create, impatient, lease, make_result, make_task, orphans, started
 
 
@@ -25,6 +28,52 @@ async def test_a_heartbeat_after_the_end_changes_nothing(jobs: JobStore, create:
     await attempt.complete(make_result(job.task))
     await attempt.heartbeat(10)
     await attempt.fail(EngineDied("Late."))
+    assert (await jobs.get("public", job.id)).status == "completed"
+
+
+class Away(LocalStore):
+    """Refuses as many writes of attempts as it is told, or holds one back until `go_on`."""
+
+    refusals = 0
+    holds = False
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        if "/attempts/" in key and self.holds:
+            self.holds = False
+            self.begun.set()
+            await self.go_on.wait()
+        if "/attempts/" in key and self.refusals:
+            self.refusals -= 1
+            raise StorageFailed("The store does not answer.")
+        return await super().put(key, data, if_absent=if_absent)
+
+
+async def test_a_heartbeat_that_the_store_takes_long_over_undoes_no_end(settings: Settings, tmp_path: Path) -> None:
+    store = Away(tmp_path / "away")
+    jobs = JobStore(store, settings)
+    job = await jobs.create(make_task(), dispatcher="d1")
+    attempt = await started(jobs, job.id)
+    store.holds = True
+    beating = asyncio.create_task(attempt.heartbeat(10))
+    await store.begun.wait()
+    ending = asyncio.create_task(attempt.complete(make_result(job.task)))
+    await asyncio.wait([ending], timeout=0.3)
+    store.go_on.set()
+    await asyncio.gather(beating, ending)
+    assert (await jobs.get("public", job.id)).status == "completed"
+
+
+async def test_an_end_that_the_store_refuses_is_stored_later(settings: Settings, tmp_path: Path) -> None:
+    store = Away(tmp_path / "away")
+    jobs = JobStore(store, settings)
+    job = await jobs.create(make_task(), dispatcher="d1")
+    attempt = await started(jobs, job.id)
+    store.refusals = 2
+    await attempt.complete(make_result(job.task))
     assert (await jobs.get("public", job.id)).status == "completed"
 
 
@@ -56,6 +105,13 @@ async def test_at_most_three(jobs: JobStore, create: Create) -> None:
     assert await start(jobs, "public", job.id) is None
     found = await jobs.get("public", job.id)
     assert (found.status, found.attempts) == ("failed", 3)
+
+
+async def test_one_that_could_not_store_its_result_is_followed_by_another(jobs: JobStore, create: Create) -> None:
+    job = await create()
+    await (await started(jobs, job.id)).fail(StorageFailed("The store does not answer."))
+    assert (await jobs.get("public", job.id)).status == "queued"
+    assert await start(jobs, "public", job.id) is not None
 
 
 async def test_handing_back_costs_none(jobs: JobStore, create: Create) -> None:

@@ -173,6 +173,7 @@ class TestExpiry:
         strangers = [
             "media/public/2019/07/01/holiday.mp4",
             "media/public/2019/07/01/img_1-0.png",
+            f"media/holidays/2019/07/01/img_{32 * 'a'}-0.png",
             f"media/{job.owner}/2019/07/01/{job.id}-9.mov",
             "media/2019/07/01/x/y.png",
             "idempotency/public/keys.json",

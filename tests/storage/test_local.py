@@ -22,10 +22,13 @@ from serve_app.storage.local import LocalStore
 from tests.storage.conftest import settings
 
 
-async def test_local_url_is_signed_only_with_keys_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("keys", ["keys_env", "keys_file"])
+async def test_local_url_is_signed_only_with_keys_on(
+    keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path.as_uri()
     assert open_store(settings(root)).url("media/x.png", expires_s=60) == "/v1/media/x.png"
-    keyed = settings(root).model_copy(update={"access": settings(root).access.model_copy(update={"keys_env": "KEYS"})})
+    keyed = settings(root).model_copy(update={"access": settings(root).access.model_copy(update={keys: "KEYS"})})
     store = open_store(keyed)
     assert isinstance(store, LocalStore)
     url = urlsplit(store.url("media/x.png", expires_s=60))
@@ -41,6 +44,12 @@ async def test_local_url_is_signed_only_with_keys_on(tmp_path: Path, monkeypatch
     assert isinstance(other, LocalStore)
     with pytest.raises(Forbidden):
         other.signer.verify("media/x.png", query)
+
+
+async def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "mé dia#1"
+    await open_store(settings(folder.as_uri())).put("media/x.png", b"x")
+    assert (folder / "media/x.png").read_bytes() == b"x"
 
 
 def test_replicas_that_start_at_once_sign_with_one_secret(tmp_path: Path) -> None:
