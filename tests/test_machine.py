@@ -74,16 +74,20 @@ def test_the_home_of_compilers_is_writable() -> None:
     assert problems(unwritable) == []
 
 
-@pytest.mark.parametrize("http", [{}, {"http_options": {"host": "0.0.0.0"}}])
-def test_an_open_server_without_keys_deserves_a_warning(http: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("http", "host"),
+    [({}, "0.0.0.0"), ({"http_options": {"host": "0.0.0.0"}}, "0.0.0.0"), ({"http_options": {"host": "::"}}, "::")],
+)
+def test_an_open_server_without_keys_deserves_a_warning(http: dict[str, Any], host: str) -> None:
     def warnings(args: dict[str, Any]) -> list[str]:
         report = check_config({**http, "applications": [{"import_path": "serve_app.app:build", "args": args}]})
         assert report.ok
         return [str(problem) for problem in report.problems]
 
     [warning] = warnings({})
-    assert warning.startswith("warning: applications[0].args.access: no API keys, while http_options.host 0.0.0.0")
-    assert warnings({"access": {"keys_env": "KEYS"}}) == []
+    assert warning.startswith(f"warning: applications[0].args.access: no API keys, while http_options.host {host} ")
+    for keys in ("keys_env", "keys_file"):
+        assert warnings({"access": {keys: "KEYS"}}) == []
 
 
 def test_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +121,8 @@ def test_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             {**ONE_GPU, "text": None, "video": None},
             ["models.image.engine: sglang is not installed on this machine (make setup PROFILE=gpu)"],
         ),
+        # asleep at first, and so in nobody's way
+        (Machine(gpus=1, has_sglang=True), {"text": None, "video": {"replicas": {"min": 0}}}, []),
         # asleep at first, and too large all the same
         (
             Machine(gpus=1, has_sglang=True),

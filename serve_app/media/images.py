@@ -54,7 +54,7 @@ def encode_image(
     image = Image.fromarray(pixels)
     quality = _QUALITY if compression is None else compression
     if format == "jpeg":
-        return save(image, "JPEG", quality=max(1, quality), exif=_exif(provenance))
+        return save(image, "JPEG", quality=quality, exif=_exif(provenance))
     if format == "webp":
         return save(image, "WEBP", quality=quality, method=_WEBP_EFFORT, exif=_exif(provenance))
     text = PngInfo()

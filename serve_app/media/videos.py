@@ -109,7 +109,7 @@ def _written(
             comment = re.sub(r"([=;#\\\n])", r"\\\1", as_json(provenance))
             facts.write_text(f";FFMETADATA1\ncomment={comment}\n", encoding="utf-8")
             source, metadata = [*source, "-f", "ffmetadata", "-i", str(facts)], ["-map_metadata", "1"]
-        form = ["-an", *metadata, "-fflags", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
+        form = [*metadata, "-fflags", "+bitexact", "-movflags", "+faststart", "-f", "mp4"]
         _ffmpeg("encoded", *source, *encoding, *form, str(path), pixels=pixels)
         return path.read_bytes()
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from serve_app.errors import StorageFailed
 from serve_app.jobs.claims import Claim, Claims
 from serve_app.jobs.records import new_job_id
 from serve_app.jobs.store import JobStore
 from serve_app.settings import Settings
 from serve_app.storage import open_store
+from serve_app.storage.local import LocalStore
+from serve_app.tasks import StoredObject
 from tests.jobs.conftest import Counting, Create, claim_key, make_task
 
 
@@ -69,3 +72,27 @@ async def test_a_released_one_is_free(jobs: JobStore) -> None:
     await Claims(jobs).release("public", "key", second)
     third = await claim_key(jobs, "public", "key", "print", "c", failed=failed)
     assert (third.fresh, third.job_id) == (True, "c")
+
+
+class Unnoting(LocalStore):
+    """Takes claims, and nothing that replaces what is there."""
+
+    refused = 0
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        if key.startswith("idempotency/") and not if_absent:
+            self.refused += 1
+            raise StorageFailed("The store does not answer.")
+        return await super().put(key, data, if_absent=if_absent)
+
+
+async def test_a_claim_holds_though_its_place_could_not_be_noted(settings: Settings, tmp_path: Path) -> None:
+    async def failed(claim: Claim) -> bool:
+        return claim.job_id != "c"
+
+    store = Unnoting(tmp_path / "unnoting")
+    jobs = JobStore(store, settings)
+    for job_id in ("a", "b", "c"):
+        assert (await claim_key(jobs, "public", "key", "print", job_id, failed=failed)).fresh
+    assert store.refused == 2
+    assert (await claim_key(jobs, "public", "key", "print", "d", failed=failed)).job_id == "c"

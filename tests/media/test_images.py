@@ -219,13 +219,13 @@ def test_a_phones_multi_picture_jpeg_is_its_first_picture() -> None:
     assert decode_image(info.data).size == (48, 32)
 
 
-def test_exif_orientation_is_applied() -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Orientation] = orientation
     data = saved(Image.fromarray(pixels()), "JPEG", exif=exif)
     info = check_image(data, LIMITS)
-    assert (info.width, info.height) == (32, 48)
-    assert decode_image(data).size == (32, 48)
+    assert (info.width, info.height) == decode_image(data).size == ((48, 32) if orientation < 5 else (32, 48))
 
 
 @pytest.mark.parametrize(
