@@ -182,6 +182,7 @@ def test_impossible_gpu_counts(models: dict[str, Any], expected: str) -> None:
     [
         {"text": {"gpus": 2, "parallel": "tensor"}},
         {"video": {"gpus": 2, "parallel": "cfg"}},
+        {"video": {"gpus": 2, "engine": "auto"}},
         {"second": {"kind": "image", "model": "Qwen/Qwen-Image", "gpus": 2, "parallel": "cfg"}},
         {"video": {"gpus": 0.4}, "image": {"gpus": 0.4}, "text": {"gpus": 0.2}},
     ],

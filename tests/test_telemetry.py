@@ -234,7 +234,7 @@ def test_spans_reach_a_collector_below_the_callers_own() -> None:
     class Collector(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/v1/traces":
+            if self.path == "/otlp/v1/traces":
                 sent.append(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
             self.send_response(200)
             self.end_headers()
@@ -245,7 +245,7 @@ def test_spans_reach_a_collector_below_the_callers_own() -> None:
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         threading.Thread(target=server.serve_forever).start()
         # a process of its own: OpenTelemetry allows one provider a process
-        command = [sys.executable, "-c", SPANS, f"http://127.0.0.1:{server.server_port}/", HEADER]
+        command = [sys.executable, "-c", SPANS, f"http://127.0.0.1:{server.server_port}/otlp/", HEADER]
         try:
             subprocess.run(command, check=True, timeout=120)
         finally:

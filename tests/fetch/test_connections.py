@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from serve_app.errors import InvalidRequest, UnsafeURL
@@ -17,6 +19,16 @@ async def test_fetches_over_tls(server: Server) -> None:
     assert "accept-encoding: identity" in head
     assert "cookie" not in head
     assert "authorization" not in head
+
+
+async def test_the_next_address_of_a_name_is_tried(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str, port: int, **kwargs: object) -> list[object]:
+        # nobody listens on the first, as on the IPv6 address of a server without IPv6
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolve)
+        assert (await fetch_image(f"{server.base}/x.png", LOCAL, LIMITS)).data == PNG
 
 
 async def test_proxies_of_the_environment_are_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
