@@ -16,7 +16,6 @@ from torch import Tensor
 from .clips import Actor, Clip, Color
 
 ACTORS = 2
-DECOR = 8
 SPRITE = 128
 WORLD = 2
 """Widths of a picture that a scene is wide."""

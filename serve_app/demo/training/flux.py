@@ -20,7 +20,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 from serve_app.demo.training.captions import CLIP_TOKENS, Encoder
 
 LATENTS = 16
-DOWNSAMPLED = 8
 WIDTH, HEADS, DOUBLE, SINGLE = 192, 6, 1, 9
 TEXT, POOLED = 192, 64
 GATES = ("norm.linear", "norm1.linear", "norm1_context.linear", "norm_out.linear")

@@ -32,8 +32,6 @@ DETERMINERS = (
 )  # fmt: skip
 COARSE = r"\b(sexual|genital|prostitut|coitus|vulva|offensive|slang|obscene|derogatory|ethnic slur)\b"
 PEOPLES = "United|American|English|French|German|Greek|Roman|Italian|British|Japanese|Chinese|European|African|Asian"
-PIECES = r"\b(fruit|berry|nut|cookie|cake|sandwich|pie|roll|vegetable|candy)\b"
-"""Food that is counted."""
 SENSES = {"dolphin": 1}
 """Not the first sense, but this one."""
 MOST_UNKNOWN = 9000
