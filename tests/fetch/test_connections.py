@@ -31,6 +31,20 @@ async def test_the_next_address_of_a_name_is_tried(server: Server, monkeypatch: 
         assert (await fetch_image(f"{server.base}/x.png", LOCAL, LIMITS)).data == PNG
 
 
+@pytest.mark.parametrize("addresses", [("1.1.1.1", "127.0.0.1"), ("127.0.0.1", "1.1.1.1")])
+async def test_one_address_that_is_not_public_is_enough(
+    server: Server, monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
+) -> None:
+    def resolve(host: str, port: int, **kwargs: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolve)
+        with pytest.raises(UnsafeURL, match="not public"):
+            await fetch_image(f"{server.base}/x.png", FetchSettings(timeout_s=5), LIMITS)
+    assert server.connections == 0
+
+
 async def test_proxies_of_the_environment_are_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
