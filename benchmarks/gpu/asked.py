@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import httpx
@@ -22,6 +23,12 @@ def image_body(side: int, steps: int, *, seed: int = 7, **more: Any) -> Body:
 def bare_image(side: int, steps: int) -> Body:
     shape = {"prompt": "A sunset over the ocean", "width": side, "height": side, "num_inference_steps": steps}
     return shape | {"guidance_scale": 3.5, "seed": 7}
+
+
+def draw_image(client: httpx.Client, body: Body) -> bytes:
+    return base64.b64decode(
+        post(client, PATHS["image"], body | {"response_format": "b64_json"})[1]["data"][0]["b64_json"]
+    )
 
 
 def video_body(model: str, shape: tuple[int, int, int], steps: int, **more: Any) -> Body:

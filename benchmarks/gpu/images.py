@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import statistics
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.gpu.asked import PATHS, bare_image, image_body
+from benchmarks.gpu.asked import PATHS, bare_image, draw_image, image_body
 from benchmarks.gpu.lane import FLUX, Lane, memory
 from benchmarks.gpu.measure import Body, Row, difference, give_up, in_turns, post
 from benchmarks.gpu.presets import EXACT, PRESETS, compare_presets, presets, time_presets
@@ -104,11 +103,10 @@ def measure_graphs(lane: Lane) -> None:
         with own.app(f"image-{preset}", {"image": model | more}, row=started) as app, own.client(app) as client:
             for side, steps in works:
                 row = Row(f"flux {side}x{side} {steps} steps", preset, notes={"gpu_memory": memory(lane.gpus)})
-                body = image_body(side, steps, response_format="b64_json")
-                answer = post(client, PATHS["image"], body)[1]  # the first of a size is not counted
+                drawn[preset, side] = draw_image(client, image_body(side, steps))  # the first of a size: not timed
+                body = image_body(side, steps, response_format="url")
                 row.ours = [post(client, PATHS["image"], body)[0] for _ in range(lane.rounds)]
                 timed[preset, side] = statistics.median(row.ours)
-                drawn[preset, side] = base64.b64decode(answer["data"][0]["b64_json"])
                 if preset != "eager":
                     row.notes["of_eager"] = round(timed[preset, side] / timed["eager", side], 4)
                     row.notes["to_exact"] = [difference(drawn["eager", side], drawn[preset, side])]
@@ -128,8 +126,7 @@ def measure_fp8(lane: Lane) -> None:
                 row.ours.append(post(client, PATHS["image"], image_body(side, steps, response_format="url", **more))[0])
             row.ours = row.ours[1:]
             lane.write(row)
-        body = image_body(side, steps, response_format="b64_json")
-        data = base64.b64decode(post(client, PATHS["image"], body)[1]["data"][0]["b64_json"])
+        data = draw_image(client, image_body(side, steps))
         if (exact := lane.folder / EXACT).exists():
             notes = {"to_exact": [difference(exact.read_bytes(), data)]}
             lane.write(Row(f"flux {side}x{side} {steps} steps, random weights", "fp8", notes=notes))

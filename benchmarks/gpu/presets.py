@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import statistics
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.gpu.asked import PATHS, image_body, make_video, video_body
+from benchmarks.gpu.asked import PATHS, draw_image, image_body, make_video, video_body
 from benchmarks.gpu.lane import WAN, Lane
 from benchmarks.gpu.measure import Body, Row, difference, post
 from serve_app.profiles import PROFILES
@@ -47,8 +46,7 @@ def compare_presets(lane: Lane, client: httpx.Client, work: str, side: int, step
 
     def draw(quality: str | None, seed: int) -> bytes:
         chosen = {"quality": quality} if quality else {}
-        body = image_body(side, steps, seed=seed, response_format="b64_json", **chosen) | more
-        return base64.b64decode(post(client, PATHS["image"], body)[1]["data"][0]["b64_json"])
+        return draw_image(client, image_body(side, steps, seed=seed, **chosen) | more)
 
     exact = {seed: draw(None, seed) for seed in (7, 8)}
     pictures = {f"exact-{seed}": data for seed, data in exact.items()}
@@ -79,9 +77,7 @@ def measure_presets(lane: Lane) -> None:
 
             exact = [ours() for _ in range(lane.rounds)]
             time_presets(lane, "image", f"flux {side}x{side} {steps} steps", ours, exact)
-        body = image_body(side, counts[-1], response_format="b64_json")
-        drawn = post(client, PATHS["image"], body)[1]["data"][0]["b64_json"]
-        (lane.folder / EXACT).write_bytes(base64.b64decode(drawn))
+        (lane.folder / EXACT).write_bytes(draw_image(client, image_body(side, counts[-1])))
 
 
 def measure_video_presets(lane: Lane) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-
-from benchmarks.gpu.asked import PATHS, image_body, make_video, video_body
+from benchmarks.gpu.asked import PATHS, draw_image, image_body, make_video, video_body
 from benchmarks.gpu.lane import WAN, Lane
 from benchmarks.gpu.measure import Body, Row, post
 from benchmarks.gpu.presets import EXACT, presets
@@ -22,9 +20,8 @@ def measure_starts(lane: Lane) -> None:
             body = image_body(side, steps, response_format="url")
             first = post(client, PATHS["image"], body)[0]
             lane.write(Row(f"flux {side}x{side} {steps} steps, first after a {name} start", ours=[first]))
-            body = image_body(side, 2 * steps if lane.tiny else 50, response_format="b64_json")
-            drawn = post(client, PATHS["image"], body)[1]["data"][0]["b64_json"]
-            (lane.folder / EXACT).write_bytes(base64.b64decode(drawn))
+            exact = image_body(side, 2 * steps if lane.tiny else 50)
+            (lane.folder / EXACT).write_bytes(draw_image(client, exact))
     for name in ("cold", "warm"):
         row = Row(f"wan-1.3b start to ready, {name}")
         with lane.app(f"video-{name}", {"video": video}, row=row) as app, lane.client(app) as client:

@@ -99,7 +99,7 @@ plan)
   case $count-$2 in
   1-1)  # to about 500 s: while LLaDA's kernels compile, FLUX is measured
     MODELS="flux wan-1.3b" bash "$mine" prepare; (export CORES=6-15 PORT=8150; bash "$mine" lane 0 text-settings dynamo); bash "$mine" await models 150
-    (export CORES=0-5 ALONE=1; bash "$mine" lane 0 graphs fp8); bash "$mine" await lane-graphs 380; bash "$mine" watch 1 8 ;;
+    (export CORES=0-5 ALONE=1; bash "$mine" lane 0 graphs fp8 video-presets); bash "$mine" await lane-graphs 380; bash "$mine" watch 1 8 ;;
   1-2)  # to about 1,100 s: texts alone
     bash "$mine" await lane-text 580; bash "$mine" watch 1 12 ;;
   1-3)  # what time is left for, images of a folder of our own among it
@@ -111,7 +111,7 @@ plan)
     MODELS="flux wan-14b wan-1.3b" bash "$mine" prepare; bash "$mine" await models 200
     (export WAYS="sequence tensor"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 240; bash "$mine" watch 1 12 ;;
   2-2)  # to about 1,100 s: texts on one, images on the other
-    bash "$mine" await lane-two 240; bash "$mine" lane 1 text-settings dynamo; bash "$mine" lane 0 graphs fp8
+    bash "$mine" await lane-two 240; bash "$mine" lane 1 text-settings dynamo; bash "$mine" lane 0 graphs fp8 video-presets
     bash "$mine" await lane-graphs 320; bash "$mine" watch 1 12 ;;
   2-3)  # what time is left for
     (compiled graphs; bash "$mine" tests 0 image video adapters edit demo); bash "$mine" await lane-text 400
