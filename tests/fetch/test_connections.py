@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Generator
 
 import pytest
 
@@ -21,27 +22,33 @@ async def test_fetches_over_tls(server: Server) -> None:
     assert "authorization" not in head
 
 
-async def test_the_next_address_of_a_name_is_tried(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    def resolve(host: str, port: int, **kwargs: object) -> list[object]:
-        # nobody listens on the first, as on the IPv6 address of a server without IPv6
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+@pytest.fixture
+def resolving(monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[..., None]]:
+    """Has every name lead to the addresses that it is called with, for the test."""
 
     with monkeypatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", resolve)
-        assert (await fetch_image(f"{server.base}/x.png", LOCAL, LIMITS)).data == PNG
+
+        def lead_to(*addresses: str) -> None:
+            def resolve(host: str, port: int, **kwargs: object) -> list[object]:
+                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+            patch.setattr(socket, "getaddrinfo", resolve)
+
+        yield lead_to
+
+
+async def test_the_next_address_of_a_name_is_tried(server: Server, resolving: Callable[..., None]) -> None:
+    resolving("127.0.0.2", "127.0.0.1")  # nobody listens on the first, as on the IPv6 address of a server without IPv6
+    assert (await fetch_image(f"{server.base}/x.png", LOCAL, LIMITS)).data == PNG
 
 
 @pytest.mark.parametrize("addresses", [("1.1.1.1", "127.0.0.1"), ("127.0.0.1", "1.1.1.1")])
 async def test_one_address_that_is_not_public_is_enough(
-    server: Server, monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
+    server: Server, resolving: Callable[..., None], addresses: tuple[str, ...]
 ) -> None:
-    def resolve(host: str, port: int, **kwargs: object) -> list[object]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", resolve)
-        with pytest.raises(UnsafeURL, match="not public"):
-            await fetch_image(f"{server.base}/x.png", FetchSettings(timeout_s=5), LIMITS)
+    resolving(*addresses)
+    with pytest.raises(UnsafeURL, match="not public"):
+        await fetch_image(f"{server.base}/x.png", FetchSettings(timeout_s=5), LIMITS)
     assert server.connections == 0
 
 

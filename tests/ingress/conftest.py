@@ -7,6 +7,7 @@ with other settings before the same engines.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import threading
 import time
@@ -254,3 +255,9 @@ def held(serving: Serving, services: Services, server_loop: Loop) -> Iterator[tu
     with serving(lambda own: with_client(own, "video", client), video={"max_queued": 2}) as running:
         yield client, running
         client.release()
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> dict[str, str]:
+    """A key of this test's own."""
+    return {"Idempotency-Key": f"{request.node.name} {secrets.token_hex(4)}"}

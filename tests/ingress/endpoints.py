@@ -38,3 +38,7 @@ def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 async def healthy(client: httpx.AsyncClient) -> None:
     assert (await client.post(CHAT, json=GOOD[CHAT])).status_code == 200
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}

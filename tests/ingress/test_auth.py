@@ -14,13 +14,10 @@ from serve_app.errors import Unauthorized
 from serve_app.ingress.auth import Keys, owner_of
 from serve_app.settings import AccessSettings
 from tests.ingress.conftest import Running, Serving
+from tests.ingress.endpoints import bearer
 from tests.ingress.videos import BODY, FORM, ended
 
 SHA = hashlib.sha256(b"sk-bob").hexdigest()
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import pytest
 
 from serve_app.ingress.auth import owner_of
 from tests.ingress.conftest import Running, Serving
+from tests.ingress.endpoints import bearer
 from tests.ingress.images import FOX, IMAGES
-from tests.ingress.test_auth import bearer
 from tests.ingress.videos import BODY
 
 

@@ -8,7 +8,7 @@ from serve_app.errors import RateLimited
 from serve_app.ingress.quotas import Quotas
 from serve_app.settings import AccessSettings
 from tests.ingress.conftest import Running, Serving
-from tests.ingress.test_auth import bearer
+from tests.ingress.endpoints import bearer
 from tests.ingress.videos import BODY
 
 
