@@ -43,6 +43,7 @@ class ServedSweeper(Served, Sweeper): ...
 
 
 CLASSES: dict[Kind, type] = {"text": ServedText, "image": ServedImage, "video": ServedVideo}
+FIND_FREE_S = 0.05
 BANNER = (
     "DEMO PROFILE: text, images and video come from small checkpoints (demo/...) that were trained to show that "
     "everything works: they answer simple questions, and draw and film a small world of emoji. "
@@ -120,11 +121,14 @@ def _longest_s(model: ModelSettings) -> float:
 def _deployment(cls: type) -> Deployment:
     """A deployment with Serve's own router, by its name.
 
+    Requests wait in the router where every replica is busy. There it looks for a free one again after at most
+    FIND_FREE_S; by default after up to 0.5 s, in which a fifth of 64 lanes stood idle (benchmarks/queue.py).
+
     Serve pickles its source instead, 109 KB, into what each replica tells a controller that comes back. Ray carries an
     answer above 100 KB through the object stores, where a new head's first try often fails and the next comes after
     10 s. Just then the controller stops waiting for its replicas, and tells HAProxy that there is no ingress.
     """
-    router = RequestRouterConfig()
+    router = RequestRouterConfig(max_backoff_s=FIND_FREE_S)
     router.set_serialized_request_router_cls(pickle.dumps(pkgutil.resolve_name(str(router.request_router_class))))
     # Serve's type hints say that decorating a class gives a function
     return cast(Deployment, serve.deployment(cls)).options(request_router_config=router)

@@ -90,7 +90,7 @@ def vary_texts(lane: Lane) -> None:
     """Other numbers of running requests with 128 clients, and fp8."""
     fp8 = {"engine_args": TEXT["engine_args"] | {"quantization": "fp8"}}
     varied: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-        str(most): ({"max_running_requests": most}, (128,)) for most in (32, 64, 128)
+        str(most): ({"max_running_requests": most, "max_queued": 128}, (128,)) for most in (64, 32, 128)
     } | {"fp8": (fp8, (1, 32, 128))}
     for name, (changes, several) in varied.items():
         settings = TEXT | {"gpus": 0.4} | changes
