@@ -122,7 +122,7 @@ def _deployment(cls: type) -> Deployment:
     """A deployment with Serve's own router, by its name.
 
     Requests wait in the router where every replica is busy. There it looks for a free one again after at most
-    FIND_FREE_S; by default after up to 0.5 s, in which a fifth of 64 lanes stood idle (benchmarks/queue.py).
+    FIND_FREE_S; by default after up to 0.5 s, in which a fifth of 64 lanes stood idle (benchmarks/routing.py).
 
     Serve pickles its source instead, 109 KB, into what each replica tells a controller that comes back. Ray carries an
     answer above 100 KB through the object stores, where a new head's first try often fails and the next comes after

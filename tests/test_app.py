@@ -74,6 +74,12 @@ def test_a_replica_is_sent_what_it_runs_and_one_more(deployed: dict[str, Any], n
     assert deployed[name].max_ongoing_requests == at_once
 
 
+@pytest.mark.parametrize("name", ["text", "image", "video", "ingress", "sweeper"])
+def test_a_lane_that_becomes_free_is_seen_at_once(deployed: dict[str, Any], name: str) -> None:
+    """Serve's router asks a busy replica again after twice the time of before, up to this; its default is 0.5 s."""
+    assert deployed[name]._deployment_config.request_router_config.max_backoff_s <= 0.05
+
+
 def test_a_replica_may_end_what_it_has_accepted(deployed: dict[str, Any]) -> None:
     seconds = {name: each._deployment_config.graceful_shutdown_timeout_s for name, each in deployed.items()}
     assert (seconds["text"], seconds["image"], seconds["video"]) == (100, 140, 800)

@@ -76,7 +76,8 @@ tests) tests "${@:2}"; collect ;;
 lane) lane "${@:2}"; collect ;;
 await)
   log=$(ls -t "$state"/$2*.log | head -1)
-  for ((i = 0; i < $3; i++)); do grep -q "^== ENDED" "$log" && break; sleep 1; done; say "awaited $log" ;;
+  # what is there comes back also when the call is cut off at its limit
+  for ((i = 0; i < $3; i++)); do grep -q "^== ENDED" "$log" && break; sleep 1; (( i % 20 )) || collect > /dev/null; done; say "awaited $log" ;;
 watch)
   while [ $(( $(date +%s) - began )) -lt "${2:-60}" ]; do
     sleep 3
