@@ -4,8 +4,8 @@
 
 A replica that sleeps in place of its engine, behind an ingress with one handle hop, on one local Ray: first with
 Serve's default, then with the time after which our router looks for a free replica again (serve_app/app.py). `busy` is
-the share of its lanes' time that was used while callers asked, each for one after another, until the first of them had
-nothing left to ask.
+the share of its lanes' time that was used while callers asked, each for one after another: from the mean time of a
+request after the first one's begin, until the first caller had nothing left to ask.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import logging
 import time
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import serve
@@ -24,7 +24,7 @@ from ray.serve.config import RequestRouterConfig
 from serve_app.app import FIND_FREE_S
 
 SERVE_S = RequestRouterConfig().max_backoff_s
-WORKS = (("image", 1, 16, 0.1, 12), ("image", 1, 16, 0.4, 4), ("text", 64, 128, 10.0, 2))
+WORKS = (("image", 1, 16, 0.1, 12), ("image", 1, 16, 0.4, 4), ("text", 64, 128, 10.0, 3))
 """What it stands for, lanes, callers, mean seconds of a request, and how many each caller sends."""
 
 
@@ -58,12 +58,12 @@ class Ingress:
 
 def start(name: str, lanes: int, backoff_s: float) -> Any:
     small = {"num_cpus": 0.1}
-    replica: Any = serve.deployment(Replica).options(
+    replica = cast(Any, serve.deployment(Replica)).options(
         ray_actor_options=small,
         max_ongoing_requests=lanes + 1,
-        request_router_config=RequestRouterConfig(max_backoff_s=backoff_s),
+        request_router_config=RequestRouterConfig.model_validate({"max_backoff_s": backoff_s}),
     )
-    ingress: Any = serve.deployment(Ingress).options(ray_actor_options=small, max_ongoing_requests=1000)
+    ingress = cast(Any, serve.deployment(Ingress)).options(ray_actor_options=small, max_ongoing_requests=1000)
     return serve.run(ingress.bind(replica.bind(lanes)), name=name, route_prefix=f"/{name}")
 
 
@@ -81,8 +81,8 @@ async def drive(handle: Any, callers: int, mean_s: float, each: int) -> float:
     return ends[0]
 
 
-def share_used(taken: list[tuple[float, float]], lanes: int, end: float) -> float:
-    begin = min(began for began, _ in taken) + (1.0 if lanes > 1 else 0.0)  # while the lanes fill
+def share_used(taken: list[tuple[float, float]], lanes: int, mean_s: float, end: float) -> float:
+    begin = min(began for began, _ in taken) + mean_s  # the lanes fill at first, and none becomes free
     used = sum(max(0.0, min(left, end) - max(began, begin)) for began, left in taken)
     return used / lanes / (end - begin)
 
@@ -96,7 +96,7 @@ def main() -> None:
         for name, backoff_s in (("serve", SERVE_S), ("ours", FIND_FREE_S)):
             handle = start(name, lanes, backoff_s)
             end = asyncio.run(drive(handle, callers, mean_s, each))
-            busy[name] = round(share_used(handle.tell.remote().result(), lanes, end), 3)
+            busy[name] = round(share_used(handle.tell.remote().result(), lanes, mean_s, end), 3)
             serve.delete(name)
         work = f"{kind}s of {mean_s:g} s, {lanes} at once, {callers} callers"
         rows.append({"work": work, "busy": busy, "ratio": round(busy["ours"] / busy["serve"], 3)})

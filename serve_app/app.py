@@ -128,7 +128,7 @@ def _deployment(cls: type) -> Deployment:
     answer above 100 KB through the object stores, where a new head's first try often fails and the next comes after
     10 s. Just then the controller stops waiting for its replicas, and tells HAProxy that there is no ingress.
     """
-    router = RequestRouterConfig(max_backoff_s=FIND_FREE_S)
+    router = RequestRouterConfig.model_validate({"max_backoff_s": FIND_FREE_S})  # typed as a dict by Serve
     router.set_serialized_request_router_cls(pickle.dumps(pkgutil.resolve_name(str(router.request_router_class))))
     # Serve's type hints say that decorating a class gives a function
     return cast(Deployment, serve.deployment(cls)).options(request_router_config=router)
