@@ -98,25 +98,23 @@ keep) tar -C "$shm/$2/home" -cz compiled | split -b 15m -d -a 1 - "$OUT/compiled
 plan)
   mine=$0; compiled() { export SGLANG_CACHE_DIR=$shm/$1/home/compiled SGLANG_JIT_CACHE_DIR=$shm/$1/home/compiled/jit; }
   case $count-$2 in
-  1-1)  # to about 500 s: while LLaDA's kernels compile, FLUX is measured
-    MODELS="flux wan-1.3b" bash "$mine" prepare; (export CORES=6-15 PORT=8150; bash "$mine" lane 0 text-settings dynamo); bash "$mine" await models 150
-    (export CORES=0-5 ALONE=1; bash "$mine" lane 0 graphs fp8 video-presets); bash "$mine" await lane-graphs 380; bash "$mine" watch 1 8 ;;
-  1-2)  # to about 1,100 s: texts alone
-    bash "$mine" await lane-text 580; bash "$mine" watch 1 12 ;;
+  1-1)  # to about 580 s: texts alone, whose first start compiles
+    MODELS="flux wan-1.3b" bash "$mine" prepare; bash "$mine" lane 0 text-settings dynamo
+    bash "$mine" await lane-text 480; bash "$mine" watch 1 12 ;;
+  1-2)  # to about 1,000 s
+    bash "$mine" await lane-text 420; bash "$mine" watch 1 12 ;;
   1-3)  # what time is left for, images of a folder of our own among it
     [ -d /tmp/demo/flux-tiny ] && cp -r --update=none /tmp/demo/flux-tiny serve_app/demo/
     (compiled text-settings; bash "$mine" tests 0 text text_models app)
-    (compiled graphs; bash "$mine" tests 0 image video adapters edit demo)
-    bash "$mine" watch "${3:-480}" 12 ;;
+    bash "$mine" tests 0 image video adapters edit demo; bash "$mine" watch "${3:-480}" 12 ;;
   2-1)  # to about 570 s: both GPUs; what is alone there is measured alone
     MODELS="flux wan-14b wan-1.3b" bash "$mine" prepare; bash "$mine" await models 200
     (export WAYS="sequence tensor"; bash "$mine" lane 0,1 two); bash "$mine" await lane-two 240; bash "$mine" watch 1 12 ;;
-  2-2)  # to about 1,100 s: texts on one, images on the other
-    bash "$mine" await lane-two 240; bash "$mine" lane 1 text-settings dynamo; bash "$mine" lane 0 graphs fp8 video-presets
-    bash "$mine" await lane-graphs 320; bash "$mine" watch 1 12 ;;
+  2-2)  # to about 1,100 s: what runs on both, then texts on one
+    bash "$mine" await lane-two 240; (compiled two; bash "$mine" tests 0,1 two); bash "$mine" await tests-two 240
+    bash "$mine" lane 1 text-settings dynamo; bash "$mine" watch 1 12 ;;
   2-3)  # what time is left for
-    (compiled graphs; bash "$mine" tests 0 image video adapters edit demo); bash "$mine" await lane-text 400
-    (compiled two; bash "$mine" tests 0,1 two); bash "$mine" watch 150 12 ;;
+    (compiled two; bash "$mine" tests 0 image video adapters edit demo); bash "$mine" await lane-text 500; bash "$mine" watch 1 12 ;;
   2-4) (compiled text-settings; bash "$mine" tests 1 text text_models app); bash "$mine" watch "${3:-300}" 12 ;;
   esac ;;
 stop)
