@@ -44,6 +44,7 @@ class ServedSweeper(Served, Sweeper): ...
 
 CLASSES: dict[Kind, type] = {"text": ServedText, "image": ServedImage, "video": ServedVideo}
 FIND_FREE_S = 0.05
+"""How long a replica's lane that became free may stand idle while requests wait: see `_deployment`."""
 BANNER = (
     "DEMO PROFILE: text, images and video come from small checkpoints (demo/...) that were trained to show that "
     "everything works: they answer simple questions, and draw and film a small world of emoji. "
@@ -121,8 +122,8 @@ def _longest_s(model: ModelSettings) -> float:
 def _deployment(cls: type) -> Deployment:
     """A deployment with Serve's own router, by its name.
 
-    Requests wait in the router where every replica is busy. There it looks for a free one again after at most
-    FIND_FREE_S; by default after up to 0.5 s, in which a fifth of 64 lanes stood idle (benchmarks/routing.py).
+    Where every replica is busy, requests wait in the router, which looks for a free one again and again: Serve's every
+    0.5 s in the end, ours every FIND_FREE_S. By the former a fifth of 64 lanes stood idle (benchmarks/routing.py).
 
     Serve pickles its source instead, 109 KB, into what each replica tells a controller that comes back. Ray carries an
     answer above 100 KB through the object stores, where a new head's first try often fails and the next comes after
